@@ -1,0 +1,3 @@
+//! Sources and targets of trem: every database driver lives in this crate, one folder for each database.
+
+pub mod postgres;

@@ -1,0 +1,164 @@
+//! `ChangeBatch` (rows of one table in source order) and `ChangeSet` (whole source transactions).
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arrow_array::RecordBatch;
+
+use crate::position::Position;
+use crate::schema::{SchemaChange, TableSchema};
+
+/// What happened to a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// The row is new; its image is whole.
+    Insert,
+    /// The row has this image now.
+    Update,
+    /// The row is gone; the image holds what identified it, the other columns are unknown.
+    Delete,
+}
+
+/// A set of columns, by index.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ColumnMask(Vec<u64>);
+
+impl ColumnMask {
+    /// Adds a column.
+    pub fn insert(&mut self, column: usize) {
+        let word = column / 64;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (column % 64);
+    }
+
+    /// Whether the column is in the set.
+    pub fn contains(&self, column: usize) -> bool {
+        self.0.get(column / 64).is_some_and(|w| w & (1 << (column % 64)) != 0)
+    }
+
+    /// Whether no column is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|w| *w == 0)
+    }
+
+    /// The columns that are in both sets.
+    pub fn intersect(&self, other: &Self) -> Self {
+        let mut words: Vec<u64> = self.0.iter().zip(&other.0).map(|(a, b)| a & b).collect();
+        while words.last() == Some(&0) {
+            words.pop();
+        }
+        Self(words)
+    }
+}
+
+/// Old images of those rows of a batch whose log entry carried one.
+#[derive(Clone, Debug)]
+pub struct OldImages {
+    /// For each old image the batch row it belongs to, ascending.
+    pub rows: Vec<u32>,
+    /// The images: one column for each of [`TableSchema::old_columns`], in that order.
+    pub images: RecordBatch,
+}
+
+/// Rows of one table and one schema version, in source order.
+#[derive(Clone, Debug)]
+pub struct ChangeBatch {
+    /// The shape of the rows.
+    pub table: Arc<TableSchema>,
+    /// What happened to each row.
+    pub ops: Vec<Op>,
+    /// One row for each op: the image after the change; for a delete the old identity.
+    pub rows: RecordBatch,
+    /// Old images, of updates only: present when the key changed or the log carries whole old rows.
+    pub old: Option<OldImages>,
+    /// For each row an index into `masks`; empty when every mask is empty.
+    pub mask_of: Vec<u16>,
+    /// Columns whose value the log did not send. Unknown is not NULL. `masks[0]` is the empty mask.
+    pub masks: Vec<ColumnMask>,
+}
+
+impl ChangeBatch {
+    /// A batch of inserts, as a full load reads them.
+    pub fn inserts(table: Arc<TableSchema>, rows: RecordBatch) -> Self {
+        let ops = vec![Op::Insert; rows.num_rows()];
+        Self { table, ops, rows, old: None, mask_of: Vec::new(), masks: vec![ColumnMask::default()] }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// The columns of `row` that the log did not send.
+    pub fn mask(&self, row: usize) -> &ColumnMask {
+        let index = self.mask_of.get(row).copied().unwrap_or(0);
+        &self.masks[index as usize]
+    }
+
+    /// Where in [`OldImages::images`] the old image of `row` is.
+    pub fn old_row(&self, row: usize) -> Option<usize> {
+        self.old.as_ref().and_then(|old| old.rows.binary_search(&(row as u32)).ok())
+    }
+
+    /// Bytes of the buffers held.
+    pub fn bytes(&self) -> usize {
+        self.rows.get_array_memory_size()
+            + self.old.as_ref().map_or(0, |o| o.images.get_array_memory_size())
+            + self.ops.len()
+            + self.mask_of.len() * 2
+    }
+}
+
+/// Tables emptied by one statement.
+#[derive(Clone, Debug)]
+pub struct Truncate {
+    /// The tables.
+    pub tables: Vec<Arc<TableSchema>>,
+    /// Tables that refer to these by a foreign key are emptied too.
+    pub cascade: bool,
+    /// Sequences owned by the tables start again.
+    pub restart_identity: bool,
+}
+
+/// One step of a change set. Between two steps that are not rows, batches of different tables may be applied
+/// in any order, those of one table in theirs.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Rows of one table.
+    Rows(ChangeBatch),
+    /// Tables emptied.
+    Truncate(Truncate),
+    /// A table's shape changed.
+    Schema(SchemaChange),
+}
+
+/// Whole source transactions, in commit order.
+#[derive(Clone, Debug)]
+pub struct ChangeSet {
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+    /// Where the source's log stands after this set: the next checkpoint.
+    pub end: Position,
+    /// When the last transaction committed at the source, by the source's clock; `None` without one.
+    pub committed_at: Option<SystemTime>,
+    /// The last transaction goes on in the next set: the target transaction stays open.
+    pub open: bool,
+    /// Transactions that end in this set.
+    pub transactions: u64,
+    /// Bytes of the buffers held.
+    pub bytes: usize,
+}
+
+impl ChangeSet {
+    /// Number of changed rows.
+    pub fn rows(&self) -> usize {
+        self.steps.iter().map(|s| if let Step::Rows(b) = s { b.len() } else { 0 }).sum()
+    }
+}

@@ -1,0 +1,133 @@
+//! One error type for the whole of trem, with a class that says what may be done about it.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use crate::schema::TableId;
+
+/// What may be done about an error. The runner acts on this and on nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// It may heal by itself (connection lost, server restarting, lock timeout, disk full): retried with
+    /// backoff from the durable checkpoint.
+    Transient,
+    /// The operator must change a setting, a privilege or a table before it can work; nothing was touched.
+    Refused,
+    /// Resuming would lose or double rows (another history, a lost slot): stopped for good.
+    Lineage,
+    /// Another process has taken the task over.
+    Fenced,
+    /// Anything else, the unknown included: the task stops loudly.
+    Fatal,
+}
+
+/// Shorthand for results of this crate's error.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What happened, to which table, and what to do. Never holds a secret.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    class: Class,
+    message: String,
+    table: Option<TableId>,
+    remedy: Option<String>,
+    cause: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `class` that says what happened.
+    pub fn new(class: Class, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { class, message: message.into(), table: None, remedy: None, cause: None }))
+    }
+
+    /// May heal by itself.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self::new(Class::Transient, message)
+    }
+
+    /// Refused before anything was touched.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(Class::Refused, message)
+    }
+
+    /// Resuming would lose or double rows.
+    pub fn lineage(message: impl Into<String>) -> Self {
+        Self::new(Class::Lineage, message)
+    }
+
+    /// Stops the task.
+    pub fn fatal(message: impl Into<String>) -> Self {
+        Self::new(Class::Fatal, message)
+    }
+
+    /// Names the table it happened to.
+    pub fn table(mut self, table: &TableId) -> Self {
+        self.0.table.get_or_insert_with(|| table.clone());
+        self
+    }
+
+    /// Says what the operator should do.
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.0.remedy = Some(remedy.into());
+        self
+    }
+
+    /// Keeps the error underneath.
+    pub fn cause(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
+    /// Puts what was being done in front of the message.
+    pub fn context(mut self, doing: impl fmt::Display) -> Self {
+        self.0.message = format!("{doing}: {}", self.0.message);
+        self
+    }
+
+    /// The class.
+    pub fn class(&self) -> Class {
+        self.0.class
+    }
+
+    /// The table it happened to, if it happened to one.
+    pub fn table_id(&self) -> Option<&TableId> {
+        self.0.table.as_ref()
+    }
+
+    /// What the operator should do, if that is known.
+    pub fn remedy_text(&self) -> Option<&str> {
+        self.0.remedy.as_deref()
+    }
+
+    /// What happened, without table, remedy or cause.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(table) = &self.0.table {
+            write!(f, "{table}: ")?;
+        }
+        f.write_str(&self.0.message)?;
+        let mut cause: Option<&(dyn StdError + 'static)> = self.0.cause.as_deref().map(|c| c as _);
+        while let Some(c) = cause {
+            write!(f, ": {c}")?;
+            cause = c.source();
+        }
+        if let Some(remedy) = &self.0.remedy {
+            write!(f, " (remedy: {remedy})")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.cause.as_deref().map(|c| c as _)
+    }
+}

@@ -1,0 +1,116 @@
+//! What a running task has done so far: shared between the runner, which writes, and whoever shows it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
+
+use crate::ports::{Applied, TableCounts, TableState};
+use crate::position::Position;
+use crate::schema::TableId;
+
+/// What the task is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Connecting, discovering, preparing.
+    #[default]
+    Starting,
+    /// Loading tables.
+    Loading,
+    /// Following the log.
+    Following,
+    /// Waiting before the next attempt.
+    Retrying {
+        /// Why.
+        error: String,
+    },
+    /// Ended.
+    Done,
+    /// Stopped on an error.
+    Failed {
+        /// Which.
+        error: String,
+    },
+}
+
+/// One table.
+#[derive(Clone, Debug, Default)]
+pub struct TableProgress {
+    /// The state, once known.
+    pub state: Option<TableState>,
+    /// Rows that the load will bring, estimated.
+    pub rows_estimated: u64,
+    /// Rows loaded and committed.
+    pub rows_loaded: u64,
+    /// Rows read by the load so far, committed or not.
+    pub rows_read: u64,
+    /// Changes applied.
+    pub counts: TableCounts,
+    /// Why it is suspended.
+    pub reason: Option<String>,
+}
+
+/// A task at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// What it is doing.
+    pub phase: Phase,
+    /// The tables.
+    pub tables: BTreeMap<TableId, TableProgress>,
+    /// Where the target is.
+    pub applied: Option<Position>,
+    /// What the source has been told.
+    pub acknowledged: Option<Position>,
+    /// When the last applied transaction committed at the source.
+    pub committed_at: Option<SystemTime>,
+    /// Transactions applied.
+    pub transactions: u64,
+    /// Change sets applied.
+    pub sets: u64,
+    /// Attempts that failed and were retried.
+    pub retries: u64,
+}
+
+/// A handle on the progress of one task; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Reporter(Arc<Mutex<Progress>>);
+
+impl Reporter {
+    /// A copy of the whole.
+    pub fn snapshot(&self) -> Progress {
+        self.lock().clone()
+    }
+
+    /// Changes the whole.
+    pub fn update(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.lock());
+    }
+
+    /// Changes one table.
+    pub fn table(&self, id: &TableId, change: impl FnOnce(&mut TableProgress)) {
+        change(self.lock().tables.entry(id.clone()).or_default());
+    }
+
+    /// Adds what an apply did.
+    pub fn applied(&self, applied: &Applied) {
+        let mut progress = self.lock();
+        for (id, counts) in &applied.tables {
+            progress.tables.entry(id.clone()).or_default().counts.add(counts);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        // A panic while holding it leaves counters at worst one update behind.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl TableCounts {
+    /// Adds another count.
+    pub fn add(&mut self, other: &Self) {
+        self.inserted += other.inserted;
+        self.updated += other.updated;
+        self.deleted += other.deleted;
+        self.merged += other.merged;
+        self.conflicts += other.conflicts;
+    }
+}

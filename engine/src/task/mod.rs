@@ -1,0 +1,123 @@
+//! The validated plan of a task: what the runner sees. The user's own words are parsed in `server`.
+
+mod selection;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use selection::{Glob, Selection, TableRule};
+
+/// What a task does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// All rows once; the task ends by itself.
+    FullLoad,
+    /// Changes from now on; the rows that exist are taken to be on the target.
+    Cdc,
+    /// All rows, then every change.
+    #[default]
+    FullLoadAndCdc,
+}
+
+impl Mode {
+    /// Whether rows are loaded.
+    pub fn loads(self) -> bool {
+        self != Self::Cdc
+    }
+
+    /// Whether the log is followed.
+    pub fn follows(self) -> bool {
+        self != Self::FullLoad
+    }
+}
+
+/// What to do with rows that a target table already has when the task first meets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnExisting {
+    /// Refuse the task.
+    #[default]
+    Refuse,
+    /// Keep them; loaded rows replace those with the same key.
+    Keep,
+    /// Empty the table.
+    Truncate,
+    /// Drop the table and create it anew.
+    Recreate,
+}
+
+/// When a change set is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Rows.
+    pub max_rows: usize,
+    /// Bytes of column buffers.
+    pub max_bytes: usize,
+    /// How long a set that is neither full nor awaited may wait for more.
+    pub linger: Duration,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self { max_rows: 50_000, max_bytes: 16 << 20, linger: Duration::ZERO }
+    }
+}
+
+/// How the full load runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Chunks read and written at a time.
+    pub workers: usize,
+    /// Wanted size of a chunk in bytes of the source's storage.
+    pub chunk_bytes: u64,
+    /// From this size on a table is cut by key, so that an interrupted load goes on where it was.
+    pub resume_above_bytes: u64,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { workers: 2, chunk_bytes: 256 << 20, resume_above_bytes: 1 << 30 }
+    }
+}
+
+/// How failures that may heal are retried: exponential backoff with full jitter, without end unless bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// The first pause.
+    pub initial: Duration,
+    /// The longest pause.
+    pub max: Duration,
+    /// Give up after failing for this long without any progress; `None` never.
+    pub give_up_after: Option<Duration>,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { initial: Duration::from_millis(200), max: Duration::from_secs(30), give_up_after: None }
+    }
+}
+
+/// A task, validated.
+#[derive(Clone, Debug)]
+pub struct TaskPlan {
+    /// The task's name.
+    pub name: String,
+    /// What it does.
+    pub mode: Mode,
+    /// Rows that are there already.
+    pub on_existing: OnExisting,
+    /// The tables.
+    pub selection: Selection,
+    /// When a change set is full.
+    pub batch: BatchLimits,
+    /// The full load.
+    pub load: LoadOptions,
+    /// Bytes of row buffers that the task may hold.
+    pub memory_bytes: usize,
+    /// Retries.
+    pub retry: RetryPolicy,
+    /// How often the source is asked for new tables.
+    pub rediscover: Duration,
+}

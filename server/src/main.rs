@@ -1,0 +1,3 @@
+//! The trem binary.
+
+fn main() {}
