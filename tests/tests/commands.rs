@@ -30,8 +30,7 @@ async fn check_is_content_with_what_is_right() {
     let world = World::one().await;
     world.source.exec("CREATE TABLE t (id int PRIMARY KEY)").await;
     world.trem.command(&["check"]).expect(0);
-    assert_eq!(world.target.one("SELECT count(*) FROM pg_namespace WHERE nspname = 'trem'").await, "0", \
-    "nothing made");
+    assert_eq!(world.target.one("SELECT count(*) FROM pg_namespace WHERE nspname = 'trem'").await, "0", "nothing made");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,8 +38,10 @@ async fn plan_shows_all_and_touches_nothing() {
     let world = World::one().await;
     world
         .source
-        .exec("CREATE TYPE mood AS ENUM ('x'); \
-        CREATE TABLE t (id bigint PRIMARY KEY, \"A b\" numeric(10,2) NOT NULL, m mood[])")
+        .exec(
+            "CREATE TYPE mood AS ENUM ('x'); \
+        CREATE TABLE t (id bigint PRIMARY KEY, \"A b\" numeric(10,2) NOT NULL, m mood[])",
+        )
         .await;
     let plan = world.trem.command(&["plan"]).expect(0);
     plan.says(&["public.t", "A b", "numeric(10,2)", "CREATE TABLE", "mood"]);
@@ -133,8 +134,7 @@ async fn the_null_target_takes_everything() {
     let toml = world.config.toml();
     let url = format!("kind = \"postgres\"\nurl = {:?}", world.config.target);
     let trem =
-        Trem::with_text(&toml.replace(&url, "kind = \"null\"").replace("[tasks.t]", \
-        "[tasks.t]\nmode = \"full-load\""));
+        Trem::with_text(&toml.replace(&url, "kind = \"null\"").replace("[tasks.t]", "[tasks.t]\nmode = \"full-load\""));
     trem.command(&["run"]).expect(0);
 }
 

@@ -55,8 +55,7 @@ async fn finished_key_ranges_stay() {
         // Waits for more than the last time.
         let wanted = kept;
         let deadline = Instant::now() + PATIENCE;
-        while world.target.try_rows("SELECT count(*) FROM big").await.is_ok_and(|r| r[0][0] == \
-        Some(wanted.to_string()))
+        while world.target.try_rows("SELECT count(*) FROM big").await.is_ok_and(|r| r[0][0] == Some(wanted.to_string()))
             || world.target.try_exec("SELECT FROM big").await.is_err()
         {
             assert!(running.ended().is_none() && Instant::now() < deadline, "no progress: {}", running.log_tail());
@@ -160,8 +159,13 @@ async fn runs_end_when_they_should() {
     world.trem.until_current().expect(0);
     world.assert_equal(&["public.t"]).await;
     for n in 0..5 {
-        world.source.exec(&format!("INSERT INTO t SELECT generate_series(1000 * {n} + 1000, \
-        1000 * {n} + 1500)")).await;
+        world
+            .source
+            .exec(&format!(
+                "INSERT INTO t SELECT generate_series(1000 * {n} + 1000, \
+        1000 * {n} + 1500)"
+            ))
+            .await;
         world.trem.until_current().expect(0);
         world.assert_equal(&["public.t"]).await;
     }

@@ -107,8 +107,10 @@ async fn a_new_table_is_taken_in() {
     let (world, mut running) = follow().await;
     world
         .source
-        .exec("CREATE TABLE fresh (id int PRIMARY KEY, v text); \
-        INSERT INTO fresh SELECT i, 'x' FROM generate_series(1, 5000) i")
+        .exec(
+            "CREATE TABLE fresh (id int PRIMARY KEY, v text); \
+        INSERT INTO fresh SELECT i, 'x' FROM generate_series(1, 5000) i",
+        )
         .await;
     for n in 0..40 {
         let sql = format!(
