@@ -85,11 +85,7 @@ pub(crate) fn push_text(
 }
 
 fn push_content(builder: &mut ColumnBuilder, value: &[u8], whole: &Bytes) -> Result<()> {
-    if value.len() >= SLICE_BYTES {
-        builder.push_bytes(whole.slice_ref(value))
-    } else {
-        builder.push_slice(value)
-    }
+    if value.len() >= SLICE_BYTES { builder.push_bytes(whole.slice_ref(value)) } else { builder.push_slice(value) }
 }
 
 fn fixed<const N: usize>(value: &[u8]) -> Result<[u8; N], Malformed> {

@@ -169,7 +169,10 @@ mod tests {
         let ddl: Vec<_> = definitions.iter().map(|d| d.ddl.as_str()).collect();
         assert_eq!(
             ddl,
-            ["CREATE TYPE \"Sé\".\"m\" AS ENUM ('it''s', 'b')", "CREATE TYPE \"Sé\".\"a\" AS (x \"Sé\".m[], y integer)"]
+            [
+                "CREATE TYPE \"Sé\".\"m\" AS ENUM ('it''s', 'b')",
+                "CREATE TYPE \"Sé\".\"a\" AS (x \"Sé\".m[], y integer)"
+            ]
         );
         assert_eq!(definitions[0].labels, ["it's", "b"]);
     }

@@ -37,12 +37,6 @@ pub(crate) async fn discover(client: &Client, want: &Selection) -> Result<Catalo
     describe(client, found).await
 }
 
-/// Tables by their numbers, as they are now; those that are gone are left out.
-pub(crate) async fn by_number(client: &Client, numbers: &[u32]) -> Result<Catalog> {
-    let found = candidates(client).await?.into_iter().filter(|f| numbers.contains(&f.oid)).collect();
-    describe(client, found).await
-}
-
 async fn candidates(client: &Client) -> Result<Vec<Found>> {
     let sql = "SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, \
                  CASE WHEN c.relispartition THEN \

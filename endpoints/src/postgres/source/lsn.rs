@@ -15,9 +15,9 @@ pub(super) fn position(lsn: u64) -> Position {
 
 /// Reads what [`text`] or the server printed.
 pub(super) fn parse(text: &str) -> Result<u64> {
-    let halves = text.split_once('/').and_then(|(high, low)| {
-        Some((u32::from_str_radix(high, 16).ok()?, u32::from_str_radix(low, 16).ok()?))
-    });
+    let halves = text
+        .split_once('/')
+        .and_then(|(high, low)| Some((u32::from_str_radix(high, 16).ok()?, u32::from_str_radix(low, 16).ok()?)));
     match halves {
         Some((high, low)) => Ok(u64::from(high) << 32 | u64::from(low)),
         None => Err(Error::fatal(format!("`{text}` is not a place in a PostgreSQL log"))),

@@ -3,6 +3,7 @@
 mod assemble;
 mod check;
 mod chunks;
+mod image;
 mod loaded;
 mod lsn;
 mod read;
@@ -26,6 +27,7 @@ use trem_engine::{Error, Result};
 
 use super::catalog::{self, get};
 use super::config::PgConfig;
+use super::connect::database_identity;
 use super::sqlstate;
 use super::wire::Conn;
 
@@ -93,13 +95,11 @@ impl History {
     fn parse(lineage: &Lineage) -> Result<Self> {
         let words: Vec<&str> = lineage.0.split(' ').collect();
         let parsed = match words[..] {
-            ["system", system, "database", database, "timeline", timeline] => {
-                database.parse().ok().zip(timeline.parse().ok()).map(|(database, timeline)| Self {
-                    system: system.to_owned(),
-                    database,
-                    timeline,
-                })
-            }
+            ["system", system, "database", database, "timeline", timeline] => database
+                .parse()
+                .ok()
+                .zip(timeline.parse().ok())
+                .map(|(database, timeline)| Self { system: system.to_owned(), database, timeline }),
             _ => None,
         };
         parsed.ok_or_else(|| {
@@ -166,7 +166,7 @@ impl Inner {
 #[async_trait]
 impl Source for PostgresSource {
     async fn identity(&self) -> Result<String> {
-        self.inner.config.database_identity(&*self.inner.client().await?).await
+        database_identity(&*self.inner.client().await?).await
     }
 
     async fn discover(&self, want: &Selection) -> Result<Catalog> {

@@ -25,9 +25,7 @@ pub(super) async fn create_slot(conn: &mut Conn, name: &str, temporary: bool) ->
     let sql = format!("CREATE_REPLICATION_SLOT {}{temporary} LOGICAL pgoutput EXPORT_SNAPSHOT", quote::ident(name));
     let rows = conn.query(&sql).await.map_err(|e| e.context(format!("creating replication slot {name}")))?;
     match rows.into_iter().next().unwrap_or_default().as_slice() {
-        [_, Some(start), Some(snapshot), ..] => {
-            Ok(Exported { start: lsn::parse(start)?, snapshot: snapshot.clone() })
-        }
+        [_, Some(start), Some(snapshot), ..] => Ok(Exported { start: lsn::parse(start)?, snapshot: snapshot.clone() }),
         _ => Err(Error::fatal(format!("the server created replication slot {name} without a snapshot"))),
     }
 }

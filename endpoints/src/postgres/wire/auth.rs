@@ -5,9 +5,9 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use rustls::crypto::ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
 use trem_engine::{Error, Result};
 
+use super::Conn;
 use super::frame::Frame;
 use super::reader::{Malformed, Reader};
-use super::Conn;
 use crate::postgres::tls::Transport;
 
 const PROTOCOL_3: [u8; 4] = [0, 3, 0, 0];
@@ -52,8 +52,7 @@ impl Conn {
                 0 => return Ok(()),
                 3 => self.send_secret(&[secret(login)?, b"\0"].concat()).await?,
                 5 => {
-                    let salt: [u8; 4] =
-                        r.0.try_into().map_err(|_| Malformed("the salt of an md5 authentication"))?;
+                    let salt: [u8; 4] = r.0.try_into().map_err(|_| Malformed("the salt of an md5 authentication"))?;
                     let hash = md5_hash(login.user.as_bytes(), secret(login)?, salt);
                     self.send_secret(&[hash.as_bytes(), b"\0"].concat()).await?;
                 }

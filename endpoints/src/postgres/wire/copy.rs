@@ -1,5 +1,7 @@
 //! The binary COPY format: one CopyData message is one row, the header and the trailer excepted.
 
+use bytes::Bytes;
+
 use super::reader::{Malformed, Reader};
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
@@ -19,6 +21,18 @@ pub(crate) struct CopyRow<'a> {
 }
 
 impl<'a> CopyRow<'a> {
+    /// The row in a message that is known to hold one.
+    pub(crate) fn of(message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut decoder = CopyDecoder { started: true };
+        decoder.row(message)?.ok_or(Malformed("a COPY row"))
+    }
+
+    /// The row alone, as a message that [`CopyRow::of`] reads.
+    pub(crate) fn message(&self, whole: &Bytes) -> Bytes {
+        let count = size_of::<i16>();
+        whole.slice(whole.len().saturating_sub(self.rest.0.len() + count)..)
+    }
+
     /// The next field.
     pub(crate) fn field(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
         match self.rest.i32("a field of a COPY row")? {
