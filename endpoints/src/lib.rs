@@ -1,3 +1,4 @@
 //! Sources and targets of trem: every database driver lives in this crate, one folder for each database.
 
+pub mod null;
 pub mod postgres;

@@ -1,3 +1,5 @@
 //! The trem binary.
 
+mod config;
+
 fn main() {}
