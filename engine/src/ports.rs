@@ -368,6 +368,9 @@ pub trait TargetLane: Send {
     /// Builds keys and indexes after the last chunk and marks the table `Ready`. Idempotent.
     async fn finish_table(&mut self, table: &Arc<TableSchema>) -> Result<()>;
 
+    /// Marks a table `Suspended`: it cannot be taken up, the others go on. It need not be known before.
+    async fn suspend(&mut self, table: &Arc<TableSchema>, reason: &str, remedy: &str) -> Result<()>;
+
     /// Forgets a table that is no longer part of the task; its rows stay.
     async fn forget_table(&mut self, table: &TableId) -> Result<()>;
 
