@@ -152,13 +152,7 @@ impl TargetLane for NullLane {
     async fn prepare(&mut self, table: &Arc<TableSchema>, _: OnExisting, load: bool) -> Result<()> {
         let mut state = self.fence.enter()?;
         state.record.tables.retain(|t| t.schema.id != table.id);
-        state.record.tables.push(TableRecord {
-            schema: Arc::clone(table),
-            state: if load { TableState::Loading } else { TableState::Ready },
-            reason: None,
-            remedy: None,
-            chunks: Vec::new(),
-        });
+        state.record.tables.push(record(table, if load { TableState::Loading } else { TableState::Ready }));
         Ok(())
     }
 
@@ -181,6 +175,16 @@ impl TargetLane for NullLane {
 
     async fn finish_table(&mut self, table: &Arc<TableSchema>) -> Result<()> {
         self.fence.enter()?.table(&table.id)?.state = TableState::Ready;
+        Ok(())
+    }
+
+    async fn suspend(&mut self, table: &Arc<TableSchema>, reason: &str, remedy: &str) -> Result<()> {
+        let mut state = self.fence.enter()?;
+        if state.table(&table.id).is_err() {
+            state.record.tables.push(record(table, TableState::Suspended));
+        }
+        let kind = SchemaChangeKind::Suspend { reason: reason.to_owned(), remedy: remedy.to_owned() };
+        reshape(state.table(&table.id)?, kind);
         Ok(())
     }
 
@@ -213,6 +217,10 @@ impl TargetLane for NullLane {
     async fn durable(&mut self) -> Result<Option<Position>> {
         Ok(self.fence.enter()?.record.checkpoint.as_ref().map(|c| c.position.clone()))
     }
+}
+
+fn record(table: &Arc<TableSchema>, state: TableState) -> TableRecord {
+    TableRecord { schema: Arc::clone(table), state, reason: None, remedy: None, chunks: Vec::new() }
 }
 
 fn count(batch: &ChangeBatch, counts: &mut TableCounts) {

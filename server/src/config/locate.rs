@@ -74,11 +74,6 @@ impl<'a> Locator<'a> {
         }
     }
 
-    /// The file's name.
-    pub fn file(&self) -> &str {
-        &self.file
-    }
-
     /// What the user wrote, before interpolation.
     pub fn written(&self, span: Range<usize>) -> &'a str {
         self.text.get(span).unwrap_or_default()

@@ -12,9 +12,9 @@ mod tests;
 mod units;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use trem_endpoints::postgres::PgConfig;
+use trem_endpoints::postgres::config::PgConfig;
 use trem_engine::task::TaskPlan;
 
 pub use locate::Problem;
@@ -22,8 +22,6 @@ pub use locate::Problem;
 /// A configuration file, validated.
 #[derive(Debug)]
 pub struct Config {
-    /// The file it came from.
-    pub file: PathBuf,
     /// The tasks, by name.
     pub tasks: Vec<TaskConfig>,
 }
@@ -55,6 +53,25 @@ pub enum EndpointKind {
     Postgres(PgConfig),
     /// Counts and discards; a target only.
     Null,
+}
+
+impl EndpointKind {
+    /// Whether both are one database, as far as the configuration can tell.
+    pub fn same_database(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Postgres(a), Self::Postgres(b)) => (&a.host, a.port, &a.database) == (&b.host, b.port, &b.database),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            EndpointKind::Postgres(config) => write!(f, "{} (postgres {})", self.name, config.describe()),
+            EndpointKind::Null => write!(f, "{} (null)", self.name),
+        }
+    }
 }
 
 /// Everything that is wrong with a configuration.

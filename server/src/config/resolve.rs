@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use toml::{Spanned, Value};
-use trem_endpoints::postgres::PgConfig;
+use trem_endpoints::postgres::config::PgConfig;
 use trem_engine::task::{
     BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
 };
@@ -30,19 +30,6 @@ const MOST_WORKERS: u64 = 64;
 /// PostgreSQL cuts longer names of slots off, and two tasks would share one.
 const LONGEST_SLOT: usize = 63;
 
-/// An endpoint and what tells whether another one is the same database.
-struct Known {
-    endpoint: Endpoint,
-    database: Option<Database>,
-}
-
-#[derive(PartialEq)]
-struct Database {
-    host: String,
-    port: u16,
-    name: String,
-}
-
 /// Validates the whole file.
 pub fn resolve(
     file: &raw::File,
@@ -66,7 +53,7 @@ pub fn resolve(
         tasks.extend(r.task(name, raw, &endpoints));
     }
     if r.problems.is_empty() {
-        Ok(Config { file: locator.file().into(), tasks })
+        Ok(Config { tasks })
     } else {
         r.problems.sort_by_key(|p| p.place);
         Err(Problems(r.problems))
@@ -85,7 +72,7 @@ impl Resolver<'_> {
         self.problems.push(self.locator.at(span, message));
     }
 
-    fn endpoint(&mut self, name: &str, raw: &Spanned<raw::Endpoint>) -> Option<Known> {
+    fn endpoint(&mut self, name: &str, raw: &Spanned<raw::Endpoint>) -> Option<Endpoint> {
         let endpoint = raw.get_ref();
         let kind = self.text(&endpoint.kind, "the kind of the endpoint: \"postgres\" or \"null\"")?;
         match kind.as_str() {
@@ -106,13 +93,13 @@ impl Resolver<'_> {
                     }
                 };
                 let kind = EndpointKind::Postgres(config);
-                Some(Known { endpoint: Endpoint { name: name.to_owned(), kind }, database: database(&text) })
+                Some(Endpoint { name: name.to_owned(), kind })
             }
             "null" => {
                 if let Some(url) = &endpoint.url {
                     self.problem(url.span(), "an endpoint of kind null has no `url`: leave the key out");
                 }
-                Some(Known { endpoint: Endpoint { name: name.to_owned(), kind: EndpointKind::Null }, database: None })
+                Some(Endpoint { name: name.to_owned(), kind: EndpointKind::Null })
             }
             _ => {
                 let written = self.locator.written(endpoint.kind.span());
@@ -145,7 +132,7 @@ impl Resolver<'_> {
         &mut self,
         name: &str,
         raw: &Spanned<raw::Task>,
-        endpoints: &BTreeMap<String, Known>,
+        endpoints: &BTreeMap<String, Endpoint>,
     ) -> Option<TaskConfig> {
         let task = raw.get_ref();
         if let Some(rules) = &task.rules {
@@ -171,10 +158,10 @@ impl Resolver<'_> {
             retry: self.retry(&task.retry),
             rediscover: self.pause(task.rediscover.as_ref(), DEFAULT_REDISCOVER),
         };
-        Some(TaskConfig { plan, source: source?.endpoint.clone(), target: target?.endpoint.clone() })
+        Some(TaskConfig { plan, source: source?.clone(), target: target?.clone() })
     }
 
-    fn end<'e>(&mut self, leaf: &Leaf, role: &str, endpoints: &'e BTreeMap<String, Known>) -> Option<&'e Known> {
+    fn end<'e>(&mut self, leaf: &Leaf, role: &str, endpoints: &'e BTreeMap<String, Endpoint>) -> Option<&'e Endpoint> {
         let name = self.text(leaf, "the name of an endpoint")?;
         if let Some(known) = endpoints.get(&name) {
             return Some(known);
@@ -188,14 +175,14 @@ impl Resolver<'_> {
         None
     }
 
-    fn two_ends(&mut self, task: &raw::Task, source: &Known, target: &Known) {
-        if matches!(source.endpoint.kind, EndpointKind::Null) {
+    fn two_ends(&mut self, task: &raw::Task, source: &Endpoint, target: &Endpoint) {
+        if matches!(source.kind, EndpointKind::Null) {
             let message = "an endpoint of kind null discards rows and has none to give: it can only be a target";
             self.problem(task.source.span(), message);
-        } else if source.endpoint.name == target.endpoint.name {
+        } else if source.name == target.name {
             self.problem(task.target.span(), "source and target are the same endpoint: expected two databases");
-        } else if source.database.is_some() && source.database == target.database {
-            let (a, b) = (&source.endpoint.name, &target.endpoint.name);
+        } else if source.kind.same_database(&target.kind) {
+            let (a, b) = (&source.name, &target.name);
             let message = format!("source `{a}` and target `{b}` are the same database: expected two databases");
             self.problem(task.target.span(), message);
         }
@@ -386,12 +373,6 @@ fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
         Some((only, [])) => only.clone(),
         Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
     }
-}
-
-fn database(url: &str) -> Option<Database> {
-    let url = url::Url::parse(url).ok()?;
-    let host = url.host_str()?.to_ascii_lowercase();
-    Some(Database { host, port: url.port().unwrap_or(5432), name: url.path().to_owned() })
 }
 
 fn as_usize(n: u64) -> usize {
