@@ -113,3 +113,12 @@ fn connect_error(e: tokio_postgres::Error) -> Error {
         _ => error,
     }
 }
+
+/// A text that two connections have in common exactly when they are to the same database: the cluster's own
+/// number and the database's in it.
+pub async fn database_identity(client: &Client) -> Result<String> {
+    let sql = "SELECT 'postgres:' || system_identifier || ':' || d.oid \
+               FROM pg_control_system(), pg_database d WHERE d.datname = current_database()";
+    let row = client.query_one(sql, &[]).await.map_err(sqlstate::error)?;
+    row.try_get(0).map_err(sqlstate::error)
+}
