@@ -98,6 +98,16 @@ tables = [{ include = ["${SCHEMA}.a", "x$${y.b"], exclude = "public.c" }]
 }
 
 #[test]
+fn the_documented_defaults_are_the_defaults() {
+    let manual = include_str!("../../../docs/CONFIGURATION.md");
+    let example = manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let written = parse(Path::new("tasks.toml"), example, &|_| Some("x".to_owned())).unwrap();
+    let required = format!("{ENDPOINTS}{TASK}{TABLES}").replace("copy", "shop-to-reports");
+    let defaults = read(&required).unwrap();
+    assert_eq!(format!("{:?}", written.tasks[0].plan), format!("{:?}", defaults.tasks[0].plan));
+}
+
+#[test]
 fn null_is_a_target() {
     let text = format!("{ENDPOINTS}{TASK}{TABLES}").replace("target = \"reports\"", "target = \"nothing\"");
     assert!(matches!(read(&text).unwrap().tasks[0].target.kind, EndpointKind::Null));
