@@ -9,7 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use trem_engine::Error;
-use trem_engine::ports::Finding;
+use trem_engine::ports::{Finding, TableState};
+use trem_engine::progress::Phase;
 use trem_engine::runner::{Task, Until};
 
 use crate::cli::Run;
@@ -40,22 +41,31 @@ pub async fn run(args: Run) -> Result<ExitCode, Failure> {
         tracing::info!(task = %task.plan.name, source = %config.source, target = %config.target, "starting");
         handles.push(tokio::spawn(one(Arc::new(task), refusal, until, stop.clone())));
     }
-    let failed = wait(handles, &stop).await;
+    let (count, failed) = (handles.len(), wait(handles, &stop).await);
     done.cancel();
     let _ = display.await;
-    Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+    tracing::info!(tasks = count, failed, "all tasks have ended");
+    Ok(if failed > 0 { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
 /// One task to its end, which is told at once; `true` when it failed.
 async fn one(task: Arc<Task>, refusal: Vec<Finding>, until: Until, stop: CancellationToken) -> bool {
     let ended = match refused(&refusal) {
-        Some(error) => Err(error),
+        Some(error) => {
+            let text = error.to_string();
+            task.reporter.update(|p| p.phase = Phase::Failed { error: text });
+            Err(error)
+        }
         None => task.run(until, stop.clone()).await,
     };
     let progress = task.reporter.snapshot();
     let name = &task.plan.name;
     let (rows, changes) = (progress.rows_loaded(), progress::changes(&progress));
     let position = progress.applied.as_ref().map(ToString::to_string);
+    let suspended = progress.tables.values().filter(|t| t.state == Some(TableState::Suspended)).count();
+    if suspended > 0 {
+        tracing::warn!(task = %name, suspended, "tables are suspended: `trem status` says why and what to do");
+    }
     let how = if stop.is_cancelled() { "stopped" } else { "done" };
     match &ended {
         Ok(()) => tracing::info!(task = %name, rows_loaded = rows, changes, position, "{how}"),
@@ -76,8 +86,9 @@ fn refused(findings: &[Finding]) -> Option<Error> {
     })
 }
 
-async fn wait(mut handles: Vec<JoinHandle<bool>>, stop: &CancellationToken) -> bool {
-    let mut failed = false;
+/// The number of tasks that failed.
+async fn wait(mut handles: Vec<JoinHandle<bool>>, stop: &CancellationToken) -> usize {
+    let mut failed = 0;
     let overdue = async {
         stop.cancelled().await;
         tokio::time::sleep(STOP_DEADLINE).await;
@@ -85,11 +96,11 @@ async fn wait(mut handles: Vec<JoinHandle<bool>>, stop: &CancellationToken) -> b
     tokio::pin!(overdue);
     for n in 0..handles.len() {
         tokio::select! {
-            ended = &mut handles[n] => failed |= match ended {
-                Ok(task_failed) => task_failed,
+            ended = &mut handles[n] => failed += match ended {
+                Ok(task_failed) => usize::from(task_failed),
                 Err(panic) => {
                     tracing::error!("a task ended abnormally: {panic}");
-                    true
+                    1
                 }
             },
             () = &mut overdue => {

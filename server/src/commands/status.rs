@@ -146,3 +146,63 @@ fn state(state: TableState) -> &'static str {
         TableState::Reload => "reload at next start",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use std::collections::BTreeSet;
+    use trem_engine::Class;
+
+    const MANUAL: &str = include_str!("../../../docs/OPERATIONS.md");
+
+    fn names(value: &serde_json::Value) -> BTreeSet<&String> {
+        value.as_object().unwrap().keys().collect()
+    }
+
+    #[test]
+    fn the_documented_fields_are_the_fields() {
+        let example = MANUAL.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let manual: serde_json::Value = serde_json::from_str(example).unwrap();
+        let table = TableView {
+            schema: String::new(),
+            table: String::new(),
+            state: TableState::Ready,
+            rows_loaded: 0,
+            chunks: 0,
+            chunks_done: 0,
+            reason: None,
+            remedy: None,
+        };
+        let task = TaskView {
+            task: String::new(),
+            source: String::new(),
+            target: String::new(),
+            started: false,
+            lineage: None,
+            position: None,
+            source_position: None,
+            lag_bytes: None,
+            retained_bytes: None,
+            tables: vec![table],
+            errors: Vec::new(),
+        };
+        let written = serde_json::to_value(Document { tasks: vec![task] }).unwrap();
+        assert_eq!(names(&written), names(&manual));
+        assert_eq!(names(&written["tasks"][0]), names(&manual["tasks"][0]));
+        assert_eq!(names(&written["tasks"][0]["tables"][0]), names(&manual["tasks"][0]["tables"][0]));
+    }
+
+    #[test]
+    fn every_state_and_every_class_is_in_the_manual() {
+        for s in [TableState::Loading, TableState::Ready, TableState::Suspended, TableState::Reload] {
+            let json = serde_json::to_string(&s).unwrap();
+            let row = format!("| {} | `{}` |", state(s), json.trim_matches('"'));
+            assert!(MANUAL.contains(&row), "{row}");
+        }
+        for class in [Class::Transient, Class::Refused, Class::Lineage, Class::Fenced, Class::Fatal] {
+            assert!(MANUAL.contains(&format!("| `{class:?}` |")), "{class:?}");
+        }
+    }
+}
