@@ -1,0 +1,1 @@
+//! The suite that every adapter pair runs: the same cases through the same runner.

@@ -1,0 +1,5 @@
+//! The engine's tests that need whole worlds.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod random_worlds;
