@@ -236,6 +236,10 @@ fn count(batch: &ChangeBatch, counts: &mut TableCounts) {
 fn reshape(record: &mut TableRecord, kind: SchemaChangeKind) {
     match kind {
         SchemaChangeKind::AddColumns { next, .. } => record.schema = next,
+        SchemaChangeKind::Reload { reason } => {
+            record.state = TableState::Reload;
+            record.reason = Some(reason);
+        }
         SchemaChangeKind::Suspend { reason, remedy } => {
             record.state = TableState::Suspended;
             record.reason = Some(reason);

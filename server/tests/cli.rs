@@ -140,6 +140,8 @@ fn a_run_that_gives_up_is_1_and_logs_to_stderr() {
     let lines: Vec<serde_json::Value> = err.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(lines[0]["message"], "starting");
     let last = lines.last().unwrap();
+    assert_eq!((&last["message"], &last["failed"]), (&"all tasks have ended".into(), &1.into()));
+    let last = &lines[lines.len() - 2];
     assert_eq!(
         (&last["task"], &last["level"], &last["class"]),
         (&"measure".into(), &"ERROR".into(), &"Transient".into())

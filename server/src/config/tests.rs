@@ -219,7 +219,8 @@ fn limits() {
     says(
         &message,
         &[
-            "tasks.toml:17:12: tasks.copy.batch.max-rows: expected a whole number from 1 to 4294967295, found the integer 0",
+            "tasks.toml:17:12: tasks.copy.batch.max-rows: expected a whole number from 1 to 4294967295",
+            "found the integer 0",
         ],
     );
     says(&message, &["tasks.copy.batch.max-bytes: expected at least 1 bytes, found \"0MiB\""]);
