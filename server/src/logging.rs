@@ -15,7 +15,9 @@ const VARIABLE: &str = "TREM_LOG";
 /// Sets logging up for the rest of the process.
 pub fn start(format: LogFormat, bars: &MultiProgress) -> Result<(), Failure> {
     let filter = match std::env::var(VARIABLE) {
-        Ok(text) => EnvFilter::try_new(&text).map_err(|e| Failure::System(format!("{VARIABLE} `{text}`: {e}")))?,
+        Ok(text) => EnvFilter::try_new(&text).map_err(|e| {
+            Failure::Usage(format!("{VARIABLE} is `{text}`: expected a filter such as debug or trem_engine=debug: {e}"))
+        })?,
         Err(_) => EnvFilter::new("info"),
     };
     let writer = AroundBars(bars.clone());

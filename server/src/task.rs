@@ -25,6 +25,8 @@ pub const MISUSED: u8 = 2;
 pub enum Failure {
     /// The configuration or the command line is wrong.
     Config(Problems),
+    /// Something around the command is wrong, such as an environment variable.
+    Usage(String),
     /// An endpoint refused or failed.
     Engine(Error),
     /// The machine did not give what the program needs.
@@ -34,7 +36,10 @@ pub enum Failure {
 impl Failure {
     /// The exit code.
     pub fn code(&self) -> ExitCode {
-        ExitCode::from(if let Self::Config(_) = self { MISUSED } else { FAILED })
+        ExitCode::from(match self {
+            Self::Config(_) | Self::Usage(_) => MISUSED,
+            Self::Engine(_) | Self::System(_) => FAILED,
+        })
     }
 }
 
@@ -43,7 +48,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Config(problems) => problems.fmt(f),
             Self::Engine(error) => error.fmt(f),
-            Self::System(message) => f.write_str(message),
+            Self::Usage(message) | Self::System(message) => f.write_str(message),
         }
     }
 }

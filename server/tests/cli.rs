@@ -70,6 +70,12 @@ fn usage() {
     assert_eq!(code, Some(2));
     assert!(err.contains("[possible values: text, json]"), "{err}");
     assert_eq!(place.trem(&["--version"]).0, Some(0));
+    let mut wrong = Command::new(env!("CARGO_BIN_EXE_trem"));
+    wrong.args(["run", "tasks.toml"]).current_dir(place.folder.path()).env("TREM_LOG", "trem=loud");
+    wrong.env("SHOP_PASSWORD", "a").env("SHOP_PORT", "1");
+    let output = wrong.output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("trem: TREM_LOG is `trem=loud`: expected a filter"));
 }
 
 #[test]
@@ -114,7 +120,7 @@ fn a_source_that_is_down_fails_every_command() {
     let place = Place::new(TASKS);
     let (code, out, _) = place.trem(&["check", "tasks.toml"]);
     assert_eq!(code, Some(1));
-    assert!(out.contains("ERROR"), "{out}");
+    assert!(out.contains("ERROR") && out.contains("source shop"), "{out}");
     let (code, out, _) = place.trem(&["plan", "tasks.toml", "--json"]);
     assert_eq!(code, Some(1));
     let plan: serde_json::Value = serde_json::from_str(&out).unwrap();

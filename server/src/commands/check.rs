@@ -7,6 +7,7 @@ use trem_engine::ports::{Finding, Severity};
 use trem_engine::runner::{Preflight, Task, preflight};
 
 use crate::cli::Pick;
+use crate::config::TaskConfig;
 use crate::overlap::overlaps;
 use crate::task::{FAILED, Failure};
 use crate::{output, task};
@@ -28,7 +29,7 @@ pub async fn check(args: Pick) -> Result<ExitCode, Failure> {
                 output::say(format_args!("{tables} tables, {}", verdict(&findings)));
             }
             Err(error) => {
-                findings.push(as_finding(&config.plan.name, &error));
+                findings.extend(why(config, task, &error).await);
                 output::findings(findings.iter());
                 output::say("the check could not go on");
             }
@@ -51,14 +52,22 @@ pub fn all(preflight: Preflight) -> impl Iterator<Item = Finding> {
     preflight.findings.into_iter().chain(preflight.previews.into_iter().flat_map(|p| p.findings))
 }
 
-/// An error of the look itself, as the operator sees findings.
-pub fn as_finding(task: &str, error: &Error) -> Finding {
-    Finding {
-        severity: Severity::Error,
-        subject: error.table_id().map_or_else(|| format!("task {task}"), |t| format!("table {t}")),
-        message: told(error),
-        remedy: error.remedy_text().map(str::to_owned),
+/// Why the look at both ends did not come to its end: each end that cannot be asked, or the error itself.
+pub async fn why(config: &TaskConfig, task: &Task, error: &Error) -> Vec<Finding> {
+    let (source, target) = (task.source.identity().await, task.target.identity().await);
+    let source = source.err().map(|e| as_finding(format!("source {}", config.source.name), &e));
+    let target = target.err().map(|e| as_finding(format!("target {}", config.target.name), &e));
+    let ends: Vec<Finding> = source.into_iter().chain(target).collect();
+    if !ends.is_empty() {
+        return ends;
     }
+    let subject = error.table_id().map_or_else(|| format!("task {}", config.plan.name), |t| format!("table {t}"));
+    vec![as_finding(subject, error)]
+}
+
+fn as_finding(subject: String, error: &Error) -> Finding {
+    let remedy = error.remedy_text().map(str::to_owned);
+    Finding { severity: Severity::Error, subject, message: told(error), remedy }
 }
 
 /// Message and causes, without table and remedy, which have columns of their own.

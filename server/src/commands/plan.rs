@@ -7,7 +7,7 @@ use trem_engine::ports::{Finding, Severity, TablePreview};
 use trem_engine::runner::preflight;
 use trem_engine::schema::{Identity, LogicalType};
 
-use super::check::as_finding;
+use super::check::why;
 use crate::cli::Shown;
 use crate::config::TaskConfig;
 use crate::task::{FAILED, Failure};
@@ -91,7 +91,7 @@ async fn view(config: &TaskConfig) -> Result<TaskView, Failure> {
             view.types = found.catalog.types.into_iter().map(|t| t.ddl).collect();
             view.tables = found.previews.into_iter().map(table_view).collect();
         }
-        Err(error) => view.findings.push(as_finding(&config.plan.name, &error)),
+        Err(error) => view.findings = why(config, &task, &error).await,
     }
     Ok(view)
 }
