@@ -324,8 +324,8 @@ impl MemoryStream {
             _ => {}
         }
         let model = self.source.0.lock().unwrap().model(&table).clone();
-        let from = old.as_ref().map(|o| model.key_of(o));
-        let orphan = from.as_ref().is_some_and(|k| self.absent.remove(&(table.clone(), k.clone())));
+        let from = model.key_of(old.as_ref().unwrap_or(&image));
+        let orphan = self.absent.remove(&(table.clone(), from));
         let (mut op, mut old) = (op, old);
         if op == Op::Update && (had || orphan) {
             (op, old) = (Op::Insert, None);
@@ -338,7 +338,7 @@ impl MemoryStream {
                 (image, unknown) = (row, ColumnMask::default());
             }
         }
-        if op == Op::Delete && self.absent.remove(&(table.clone(), model.key_of(&image))) {
+        if op == Op::Delete && orphan {
             return;
         }
         self.gathered.push(Entry::Row { table, op, image, old, unknown });
