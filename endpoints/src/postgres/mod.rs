@@ -6,4 +6,5 @@ pub mod datetime;
 pub mod numeric;
 pub mod quote;
 pub mod sqlstate;
+pub mod target;
 pub mod tls;
