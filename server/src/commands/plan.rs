@@ -31,6 +31,8 @@ struct TaskView {
 
 #[derive(Serialize)]
 struct TableView {
+    /// `schema.table`
+    name: String,
     schema: String,
     table: String,
     exists: bool,
@@ -116,6 +118,7 @@ fn table_view(preview: TablePreview) -> TableView {
         generated: Some(c.expression.clone()),
     });
     TableView {
+        name: schema.id.to_string(),
         schema: schema.id.schema.clone(),
         table: schema.id.table.clone(),
         exists: preview.exists,
@@ -129,6 +132,9 @@ fn table_view(preview: TablePreview) -> TableView {
 fn print(task: &TaskView) {
     output::say(format_args!("task {}: {} -> {}", task.task, task.source, task.target));
     output::findings(task.findings.iter());
+    if !task.types.is_empty() {
+        output::say("\ntypes that the tables need, created where they are missing");
+    }
     for ddl in &task.types {
         output::say(format_args!("    {}", statement(ddl)));
     }
@@ -139,7 +145,7 @@ fn print(task: &TaskView) {
             Identity::Full => "rows told apart by the whole row",
             Identity::InsertOnly => "rows only inserted",
         };
-        output::say(format_args!("\n{}.{}: {there}, {rows}", table.schema, table.table));
+        output::say(format_args!("\n{}: {there}, {rows}", table.name));
         let mut columns = output::table(&["column", "type", "logical", "nullable", "key"]);
         for c in &table.columns {
             let logical = c.logical.map_or_else(|| "computed by the target".to_owned(), |l| format!("{l:?}"));

@@ -39,6 +39,8 @@ struct TaskView {
 
 #[derive(Serialize)]
 struct TableView {
+    /// `schema.table`
+    name: String,
     schema: String,
     table: String,
     state: TableState,
@@ -98,6 +100,7 @@ async fn view(config: &TaskConfig, task: &Task) -> TaskView {
 fn table_view(record: &TableRecord) -> TableView {
     let done = record.chunks.iter().filter(|c| c.done.is_some());
     TableView {
+        name: record.schema.id.to_string(),
         schema: record.schema.id.schema.clone(),
         table: record.schema.id.table.clone(),
         state: record.state,
@@ -127,7 +130,7 @@ fn print(task: &TaskView) {
     let mut table = output::table(&["table", "state", "rows loaded", "chunks", "reason", "remedy"]);
     for t in &task.tables {
         table.add_row([
-            format!("{}.{}", t.schema, t.table),
+            t.name.clone(),
             state(t.state).to_owned(),
             t.rows_loaded.to_string(),
             format!("{}/{}", t.chunks_done, t.chunks),
@@ -142,7 +145,7 @@ fn state(state: TableState) -> &'static str {
     match state {
         TableState::Loading => "loading",
         TableState::Ready => "ready",
-        TableState::Suspended => "SUSPENDED",
+        TableState::Suspended => "suspended",
         TableState::Reload => "reload at next start",
     }
 }
@@ -166,6 +169,7 @@ mod tests {
         let example = MANUAL.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
         let manual: serde_json::Value = serde_json::from_str(example).unwrap();
         let table = TableView {
+            name: String::new(),
             schema: String::new(),
             table: String::new(),
             state: TableState::Ready,
