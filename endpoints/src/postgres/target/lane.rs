@@ -142,6 +142,9 @@ impl PgLane {
                            WHERE task = $1 AND schema_name = $2 AND table_name = $3";
                 client.execute(sql, &[&self.task, &id.schema, &id.table, &shape]).await.map_err(pg)?;
             }
+            SchemaChangeKind::Reload { .. } => {
+                bookkeeping::set_state(client, &self.task, id, TableState::Reload).await?;
+            }
             SchemaChangeKind::Suspend { reason, remedy } => {
                 bookkeeping::suspend(client, &self.task, id, reason, remedy).await?;
             }
