@@ -114,3 +114,10 @@ impl TableCounts {
         self.conflicts += other.conflicts;
     }
 }
+
+impl Progress {
+    /// Rows loaded and committed, over all tables.
+    pub fn rows_loaded(&self) -> u64 {
+        self.tables.values().map(|t| t.rows_loaded).sum()
+    }
+}

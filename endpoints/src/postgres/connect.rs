@@ -1,0 +1,124 @@
+//! Ordinary SQL connections, with session settings under which values print the same everywhere.
+
+use std::time::Duration;
+
+use tokio_postgres::config::SslMode as PgSslMode;
+use tokio_postgres::{Client, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use trem_engine::{Class, Error, Result};
+
+use super::config::{Host, PgConfig, SslMode};
+use super::{quote, sqlstate, tls};
+
+/// Settings of every session of ours, replication included: canonical text must not depend on a role's,
+/// a database's or a server's own settings.
+pub const SESSION_SETTINGS: &[(&str, &str)] = &[
+    ("DateStyle", "ISO, MDY"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("extra_float_digits", "3"),
+    ("bytea_output", "hex"),
+    ("lc_monetary", "C"),
+    ("search_path", "pg_catalog"),
+    ("statement_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("xmloption", "content"),
+    ("standard_conforming_strings", "on"),
+    ("client_encoding", "UTF8"),
+    ("client_min_messages", "warning"),
+];
+
+/// One statement string that makes [`SESSION_SETTINGS`] hold.
+pub fn session_sql() -> String {
+    let set = |(name, value): &(&str, &str)| match *name {
+        // A quoted list would be one strange element.
+        "DateStyle" | "search_path" => format!("SET {name} TO {value};"),
+        _ => format!("SET {name} TO {};", quote::literal(value)),
+    };
+    SESSION_SETTINGS.iter().map(set).collect()
+}
+
+impl PgConfig {
+    /// Opens a connection with the fixed session settings. Its driving task ends when the client is dropped.
+    pub async fn connect(&self, application_name: &str) -> Result<Client> {
+        let limit = self.connect_timeout * 2;
+        let connected = match tokio::time::timeout(limit, self.open(application_name)).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::transient("timed out")),
+        };
+        connected.map_err(|e| e.context(format!("connecting to {}", self.describe())))
+    }
+
+    async fn open(&self, application_name: &str) -> Result<Client> {
+        let options = self.driver_options(application_name);
+        let client = match tls::client_config(self)? {
+            Some(tls) => {
+                let (client, connection) = options.connect(MakeRustlsConnect::new(tls)).await.map_err(connect_error)?;
+                tokio::spawn(drive(connection));
+                client
+            }
+            None => {
+                let (client, connection) = options.connect(NoTls).await.map_err(connect_error)?;
+                tokio::spawn(drive(connection));
+                client
+            }
+        };
+        client.batch_execute(&session_sql()).await.map_err(sqlstate::error)?;
+        Ok(client)
+    }
+
+    fn driver_options(&self, application_name: &str) -> tokio_postgres::Config {
+        let mut options = tokio_postgres::Config::new();
+        options.user(&self.user).dbname(&self.database).port(self.port).application_name(application_name);
+        match &self.host {
+            Host::Tcp(host) => options.host(host),
+            Host::Unix(path) => options.host_path(path),
+        };
+        if let Some(password) = &self.password {
+            options.password(password);
+        }
+        options.ssl_mode(match self.ssl_mode {
+            SslMode::Disable => PgSslMode::Disable,
+            SslMode::Prefer => PgSslMode::Prefer,
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => PgSslMode::Require,
+        });
+        // A peer that vanished without a word is noticed within about two minutes.
+        options
+            .connect_timeout(self.connect_timeout)
+            .keepalives_idle(Duration::from_secs(60))
+            .keepalives_interval(Duration::from_secs(10))
+            .keepalives_retries(6)
+            .tcp_user_timeout(Duration::from_secs(120));
+        options
+    }
+}
+
+async fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    // Whoever uses the client sees the same failure as an error of the call at hand.
+    if let Err(e) = connection.await {
+        tracing::debug!(error = %e, "a database connection ended");
+    }
+}
+
+fn connect_error(e: tokio_postgres::Error) -> Error {
+    let error = sqlstate::error(e);
+    match error.class() {
+        Class::Transient if error.remedy_text().is_none() => {
+            error.remedy("see that the server runs and accepts connections at this host and port")
+        }
+        _ => error,
+    }
+}
+
+/// A text that two connections have in common exactly when they are to the same database: the cluster's own
+/// number and the database's in it.
+pub async fn database_identity(client: &Client) -> Result<String> {
+    let sql = "SELECT 'postgres:' || system_identifier || ':' || d.oid \
+               FROM pg_control_system(), pg_database d WHERE d.datname = current_database()";
+    let row = client.query_one(sql, &[]).await.map_err(sqlstate::error)?;
+    row.try_get(0).map_err(sqlstate::error)
+}

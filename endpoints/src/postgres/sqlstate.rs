@@ -1,0 +1,179 @@
+//! The one place where a PostgreSQL error becomes an [`Error`] with a class and a remedy.
+
+use std::io;
+
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::message::backend::ErrorResponseBody;
+use trem_engine::schema::TableId;
+use trem_engine::{Class, Error};
+
+/// Exact codes first, then classes (the first two characters); what is not listed is `Fatal`.
+const TABLE: &[(&str, Class, &str)] = &[
+    ("08P01", Class::Fatal, ""),
+    ("08", Class::Transient, ""),
+    ("57P01", Class::Transient, ""),
+    ("57P02", Class::Transient, ""),
+    ("57P03", Class::Transient, ""),
+    ("57P05", Class::Transient, ""),
+    ("57P04", Class::Refused, "the database has been dropped: correct the endpoint's url"),
+    (
+        "57014",
+        Class::Transient,
+        "a statement was cancelled: look who cancels it (pg_cancel_backend, statement_timeout)",
+    ),
+    ("53100", Class::Transient, "free disk space on the server"),
+    ("53300", Class::Transient, "raise max_connections or close other connections"),
+    ("53400", Class::Refused, "raise the limit that the message names"),
+    ("53", Class::Transient, "the server is out of resources"),
+    ("55P03", Class::Transient, "another session holds a lock on the table: see pg_locks and pg_stat_activity"),
+    ("55006", Class::Transient, "the object is in use by another session"),
+    ("55000", Class::Fatal, ""),
+    ("40001", Class::Transient, ""),
+    ("40P01", Class::Transient, ""),
+    ("25006", Class::Transient, "the server is read-only (a standby, or default_transaction_read_only is on)"),
+    ("25P03", Class::Transient, ""),
+    ("25P04", Class::Transient, ""),
+    ("58030", Class::Transient, "the server met an input/output error: look at its log and its disks"),
+    ("42501", Class::Refused, "grant the privilege that the message names to the role in the endpoint's url"),
+    ("28P01", Class::Refused, "correct the user or the password in the endpoint's url"),
+    ("28000", Class::Refused, "look at the role's LOGIN attribute and at pg_hba.conf"),
+    ("28", Class::Refused, "look at the user and password in the endpoint's url and at pg_hba.conf"),
+    ("3D000", Class::Refused, "correct the database in the endpoint's url, or create it"),
+    ("0A000", Class::Refused, ""),
+];
+
+/// What may be done about an SQLSTATE, and what the operator should do.
+pub fn classify(code: &str) -> (Class, Option<&'static str>) {
+    let found =
+        TABLE.iter().find(|(c, ..)| *c == code).or_else(|| TABLE.iter().find(|(c, ..)| code.get(..2) == Some(c)));
+    found.map_or((Class::Fatal, None), |(_, class, remedy)| (*class, (!remedy.is_empty()).then_some(*remedy)))
+}
+
+/// The error of a client call.
+pub fn error(e: tokio_postgres::Error) -> Error {
+    if let Some(db) = e.as_db_error() {
+        let fields = Fields {
+            code: db.code().code().to_owned(),
+            message: db.message().to_owned(),
+            detail: db.detail().map(str::to_owned),
+            hint: db.hint().map(str::to_owned),
+            schema: db.schema().map(str::to_owned),
+            table: db.table().map(str::to_owned),
+        };
+        return fields.into_error();
+    }
+    let text = e.to_string();
+    if e.is_closed() {
+        return Error::transient("the connection to the database was closed");
+    }
+    let io_kind = std::error::Error::source(&e).and_then(|s| s.downcast_ref::<io::Error>()).map(io::Error::kind);
+    match io_kind {
+        Some(kind) if heals(kind) => Error::transient(text).cause(e.into_source().unwrap_or_else(|| "unknown".into())),
+        _ if text.starts_with("error connecting") || text.starts_with("timeout") => {
+            with_source(Error::transient(text), e)
+        }
+        _ if text.contains("TLS") => with_source(Error::refused(text), e)
+            .remedy("look at sslmode and sslrootcert in the endpoint's url and at the server's ssl setting"),
+        _ if text.starts_with("authentication") || text.starts_with("invalid config") => {
+            with_source(Error::refused(text), e).remedy("look at the user and password in the endpoint's url")
+        }
+        Some(_) if text.starts_with("error communicating") => with_source(Error::transient(text), e),
+        _ => with_source(Error::fatal(text), e),
+    }
+}
+
+/// The error of a replication connection, from the message that the server sent.
+pub fn response(body: &ErrorResponseBody) -> Error {
+    let mut fields = Fields::default();
+    let mut iter = body.fields();
+    while let Ok(Some(field)) = iter.next() {
+        let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
+        match field.type_() {
+            b'C' => fields.code = value,
+            b'M' => fields.message = value,
+            b'D' => fields.detail = Some(value),
+            b'H' => fields.hint = Some(value),
+            b's' => fields.schema = Some(value),
+            b't' => fields.table = Some(value),
+            _ => {}
+        }
+    }
+    fields.into_error()
+}
+
+/// The error of a socket.
+pub fn io(e: io::Error) -> Error {
+    Error::transient("the connection to the database failed").cause(e)
+}
+
+fn with_source(error: Error, e: tokio_postgres::Error) -> Error {
+    match e.into_source() {
+        Some(cause) => error.cause(cause),
+        None => error,
+    }
+}
+
+fn heals(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as K;
+    matches!(
+        kind,
+        K::ConnectionRefused
+            | K::ConnectionReset
+            | K::ConnectionAborted
+            | K::NotConnected
+            | K::BrokenPipe
+            | K::TimedOut
+            | K::UnexpectedEof
+            | K::Interrupted
+            | K::WouldBlock
+            | K::HostUnreachable
+            | K::NetworkUnreachable
+            | K::NetworkDown
+            | K::NotFound
+    )
+}
+
+#[derive(Default)]
+struct Fields {
+    code: String,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+    schema: Option<String>,
+    table: Option<String>,
+}
+
+impl Fields {
+    fn into_error(self) -> Error {
+        let (class, remedy) = classify(&self.code);
+        let mut message = format!("{} (SQLSTATE {})", self.message, self.code);
+        if let Some(detail) = &self.detail {
+            message.push_str("; ");
+            message.push_str(detail);
+        }
+        let mut error = Error::new(class, message);
+        if let (Some(schema), Some(table)) = (self.schema, self.table) {
+            error = error.table(&TableId::new(schema, table));
+        }
+        match remedy.map(str::to_owned).or(self.hint) {
+            Some(remedy) => error.remedy(remedy),
+            None => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exact_codes_win_over_classes_and_the_unknown_is_fatal() {
+        assert_eq!(classify("08006").0, Class::Transient);
+        assert_eq!(classify("08P01").0, Class::Fatal);
+        assert_eq!(classify("53100"), (Class::Transient, Some("free disk space on the server")));
+        assert_eq!(classify("28P01").0, Class::Refused);
+        assert_eq!(classify("25006").0, Class::Transient);
+        assert_eq!(classify("22P02"), (Class::Fatal, None));
+        assert_eq!(classify("").0, Class::Fatal);
+    }
+}
