@@ -1,6 +1,7 @@
 //! PostgreSQL as a source: snapshots by COPY, changes by logical replication.
 
 mod assemble;
+mod catchup;
 mod check;
 mod chunks;
 mod image;
@@ -46,6 +47,8 @@ struct Inner {
     client: Mutex<Option<Arc<Client>>>,
     /// A column without binary decoder was met in a binary stream: from then on streams are text.
     force_text: AtomicBool,
+    /// Catching up in chunks has failed once: from then on backlogs are streamed.
+    stream_only: AtomicBool,
 }
 
 impl fmt::Debug for PostgresSource {
@@ -65,6 +68,7 @@ impl PostgresSource {
                 task: task.to_owned(),
                 client: Mutex::new(None),
                 force_text: AtomicBool::new(false),
+                stream_only: AtomicBool::new(false),
             }),
         }
     }
