@@ -51,6 +51,7 @@ impl PgLane {
     pub(super) async fn open(config: &PgConfig, task: &str) -> Result<Self> {
         let session = Session::open(config, task).await?;
         let client = &session.client;
+        end_stalled(client).await;
         client.batch_execute("BEGIN").await.map_err(pg)?;
         bookkeeping::create(client).await?;
         let epoch = bookkeeping::take_epoch(client, task).await?;
@@ -189,6 +190,18 @@ impl Counts {
     }
 }
 
+/// Ends sessions of this task whose process stopped answering inside a transaction: they would hold their rows' locks
+/// for as long as the operating system believes in the connection. Their epoch is about to be over anyway.
+async fn end_stalled(client: &tokio_postgres::Client) {
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE application_name = current_setting('application_name') AND datname = current_database() \
+               AND usename = current_user AND pid <> pg_backend_pid() AND xact_start IS NOT NULL \
+               AND wait_event = 'ClientRead' AND state_change < clock_timestamp() - interval '10 seconds'";
+    if let Err(e) = client.batch_execute(sql).await {
+        tracing::debug!(error = %e, "could not look for stalled sessions");
+    }
+}
+
 async fn add_columns(
     client: &tokio_postgres::Client,
     before: &TableSchema,
@@ -271,7 +284,7 @@ impl TargetLane for PgLane {
         let client = &self.session.client;
         let keeps = bookkeeping::origin(client, &self.task, &table.id).await?.is_some_and(|o| o.keeps_rows);
         if empty && !keeps {
-            let sql = format!("TRUNCATE {}", quote::table(&table.id));
+            let sql = prepare::empty(client, &table.id).await?;
             client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id))?;
         }
         bookkeeping::put_chunks(client, &self.task, &table.id, chunks).await?;
@@ -339,7 +352,8 @@ impl TargetLane for PgLane {
         let order = next.position.order().to_string();
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
             [&self.task, &self.epoch.0, &next.lineage.0, &order, &next.position.resume(), &committed_at];
-        if self.session.client.execute(sql, &parameters).await.map_err(pg)? != 1 {
+        let statement = self.session.statement(sql).await?;
+        if self.session.client.execute(&statement, &parameters).await.map_err(pg)? != 1 {
             return Err(bookkeeping::fenced(&self.task));
         }
         self.commit().await?;
@@ -356,7 +370,8 @@ impl TargetLane for PgLane {
             self.force_flush().await?;
         }
         let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text, (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text";
-        let row = self.session.client.query_one(sql, &[]).await.map_err(pg)?;
+        let statement = self.session.statement(sql).await?;
+        let row = self.session.client.query_one(&statement, &[]).await.map_err(pg)?;
         let lsn = |i: usize| -> Result<u64> {
             let text: String = row.try_get(i).map_err(pg)?;
             text.parse().map_err(|e| Error::fatal("the target's log position is not a number").cause(e))
