@@ -1,160 +1,16 @@
 //! The PostgreSQL target against a real server: one lane, sets made by hand.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod rig;
+
 use std::sync::Arc;
 
-use trem_endpoints::postgres::config::PgConfig;
-use trem_endpoints::postgres::target::PostgresTarget;
-use trem_engine::change::{BatchBuilder, ChangeBatch, ChangeSet, ColumnBuilder, ColumnMask, Op, Step, Truncate};
-use trem_engine::ports::{Chunk, ChunkRange, TableCounts, TableState, Target, TargetLane};
-use trem_engine::position::{Checkpoint, Lineage, Position};
-use trem_engine::schema::{
-    Column, Identity, LogicalType, NativeType, SchemaChange, SchemaChangeKind, TableId, TableSchema,
-};
+use rig::{Change, Rig, V, batch, checkpoint, column, delete, from, i, insert, set, t, table, update};
+use trem_engine::change::{Op, Step, Truncate};
+use trem_engine::ports::{Chunk, ChunkRange, TableState, Target};
+use trem_engine::schema::{Identity, LogicalType, SchemaChange, SchemaChangeKind};
 use trem_engine::task::OnExisting;
 use trem_engine::{Class, Error};
-use trem_tests::{Db, PgCluster, PgOptions};
-
-/// A value of a test row.
-#[derive(Clone, Debug)]
-enum V {
-    I(i32),
-    T(String),
-    Null,
-    /// The log did not send it.
-    Unknown,
-}
-
-fn i(value: i32) -> V {
-    V::I(value)
-}
-
-fn t(value: &str) -> V {
-    V::T(value.to_owned())
-}
-
-fn column(name: &str, logical: LogicalType, native: &str) -> Column {
-    let native = NativeType { name: native.to_owned(), id: 0, modifier: -1 };
-    Column { name: name.to_owned(), logical, native, nullable: name != "id" }
-}
-
-/// id (the key, unless the identity is full), a number, a text.
-fn table(name: &str, identity: Identity) -> Arc<TableSchema> {
-    let keyed = matches!(identity, Identity::Key | Identity::KeyWithFullImage);
-    Arc::new(TableSchema {
-        id: TableId::new("s x", name),
-        native_id: 1,
-        columns: vec![
-            column("id", LogicalType::Int32, "integer"),
-            column("u", LogicalType::Int32, "integer"),
-            column("Text", LogicalType::Text, "text"),
-        ],
-        key: if keyed { vec![0] } else { Vec::new() },
-        primary_key: if keyed { vec![0] } else { Vec::new() },
-        identity,
-        generated: Vec::new(),
-    })
-}
-
-fn push(builder: &mut ColumnBuilder, value: &V) {
-    match value {
-        V::I(n) => builder.push_i32(*n).unwrap(),
-        V::T(s) => builder.push_slice(s.as_bytes()).unwrap(),
-        V::Null | V::Unknown => builder.push_null(),
-    }
-}
-
-/// One change: op, old image if any, new image.
-type Change = (Op, Option<Vec<V>>, Vec<V>);
-
-fn insert(row: [V; 3]) -> Change {
-    (Op::Insert, None, row.to_vec())
-}
-
-fn update(row: [V; 3]) -> Change {
-    (Op::Update, None, row.to_vec())
-}
-
-/// An update of a row whose old image (key, or whole) is known.
-fn from(old: &[V], row: [V; 3]) -> Change {
-    (Op::Update, Some(old.to_vec()), row.to_vec())
-}
-
-fn delete(id: i32) -> Change {
-    (Op::Delete, None, vec![i(id), V::Unknown, V::Unknown])
-}
-
-fn batch(table: &Arc<TableSchema>, changes: &[Change]) -> ChangeBatch {
-    let mut builder = BatchBuilder::new(Arc::clone(table));
-    for (op, old, row) in changes {
-        let mut mask = ColumnMask::default();
-        for (at, value) in row.iter().enumerate() {
-            push(&mut builder.columns()[at], value);
-            if matches!(value, V::Unknown) {
-                mask.insert(at);
-            }
-        }
-        if let Some(old) = old {
-            for (at, value) in old.iter().enumerate() {
-                push(&mut builder.old_columns().0[at], value);
-            }
-            builder.end_old();
-        }
-        builder.end_row(*op, &mask).unwrap();
-    }
-    builder.finish().unwrap()
-}
-
-fn checkpoint(at: u128) -> Checkpoint {
-    Checkpoint { lineage: Lineage("history".to_owned()), position: Position::new(at, format!("p{at}")) }
-}
-
-fn set(steps: Vec<Step>, end: u128) -> ChangeSet {
-    let end = checkpoint(end).position;
-    ChangeSet { steps, end, committed_at: None, open: false, transactions: 1, bytes: 0 }
-}
-
-struct Rig {
-    server: PgCluster,
-    target: PostgresTarget,
-    db: Db,
-    lane: Box<dyn TargetLane>,
-    at: u128,
-}
-
-impl Rig {
-    async fn start() -> Self {
-        let server = PgCluster::start(PgOptions::default());
-        let db = server.create_database("t").await;
-        let target = PostgresTarget::new(PgConfig::parse(&server.url("t")).unwrap(), "my task");
-        let mut lane = target.open_lane().await.unwrap();
-        lane.begin(&Lineage("history".to_owned())).await.unwrap();
-        Self { server, target, db, lane, at: 0 }
-    }
-
-    async fn prepare(&mut self, table: &Arc<TableSchema>) {
-        self.lane.prepare(table, OnExisting::Refuse, false).await.unwrap();
-    }
-
-    async fn try_steps(&mut self, steps: Vec<Step>) -> Result<TableCounts, Error> {
-        self.at += 1;
-        let applied = self.lane.apply(set(steps, self.at), &checkpoint(self.at)).await?;
-        let mut sum = TableCounts::default();
-        for (_, counts) in &applied.tables {
-            sum.add(counts);
-        }
-        Ok(sum)
-    }
-
-    async fn apply(&mut self, table: &Arc<TableSchema>, changes: &[Change]) -> TableCounts {
-        self.try_steps(vec![Step::Rows(batch(table, changes))]).await.unwrap_or_else(|e| panic!("{e}"))
-    }
-
-    async fn rows(&self, table: &TableSchema) -> Vec<String> {
-        let sql = format!("SELECT r::text FROM \"{}\".\"{}\" r ORDER BY 1", table.id.schema, table.id.table);
-        self.db.rows(&sql).await.into_iter().map(|r| r[0].clone().unwrap()).collect()
-    }
-}
 
 #[tokio::test]
 async fn a_keyed_table() {
@@ -258,7 +114,8 @@ async fn large_batches_and_target_only_columns() {
     let rows =
         [update([i(0), i(-7), V::Unknown]), update([i(7), i(-5), t(&big)]), from(&[i(-1)], [i(-2), i(-1), t(&big)])];
     assert_eq!(rig.apply(&table, &rows).await.conflicts, 0);
-    let sql = "SELECT string_agg(id || ':' || u || ':' || length(\"Text\"), ' ' ORDER BY id) FROM \"s x\".\"Large\" WHERE u < 0";
+    let sql = "SELECT string_agg(id || ':' || u || ':' || length(\"Text\"), ' ' ORDER BY id) \
+               FROM \"s x\".\"Large\" WHERE u < 0";
     assert_eq!(rig.db.one(sql).await, "-2:-1:3145728 0:-7:3145728 7:-5:3145728");
 
     let rows: Vec<Change> = (20_000..30_000).chain(std::iter::once(-2)).map(delete).collect();
