@@ -255,6 +255,7 @@ async fn existing_tables_fit_or_are_refused() {
         .exec(
             "CREATE SCHEMA \"s x\"; CREATE TABLE \"s x\".narrow (id int PRIMARY KEY, u smallint, \"Text\" text);
              CREATE TABLE \"s x\".lacking (id int PRIMARY KEY, u int);
+             CREATE VIEW \"s x\".looks AS SELECT 1 AS id;
              CREATE TABLE \"s x\".nokey (id int, u int, \"Text\" text);
              CREATE TABLE \"s x\".demanding (id int PRIMARY KEY, u int, \"Text\" text, more int NOT NULL);
              CREATE TABLE \"s x\".filled (id bigint PRIMARY KEY, u int, \"Text\" varchar, more int DEFAULT 3);
@@ -264,16 +265,17 @@ async fn existing_tables_fit_or_are_refused() {
     for (name, said, remedy) in [
         ("narrow", "cannot hold integer", "ALTER COLUMN \"u\" TYPE integer"),
         ("lacking", "lacks this column", "ADD COLUMN \"Text\" text"),
+        ("looks", "is not a table", "rename"),
         ("nokey", "no unique index", "CREATE UNIQUE INDEX"),
         ("demanding", "NOT NULL without a default", "DROP NOT NULL"),
         ("filled", "rows are there already", "on-existing"),
     ] {
-        let mut lane = rig.target.open_lane().await.unwrap();
-        let text = refusal(lane.prepare(&table(name, Identity::Key), OnExisting::Refuse, true).await.unwrap_err());
+        let text = refusal(rig.lane.prepare(&table(name, Identity::Key), OnExisting::Refuse, true).await.unwrap_err());
         assert!(text.contains(said) && text.contains(remedy), "{text}");
     }
     let filled = table("filled", Identity::Key);
-    rig.lane = rig.target.open_lane().await.unwrap();
+    rig.lane.suspend(&filled, "refused before", "nothing").await.unwrap();
+    rig.lane.forget_table(&filled.id).await.unwrap();
     rig.lane.prepare(&filled, OnExisting::Keep, true).await.unwrap();
     let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 2 };
     rig.lane.plan_chunks(&filled, std::slice::from_ref(&chunk), false).await.unwrap();

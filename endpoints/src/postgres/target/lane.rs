@@ -31,9 +31,9 @@ pub(super) struct PgLane {
     epoch: Epoch,
     writers: HashMap<TableId, Arc<Writer>>,
     next_number: usize,
-    /// A transaction is open: the last set was.
     in_transaction: bool,
-    /// What the open transaction has done so far.
+    /// The transaction holds a set whose end is still to come.
+    open_set: bool,
     durability: Durability,
 }
 
@@ -60,14 +60,33 @@ impl PgLane {
         let record = bookkeeping::read(client, task).await?;
         durability.last = record.and_then(|r| r.checkpoint).map(|c| c.position);
         let writers = HashMap::new();
-        Ok(Self { session, task: task.to_owned(), epoch, writers, next_number: 1, in_transaction: false, durability })
+        Ok(Self {
+            session,
+            task: task.to_owned(),
+            epoch,
+            writers,
+            next_number: 1,
+            in_transaction: false,
+            open_set: false,
+            durability,
+        })
     }
 
+    /// Begins a transaction of bookkeeping and tables. One that failed before, and was not followed by the end of the
+    /// lane, is rolled back.
     async fn begin_work(&mut self) -> Result<()> {
-        if !self.in_transaction {
-            self.session.client.batch_execute("BEGIN").await.map_err(pg)?;
-            self.in_transaction = true;
+        if self.open_set {
+            return Err(Error::fatal("internal: tables are looked after while a set is open"));
         }
+        self.begin("BEGIN").await
+    }
+
+    async fn begin(&mut self, begin: &str) -> Result<()> {
+        if self.in_transaction {
+            self.session.client.batch_execute("ROLLBACK").await.map_err(pg)?;
+        }
+        self.session.client.batch_execute(begin).await.map_err(pg)?;
+        self.in_transaction = true;
         Ok(())
     }
 
@@ -87,6 +106,7 @@ impl PgLane {
         self.session.client.batch_execute("COMMIT").await.map_err(pg)?;
         failpoint::crash(Point::LaneAfterCommit);
         self.in_transaction = false;
+        self.open_set = false;
         self.session.last_ord = 0;
         Ok(())
     }
@@ -123,6 +143,13 @@ impl PgLane {
         let names: Vec<String> = truncate.tables.iter().map(|t| quote::table(&t.id)).collect();
         if names.is_empty() {
             return Ok(());
+        }
+        if let ([table], false) = (truncate.tables.as_slice(), truncate.cascade) {
+            // The target may have foreign keys that the source has not.
+            let sql = prepare::empty(&self.session.client, &table.id).await?;
+            if sql.starts_with("DELETE") {
+                return self.session.client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id));
+            }
         }
         let restart = if truncate.restart_identity { " RESTART IDENTITY" } else { "" };
         let cascade = if truncate.cascade { " CASCADE" } else { "" };
@@ -334,15 +361,14 @@ impl TargetLane for PgLane {
     }
 
     async fn apply(&mut self, set: ChangeSet, next: &Checkpoint) -> Result<Applied> {
-        if !self.in_transaction {
+        if !self.open_set {
             // Sets do not wait for the disk one by one: `durable` tells when it has them.
-            let begin = "BEGIN; SET LOCAL synchronous_commit TO off";
-            self.session.client.batch_execute(begin).await.map_err(pg)?;
-            self.in_transaction = true;
+            self.begin("BEGIN; SET LOCAL synchronous_commit TO off").await?;
         }
         let (open, committed_at) = (set.open, set.committed_at);
         let applied = self.steps(set).await?;
         if open {
+            self.open_set = true;
             return Ok(applied);
         }
         // Last, so that the row is locked for the shortest time.
