@@ -6,8 +6,10 @@ mod rig;
 use std::sync::Arc;
 
 use rig::{Change, Rig, V, batch, checkpoint, column, delete, from, i, insert, set, t, table, update};
+use trem_endpoints::postgres::config::PgConfig;
+use trem_endpoints::postgres::target::PostgresTarget;
 use trem_engine::change::{Op, Step, Truncate};
-use trem_engine::ports::{Chunk, ChunkRange, TableState, Target};
+use trem_engine::ports::{Chunk, ChunkRange, Severity, TableState, Target};
 use trem_engine::schema::{Identity, LogicalType, SchemaChange, SchemaChangeKind};
 use trem_engine::task::OnExisting;
 use trem_engine::{Class, Error};
@@ -291,4 +293,30 @@ async fn existing_tables_fit_or_are_refused() {
     let findings = rig.target.check().await.unwrap();
     assert_eq!(findings.len(), 4);
     drop(rig.server);
+}
+
+#[tokio::test]
+async fn a_role_without_privileges_is_warned_and_an_ordinary_one_works() {
+    let rig = Rig::start().await;
+    rig.db.exec("CREATE ROLE plain LOGIN; CREATE ROLE owner LOGIN; GRANT CREATE ON DATABASE t TO owner").await;
+    rig.target.forget().await.unwrap();
+    let url = |user: &str| format!("postgres://{user}@127.0.0.1:{}/t", rig.server.port());
+    let target = |user: &str| PostgresTarget::new(PgConfig::parse(&url(user)).unwrap(), "ordinary");
+    let findings = target("plain").check().await.unwrap();
+    let denied = findings.iter().find(|f| f.severity == Severity::Error).unwrap();
+    assert_eq!(denied.remedy.as_deref(), Some("GRANT CREATE ON DATABASE \"t\" TO \"plain\""));
+    let warned = findings.iter().find(|f| f.severity == Severity::Warning).unwrap();
+    assert!(warned.remedy.as_deref().unwrap().contains("GRANT SET ON PARAMETER session_replication_role"));
+    let e = target("plain").open_lane().await.map(drop).unwrap_err();
+    assert_eq!(e.class(), Class::Refused, "{e}");
+
+    let target = target("owner");
+    assert!(target.check().await.unwrap().iter().all(|f| f.severity != Severity::Error));
+    let mut lane = target.open_lane().await.unwrap();
+    let table = table("Owned", Identity::Key);
+    lane.begin(&checkpoint(1).lineage).await.unwrap();
+    lane.prepare(&table, OnExisting::Refuse, false).await.unwrap();
+    let rows = batch(&table, &[insert([i(1), i(1), t("a")])]);
+    lane.apply(set(vec![Step::Rows(rows)], 1), &checkpoint(1)).await.unwrap();
+    assert_eq!(rig.rows(&table).await, ["(1,1,a)"]);
 }
