@@ -1,10 +1,18 @@
 //! PostgreSQL as a source and as a target.
 
+mod catalog;
 pub mod config;
 pub mod connect;
 pub mod datetime;
+mod decode;
 pub mod numeric;
 pub mod quote;
+pub mod source;
 pub mod sqlstate;
 pub mod target;
 pub mod tls;
+mod types;
+mod wire;
+
+pub use source::PostgresSource;
+pub use target::PostgresTarget;

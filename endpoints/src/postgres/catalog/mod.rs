@@ -1,0 +1,189 @@
+//! What a PostgreSQL catalogue says of tables: columns, keys, identity, and the types they need.
+//!
+//! One query for each kind of thing, never one for each table: a thousand tables are as quick as one.
+
+pub(crate) mod definitions;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio_postgres::{Client, Row};
+use trem_engine::schema::{Catalog, Column, GeneratedColumn, Identity, NativeType, TableId, TableSchema};
+use trem_engine::task::Selection;
+use trem_engine::{Error, Result};
+
+use self::definitions::TypeRows;
+use super::sqlstate;
+use super::types::classify;
+
+/// A field of a row, by its place.
+pub(crate) fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, index: usize) -> Result<T> {
+    row.try_get(index).map_err(sqlstate::error)
+}
+
+/// A table that may be replicated.
+#[derive(Clone, Debug)]
+struct Found {
+    oid: u32,
+    id: TableId,
+    identity: String,
+    /// The tables it is a partition of, nearest first.
+    ancestors: Vec<u32>,
+}
+
+/// The tables that `want` selects.
+pub(crate) async fn discover(client: &Client, want: &Selection) -> Result<Catalog> {
+    let found = select(client, want).await?;
+    describe(client, found).await
+}
+
+async fn candidates(client: &Client) -> Result<Vec<Found>> {
+    let sql = "SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, \
+                 CASE WHEN c.relispartition THEN \
+                   ARRAY(SELECT a::oid FROM pg_partition_ancestors(c.oid) a WHERE a::oid <> c.oid) \
+                 ELSE '{}' END \
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' \
+                 AND n.nspname <> ALL (ARRAY['pg_catalog', 'information_schema', 'trem']) AND n.nspname !~ '^pg_' \
+               ORDER BY n.nspname, c.relname";
+    let rows = client.query(sql, &[]).await.map_err(sqlstate::error)?;
+    let found = rows.iter().map(|row| {
+        Ok(Found {
+            oid: get(row, 0)?,
+            id: TableId::new(get::<String>(row, 1)?, get::<String>(row, 2)?),
+            identity: get(row, 3)?,
+            ancestors: get(row, 4)?,
+        })
+    });
+    found.collect()
+}
+
+async fn select(client: &Client, want: &Selection) -> Result<Vec<Found>> {
+    let all = candidates(client).await?;
+    let (roots, leaves): (Vec<_>, Vec<_>) =
+        all.into_iter().filter(|f| want.takes(&f.id)).partition(|f| f.ancestors.is_empty());
+    // Rows of a partition come with its partitioned table; by itself it is taken only where it is named.
+    let named: Vec<_> = leaves.into_iter().filter(|f| want.names(&f.id)).collect();
+    let taken: HashSet<u32> = roots.iter().chain(&named).map(|f| f.oid).collect();
+    if let Some(double) = named.iter().find(|f| f.ancestors.iter().any(|a| taken.contains(a))) {
+        return Err(Error::refused("is a partition of a table that is selected too, so its rows would come twice")
+            .table(&double.id)
+            .remedy("exclude the partition or the partitioned table in [[tables]]"));
+    }
+    let mut found: Vec<_> = roots.into_iter().chain(named).collect();
+    found.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(found)
+}
+
+/// A column as the catalogue has it.
+struct Attribute {
+    number: i16,
+    name: String,
+    native: NativeType,
+    nullable: bool,
+    generated: Option<String>,
+    output: String,
+    send: String,
+}
+
+async fn attributes(client: &Client, oids: &[u32]) -> Result<HashMap<u32, Vec<Attribute>>> {
+    let sql = "SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, \
+                 format_type(a.atttypid, a.atttypmod), a.attnotnull, \
+                 CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END, \
+                 o.prosrc, coalesce(s.prosrc, '') \
+               FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_proc o ON o.oid = t.typoutput \
+               LEFT JOIN pg_proc s ON s.oid = t.typsend \
+               LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+               WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum";
+    let rows = client.query(sql, &[&oids]).await.map_err(sqlstate::error)?;
+    let mut tables: HashMap<u32, Vec<Attribute>> = HashMap::new();
+    for row in &rows {
+        let native = NativeType { name: get(row, 5)?, id: get(row, 3)?, modifier: get(row, 4)? };
+        tables.entry(get(row, 0)?).or_default().push(Attribute {
+            number: get(row, 1)?,
+            name: get(row, 2)?,
+            native,
+            nullable: !get::<bool>(row, 6)?,
+            generated: get(row, 7)?,
+            output: get(row, 8)?,
+            send: get(row, 9)?,
+        });
+    }
+    Ok(tables)
+}
+
+/// A unique index that may tell rows apart.
+struct Index {
+    primary: bool,
+    chosen: bool,
+    immediate: bool,
+    columns: Vec<i16>,
+}
+
+async fn indexes(client: &Client, oids: &[u32]) -> Result<HashMap<u32, Vec<Index>>> {
+    let sql = "SELECT i.indrelid, i.indisprimary, i.indisreplident, i.indimmediate, \
+                 ARRAY(SELECT k FROM unnest(i.indkey::int2[]) WITH ORDINALITY u(k, n) \
+                       WHERE n <= i.indnkeyatts ORDER BY n) \
+               FROM pg_index i WHERE i.indrelid = ANY ($1) AND (i.indisprimary OR i.indisreplident) AND i.indisvalid";
+    let rows = client.query(sql, &[&oids]).await.map_err(sqlstate::error)?;
+    let mut tables: HashMap<u32, Vec<Index>> = HashMap::new();
+    for row in &rows {
+        tables.entry(get(row, 0)?).or_default().push(Index {
+            primary: get(row, 1)?,
+            chosen: get(row, 2)?,
+            immediate: get(row, 3)?,
+            columns: get(row, 4)?,
+        });
+    }
+    Ok(tables)
+}
+
+async fn describe(client: &Client, found: Vec<Found>) -> Result<Catalog> {
+    let oids: Vec<u32> = found.iter().map(|f| f.oid).collect();
+    let mut attributes = attributes(client, &oids).await?;
+    let mut indexes = indexes(client, &oids).await?;
+    let mut used = BTreeMap::new();
+    let mut tables = Vec::with_capacity(found.len());
+    for table in found {
+        let attributes = attributes.remove(&table.oid).unwrap_or_default();
+        used.extend(attributes.iter().map(|a| (a.native.id, ())));
+        let indexes = indexes.remove(&table.oid).unwrap_or_default();
+        tables.push(Arc::new(shape(table, attributes, &indexes)));
+    }
+    let used: Vec<u32> = used.into_keys().collect();
+    let types = TypeRows::load(client, &used).await?.definitions(&used);
+    Ok(Catalog { tables, types })
+}
+
+fn shape(found: Found, attributes: Vec<Attribute>, indexes: &[Index]) -> TableSchema {
+    let (mut columns, mut generated, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+    for a in attributes {
+        match a.generated {
+            Some(expression) => {
+                generated.push(GeneratedColumn { name: a.name, native: a.native, expression });
+            }
+            None => {
+                let logical = classify(&a.output, &a.send).0;
+                columns.push(Column { name: a.name, logical, native: a.native, nullable: a.nullable });
+                numbers.push(a.number);
+            }
+        }
+    }
+    let places = |index: &Index| -> Vec<usize> {
+        let places = index.columns.iter().map(|k| numbers.iter().position(|n| n == k));
+        // An index on a generated column cannot tell rows apart that lack it.
+        places.collect::<Option<_>>().unwrap_or_default()
+    };
+    let primary = indexes.iter().find(|i| i.primary);
+    let primary_key = primary.map(places).unwrap_or_default();
+    let chosen = indexes.iter().find(|i| i.chosen).map(places).unwrap_or_default();
+    let immediate = primary.is_some_and(|i| i.immediate);
+    let (identity, key) = match found.identity.as_str() {
+        "d" if immediate && !primary_key.is_empty() => (Identity::Key, primary_key.clone()),
+        "i" if !chosen.is_empty() => (Identity::Key, chosen),
+        "f" if !primary_key.is_empty() => (Identity::KeyWithFullImage, primary_key.clone()),
+        "f" => (Identity::Full, Vec::new()),
+        _ => (Identity::InsertOnly, Vec::new()),
+    };
+    TableSchema { id: found.id, native_id: found.oid, columns, key, primary_key, identity, generated }
+}

@@ -1,0 +1,236 @@
+//! What could stop a task later, looked at before anything is created.
+
+use std::fmt::Write as _;
+
+use tokio_postgres::Client;
+use trem_engine::Result;
+use trem_engine::ports::{Finding, Severity};
+use trem_engine::schema::{Identity, TableSchema};
+use trem_engine::task::Selection;
+
+use super::setup::{identity_remedy, slot_exists};
+use super::{Inner, get};
+use crate::postgres::{catalog, quote, sqlstate};
+
+/// The oldest server version that is supported.
+const OLDEST: i32 = 140_000;
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn ok(&mut self, subject: &str, message: impl Into<String>) {
+        self.add(Severity::Ok, subject, message.into(), None);
+    }
+
+    fn warn(&mut self, subject: &str, message: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Severity::Warning, subject, message.into(), Some(remedy.into()));
+    }
+
+    fn error(&mut self, subject: &str, message: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Severity::Error, subject, message.into(), Some(remedy.into()));
+    }
+
+    fn add(&mut self, severity: Severity, subject: &str, message: String, remedy: Option<String>) {
+        self.0.push(Finding { severity, subject: subject.to_owned(), message, remedy });
+    }
+}
+
+/// Looks at the server, the role and the selected tables.
+pub(super) async fn check(inner: &Inner, want: &Selection, cdc: bool) -> Result<Vec<Finding>> {
+    let client = inner.client().await?;
+    let mut findings = Findings::default();
+    version(&client, &mut findings).await?;
+    let tables = catalog::discover(&client, want).await?.tables;
+    let ids: Vec<_> = tables.iter().map(|t| t.id.clone()).collect();
+    if ids.is_empty() {
+        findings.error("tables", "no table is selected", "correct include and exclude in [[tables]]");
+    }
+    for glob in want.unmatched(&ids) {
+        findings.warn("tables", format!("pattern `{glob}` matches no table"), "correct it in [[tables]]");
+    }
+    let tables: Vec<&TableSchema> = tables.iter().map(AsRef::as_ref).collect();
+    privileges(&client, inner, &tables, cdc, &mut findings).await?;
+    if cdc {
+        settings(&client, inner, &mut findings).await?;
+        role(&client, inner, &mut findings).await?;
+        identities(&client, &tables, &mut findings).await?;
+    }
+    Ok(findings.0)
+}
+
+async fn version(client: &Client, findings: &mut Findings) -> Result<()> {
+    let sql = "SELECT current_setting('server_version_num')::int4, current_setting('server_version'), \
+                 pg_is_in_recovery(), pg_encoding_to_char(encoding)::text \
+               FROM pg_database WHERE datname = current_database()";
+    let row = client.query_one(sql, &[]).await.map_err(sqlstate::error)?;
+    let (number, text): (i32, String) = (get(&row, 0)?, get(&row, 1)?);
+    if number < OLDEST {
+        findings.error("server version", format!("PostgreSQL {text} is too old"), "use PostgreSQL 14 or later");
+    } else {
+        findings.ok("server version", format!("PostgreSQL {text}"));
+    }
+    if get::<bool>(&row, 2)? {
+        findings.error("server", "is a standby: publications cannot be created there", "name the primary in the url");
+    }
+    if get::<&str>(&row, 3)? == "SQL_ASCII" {
+        let message = "the database has encoding SQL_ASCII: text that is not valid UTF-8 will stop the task";
+        findings.warn("encoding", message, "correct such text at the source, or move it to a UTF8 database");
+    }
+    Ok(())
+}
+
+async fn settings(client: &Client, inner: &Inner, findings: &mut Findings) -> Result<()> {
+    let sql = "SELECT current_setting('wal_level'), current_setting('max_replication_slots')::int8, \
+                 (SELECT count(*) FROM pg_replication_slots), current_setting('max_wal_senders')::int8, \
+                 (SELECT count(*) FROM pg_stat_replication), current_setting('max_slot_wal_keep_size'), \
+                 (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout')";
+    let row = client.query_one(sql, &[]).await.map_err(sqlstate::error)?;
+    let level: String = get(&row, 0)?;
+    if level == "logical" {
+        findings.ok("wal_level", "logical");
+    } else {
+        findings.error(
+            "wal_level",
+            format!("is {level}, so changes are not logged as rows"),
+            "ALTER SYSTEM SET wal_level = 'logical'; then restart the server",
+        );
+    }
+    // The task's own slot is there already once it has started; a load by itself needs one more for a while.
+    let needed = if slot_exists(inner).await? { 1 } else { 2 };
+    for (name, most, used, needed) in [
+        ("max_replication_slots", get::<i64>(&row, 1)?, get::<i64>(&row, 2)?, needed),
+        ("max_wal_senders", get(&row, 3)?, get(&row, 4)?, 2),
+    ] {
+        let wanted = used + needed;
+        if most > used && most < wanted {
+            let remedy = format!("ALTER SYSTEM SET {name} = {wanted}; then restart the server");
+            findings.warn(name, format!("{used} of {most} are in use; a resumed load needs {needed}"), remedy);
+        } else if most < wanted {
+            let remedy = format!("ALTER SYSTEM SET {name} = {}; then restart the server", wanted + 2);
+            findings.error(name, format!("all {most} are in use"), remedy);
+        } else {
+            findings.ok(name, format!("{used} of {most} are in use"));
+        }
+    }
+    let keep: String = get(&row, 5)?;
+    if keep == "-1" {
+        let message = "is unlimited: while the task is stopped, the log grows until the disk is full";
+        findings.warn("max_slot_wal_keep_size", message, "watch the retained log, or set a limit that outages fit in");
+    } else {
+        let message = format!("is {keep}: a task that is behind by more loses its slot and must load anew");
+        findings.warn("max_slot_wal_keep_size", message, "make it larger than the log of the longest outage");
+    }
+    let timeout: i64 = get(&row, 6)?;
+    if (1..3000).contains(&timeout) {
+        let message = format!("is {timeout} ms: a short pause of the network cuts the stream");
+        findings.warn(
+            "wal_sender_timeout",
+            message,
+            "ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf()",
+        );
+    }
+    Ok(())
+}
+
+async fn role(client: &Client, inner: &Inner, findings: &mut Findings) -> Result<()> {
+    let sql = "SELECT r.rolreplication OR r.rolsuper OR coalesce((SELECT bool_or(pg_has_role(g.oid, 'MEMBER')) \
+                 FROM pg_roles g WHERE g.rolname = 'rds_replication'), false), \
+                 has_database_privilege(current_database(), 'CREATE'), current_database()::text, current_user::text \
+               FROM pg_roles r WHERE r.rolname = current_user";
+    let row = client.query_one(sql, &[]).await.map_err(sqlstate::error)?;
+    let (database, user): (String, String) = (get(&row, 2)?, get(&row, 3)?);
+    if get::<bool>(&row, 0)? {
+        findings.ok("replication privilege", format!("role {user} may replicate"));
+    } else {
+        let remedy = format!("ALTER ROLE {} REPLICATION", quote::ident(&user));
+        findings.error("replication privilege", format!("role {user} may not replicate"), remedy);
+    }
+    if !get::<bool>(&row, 1)? {
+        let sql = "SELECT 1 FROM pg_publication WHERE pubname = $1";
+        if client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)?.is_none() {
+            let message = format!("role {user} may not create publications in database {database}");
+            let remedy = format!("GRANT CREATE ON DATABASE {} TO {}", quote::ident(&database), quote::ident(&user));
+            findings.error("publication", message, remedy);
+        }
+    }
+    Ok(())
+}
+
+async fn privileges(
+    client: &Client,
+    inner: &Inner,
+    tables: &[&TableSchema],
+    cdc: bool,
+    findings: &mut Findings,
+) -> Result<()> {
+    let sql = "SELECT c.oid, has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), \
+                 pg_has_role(c.relowner, 'USAGE'), pg_get_userbyid(c.relowner)::text, \
+                 c.relrowsecurity AND NOT (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user) \
+                   AND (c.relforcerowsecurity OR NOT pg_has_role(c.relowner, 'USAGE')) \
+               FROM pg_class c WHERE c.oid = ANY ($1)";
+    let oids: Vec<u32> = tables.iter().map(|t| t.native_id).collect();
+    let user = quote::ident(&inner.config.user);
+    for row in client.query(sql, &[&oids]).await.map_err(sqlstate::error)? {
+        let oid: u32 = get(&row, 0)?;
+        let Some(table) = tables.iter().find(|t| t.native_id == oid) else { continue };
+        let (subject, name) = (table.id.to_string(), quote::table(&table.id));
+        if !get::<bool>(&row, 1)? {
+            let mut remedy = format!("GRANT USAGE ON SCHEMA {} TO {user}; ", quote::ident(&table.id.schema));
+            let _ = write!(remedy, "GRANT SELECT ON {name} TO {user}");
+            findings.error(&subject, "may not be read", remedy);
+        }
+        if cdc && !get::<bool>(&row, 2)? {
+            let owner: String = get(&row, 3)?;
+            let remedy = format!("GRANT {} TO {user}; or ALTER TABLE {name} OWNER TO {user}", quote::ident(&owner));
+            findings.error(&subject, format!("belongs to {owner}, and only its owner may publish it"), remedy);
+        }
+        if get::<bool>(&row, 4)? {
+            let message = "has row-level security, which hides rows from the full load but not from the log";
+            findings.error(&subject, message, format!("ALTER ROLE {user} BYPASSRLS"));
+        }
+    }
+    Ok(())
+}
+
+async fn identities(client: &Client, tables: &[&TableSchema], findings: &mut Findings) -> Result<()> {
+    for table in tables {
+        let subject = table.id.to_string();
+        match table.identity {
+            Identity::InsertOnly => {
+                let message = "has no replica identity: once published, its UPDATE and DELETE statements would fail";
+                findings.error(&subject, message, identity_remedy(table));
+            }
+            Identity::Full => {
+                let message = "has no key: changed rows are found by comparing every column, which is slow";
+                let remedy = format!("ALTER TABLE {} ADD PRIMARY KEY (...)", quote::table(&table.id));
+                findings.warn(&subject, message, remedy);
+            }
+            Identity::Key | Identity::KeyWithFullImage => {}
+        }
+    }
+    // The server logs a partition's rows by the partition's own identity, whatever that of the partitioned table.
+    let sql = "SELECT r.oid, n.nspname::text, c.relname::text FROM pg_class r \
+               CROSS JOIN LATERAL pg_partition_tree(r.oid) p JOIN pg_class c ON c.oid = p.relid \
+               JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE r.oid = ANY ($1) AND r.relkind = 'p' AND p.isleaf AND c.relkind = 'r' \
+                 AND c.relreplident <> r.relreplident ORDER BY 2, 3";
+    let oids: Vec<u32> = tables.iter().map(|t| t.native_id).collect();
+    for row in client.query(sql, &[&oids]).await.map_err(sqlstate::error)? {
+        let name = trem_engine::schema::TableId::new(get::<String>(&row, 1)?, get::<String>(&row, 2)?);
+        let message = "is a partition whose replica identity is not that of its partitioned table";
+        let remedy =
+            format!("ALTER TABLE {} REPLICA IDENTITY ... as that of its partitioned table", quote::table(&name));
+        findings.error(&name.to_string(), message, remedy);
+    }
+    let sql = "SELECT oid FROM pg_class WHERE oid = ANY ($1) AND relkind = 'p'";
+    for row in client.query(sql, &[&oids]).await.map_err(sqlstate::error)? {
+        let oid: u32 = get(&row, 0)?;
+        if let Some(table) = tables.iter().find(|t| t.native_id == oid) {
+            let message = "is partitioned: TRUNCATE, ATTACH, DETACH and DROP of a single partition are not in the log";
+            let remedy = format!("after one of these, `trem reload <config> --task <task> --table {}`", table.id);
+            findings.warn(&table.id.to_string(), message, remedy);
+        }
+    }
+    Ok(())
+}

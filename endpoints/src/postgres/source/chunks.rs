@@ -1,0 +1,295 @@
+//! Cutting tables into chunks, and the SQL that reads a chunk.
+
+use serde::{Deserialize, Serialize};
+use tokio_postgres::Client;
+use trem_engine::ports::{Chunk, ChunkOptions, ChunkRange, KeyBound};
+use trem_engine::schema::{Identity, LogicalType, TableSchema};
+use trem_engine::{Error, Result};
+
+use super::get;
+use crate::postgres::{datetime, decode, quote, sqlstate};
+
+/// More chunks than this for one table cost more than they bring.
+const MOST_CHUNKS: u64 = 10_000;
+/// Blocks to look at when the boundaries of key ranges are estimated.
+const SAMPLE_BLOCKS: f64 = 3_000.0;
+
+/// Rows of one table file, meaningful within one snapshot.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Physical {
+    /// The schema of the table or partition that stores them.
+    schema: String,
+    /// Its name.
+    table: String,
+    /// The first block; `None` with all of them.
+    from: Option<u64>,
+    /// The block after the last; `None` to the end.
+    to: Option<u64>,
+}
+
+/// A table that stores rows: the table itself, or a partition of it.
+struct Part {
+    schema: String,
+    table: String,
+    bytes: u64,
+    blocks: u64,
+    rows: u64,
+    partition: bool,
+}
+
+/// Cuts a table.
+pub(super) async fn plan(client: &Client, table: &TableSchema, options: ChunkOptions) -> Result<Vec<Chunk>> {
+    let parts = parts(client, table).await?;
+    let (bytes, rows) = parts.iter().fold((0, 0), |(b, r), p| (b + p.bytes, r + p.rows));
+    let ranges = if bytes >= options.resume_above_bytes
+        && let Some(ranges) = key_ranges(client, table, &parts, options.chunk_bytes).await?
+    {
+        let each = rows / (ranges.len() as u64).max(1);
+        ranges.into_iter().map(|range| (range, each)).collect()
+    } else if options.physical {
+        physical(&parts, options.chunk_bytes)?
+    } else {
+        vec![(ChunkRange::Whole, rows)]
+    };
+    let chunks = ranges.into_iter().zip(0..).map(|((range, rows), id)| Chunk { id, range, rows });
+    Ok(chunks.collect())
+}
+
+async fn parts(client: &Client, table: &TableSchema) -> Result<Vec<Part>> {
+    // A table without statistics has -1 rows: a guess from its size serves progress well enough.
+    let sql = "SELECT n.nspname::text, c.relname::text, pg_table_size(c.oid), \
+                 pg_relation_size(c.oid) / current_setting('block_size')::int8, \
+                 CASE WHEN c.reltuples >= 0 AND c.relpages > 0 \
+                   THEN (c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::int8))::int8 \
+                   ELSE pg_relation_size(c.oid) / 100 END, \
+                 c.relispartition AND c.oid <> r.oid \
+               FROM pg_class r \
+               JOIN pg_class c ON c.oid = r.oid AND r.relkind = 'r' \
+                 OR r.relkind = 'p' AND c.oid IN (SELECT relid FROM pg_partition_tree(r.oid) WHERE isleaf) \
+               JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE r.oid = to_regclass($1) AND c.relkind <> 'p' ORDER BY 1, 2";
+    let name = quote::table(&table.id);
+    let rows = client.query(sql, &[&name]).await.map_err(sqlstate::error)?;
+    let number = |row, index| -> Result<u64> { Ok(u64::try_from(get::<i64>(row, index)?).unwrap_or(0)) };
+    let parts = rows.iter().map(|row| {
+        Ok(Part {
+            schema: get(row, 0)?,
+            table: get(row, 1)?,
+            bytes: number(row, 2)?,
+            blocks: number(row, 3)?,
+            rows: number(row, 4)?,
+            partition: get(row, 5)?,
+        })
+    });
+    parts.collect()
+}
+
+fn physical(parts: &[Part], chunk_bytes: u64) -> Result<Vec<(ChunkRange, u64)>> {
+    let mut ranges = Vec::new();
+    for part in parts {
+        let wanted = part.bytes.div_ceil(chunk_bytes.max(1)).clamp(1, MOST_CHUNKS.min(part.blocks.max(1)));
+        if wanted == 1 && !part.partition {
+            ranges.push((ChunkRange::Whole, part.rows));
+            continue;
+        }
+        let step = part.blocks.div_ceil(wanted).max(1);
+        for n in 0..wanted {
+            let physical = Physical {
+                schema: part.schema.clone(),
+                table: part.table.clone(),
+                from: (n > 0).then_some(n * step),
+                to: (n + 1 < wanted).then_some((n + 1) * step),
+            };
+            let text = serde_json::to_string(&physical).map_err(|e| Error::fatal("internal: a chunk").cause(e))?;
+            ranges.push((ChunkRange::Physical(text), part.rows / wanted));
+        }
+    }
+    Ok(ranges)
+}
+
+/// Ranges of the first key column, if its type and collation order values as the engine does.
+async fn key_ranges(
+    client: &Client,
+    table: &TableSchema,
+    parts: &[Part],
+    chunk_bytes: u64,
+) -> Result<Option<Vec<ChunkRange>>> {
+    if !matches!(table.identity, Identity::Key | Identity::KeyWithFullImage) {
+        return Ok(None);
+    }
+    let Some(&column) = table.key.first() else { return Ok(None) };
+    if !ordered_alike(client, table, column).await? {
+        return Ok(None);
+    }
+    let (bytes, blocks) = parts.iter().fold((0, 0), |(by, bl), p| (by + p.bytes, bl + p.blocks));
+    let wanted = bytes.div_ceil(chunk_bytes.max(1)).clamp(1, MOST_CHUNKS);
+    let fractions: Vec<f64> = (1..wanted).map(|n| n as f64 / wanted as f64).collect();
+    let percent = (SAMPLE_BLOCKS * 100.0 / (blocks.max(1) as f64)).min(100.0);
+    let name = quote::ident(&table.columns[column].name);
+    let sql = format!(
+        "SELECT q.o::text FROM (SELECT DISTINCT o FROM unnest((SELECT percentile_disc($1::float8[]) WITHIN GROUP \
+         (ORDER BY {name}) FROM {}{} TABLESAMPLE SYSTEM ({percent}))) u(o) WHERE o IS NOT NULL) q ORDER BY q.o",
+        only(parts),
+        quote::table(&table.id),
+    );
+    let rows = client.query(&sql, &[&fractions]).await.map_err(sqlstate::error)?;
+    let mut bounds = Vec::with_capacity(rows.len());
+    for row in &rows {
+        bounds.push(parse_bound(table.columns[column].logical, get(row, 0)?)?);
+    }
+    let mut ranges = Vec::with_capacity(bounds.len() + 1);
+    let mut lower = None;
+    for bound in bounds {
+        ranges.push(ChunkRange::Key { column, lower: lower.replace(bound.clone()), upper: Some(bound) });
+    }
+    ranges.push(ChunkRange::Key { column, lower, upper: None });
+    Ok(Some(ranges))
+}
+
+/// `ONLY` keeps tables that inherit out; a partitioned table is nothing but those.
+fn only(parts: &[Part]) -> &'static str {
+    if parts.iter().any(|p| p.partition) { "" } else { "ONLY " }
+}
+
+async fn ordered_alike(client: &Client, table: &TableSchema, column: usize) -> Result<bool> {
+    use LogicalType as L;
+    match table.columns[column].logical {
+        L::Int16 | L::Int32 | L::Int64 | L::Date | L::Timestamp | L::TimestampTz | L::Uuid => Ok(true),
+        L::Text => {
+            let sql = "SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_collation l ON l.oid = a.attcollation \
+                         CROSS JOIN pg_database d \
+                       WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND a.atttypid IN (25, 1043) \
+                         AND d.datname = current_database() AND (l.collname IN ('C', 'POSIX') \
+                           OR l.collname = 'default' AND d.datcollate IN ('C', 'POSIX') AND \
+                              coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') = 'c'))";
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+                [&quote::table(&table.id), &table.columns[column].name];
+            get(&client.query_one(sql, &parameters).await.map_err(sqlstate::error)?, 0)
+        }
+        _ => Ok(false),
+    }
+}
+
+fn parse_bound(logical: LogicalType, text: &str) -> Result<KeyBound> {
+    let wrong = || Error::fatal(format!("`{text}` cannot be a bound of a key range"));
+    Ok(match logical {
+        LogicalType::Date => KeyBound::Int(datetime::parse_date(text.as_bytes())?.into()),
+        LogicalType::Timestamp | LogicalType::TimestampTz => KeyBound::Int(datetime::parse_timestamp(text.as_bytes())?),
+        LogicalType::Uuid => KeyBound::Bytes(decode::uuid(text.as_bytes()).ok_or_else(wrong)?.to_vec()),
+        LogicalType::Text => KeyBound::Bytes(text.as_bytes().to_vec()),
+        _ => KeyBound::Int(text.parse().map_err(|_| wrong())?),
+    })
+}
+
+/// A bound as SQL.
+fn bound_sql(logical: LogicalType, bound: &KeyBound) -> Result<String> {
+    let wrong = || Error::fatal("a key range of this table was recorded for a column of another type");
+    let mut text = Vec::new();
+    match (logical, bound) {
+        (LogicalType::Date, KeyBound::Int(days)) => {
+            datetime::write_date(i32::try_from(*days).map_err(|_| wrong())?, &mut text);
+        }
+        (LogicalType::Timestamp, KeyBound::Int(micros)) => datetime::write_timestamp(*micros, false, &mut text),
+        (LogicalType::TimestampTz, KeyBound::Int(micros)) => datetime::write_timestamp(*micros, true, &mut text),
+        (LogicalType::Int16 | LogicalType::Int32 | LogicalType::Int64, KeyBound::Int(n)) => {
+            return Ok(format!("'{n}'"));
+        }
+        (LogicalType::Text, KeyBound::Bytes(bytes)) => text.clone_from(bytes),
+        (LogicalType::Uuid, KeyBound::Bytes(bytes)) => text.extend(bytes.iter().flat_map(|b| {
+            let digit = |n: u8| char::from_digit(n.into(), 16).unwrap_or('0') as u8;
+            [digit(b >> 4), digit(b & 15)]
+        })),
+        _ => return Err(wrong()),
+    }
+    Ok(quote::literal(&String::from_utf8(text).map_err(|_| wrong())?))
+}
+
+/// `FROM ... WHERE ...` of a chunk. Rows of tables that inherit from this one are published under their own name,
+/// rows of partitions under the partitioned table's.
+pub(super) fn from_where(table: &TableSchema, range: &ChunkRange, partitioned: bool) -> Result<String> {
+    let from = format!("FROM {}{}", if partitioned { "" } else { "ONLY " }, quote::table(&table.id));
+    match range {
+        ChunkRange::Whole => Ok(from),
+        ChunkRange::Physical(text) => {
+            let part: Physical =
+                serde_json::from_str(text).map_err(|e| Error::fatal("a recorded chunk cannot be read").cause(e))?;
+            let mut sql = format!("FROM ONLY {}.{}", quote::ident(&part.schema), quote::ident(&part.table));
+            let bounds = [part.from.map(|b| (">=", b)), part.to.map(|b| ("<", b))];
+            let bounds = bounds.into_iter().flatten().map(|(op, b)| format!("ctid {op} '({b},0)'::tid"));
+            let bounds: Vec<_> = bounds.collect();
+            if !bounds.is_empty() {
+                sql.push_str(" WHERE ");
+                sql.push_str(&bounds.join(" AND "));
+            }
+            Ok(sql)
+        }
+        ChunkRange::Key { column, lower, upper } => {
+            let wrong = || Error::fatal("a key range was recorded for a column that is not there").table(&table.id);
+            let column = table.columns.get(*column).ok_or_else(wrong)?;
+            let mut sql = from;
+            let mut joint = "WHERE";
+            let key = quote::ident(&column.name);
+            for (op, bound) in [(">=", lower), ("<", upper)] {
+                if let Some(bound) = bound {
+                    sql.push_str(&format!(" {joint} {key} {op} {}", bound_sql(column.logical, bound)?));
+                    joint = "AND";
+                }
+            }
+            Ok(sql)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn part(bytes: u64, blocks: u64, partition: bool) -> Part {
+        Part { schema: "s".to_owned(), table: "t\"1".to_owned(), bytes, blocks, rows: 1000, partition }
+    }
+
+    #[test]
+    fn blocks_are_covered_once() {
+        for (blocks, chunk) in [(1, 8192), (100, 8192 * 30), (101, 8192 * 10), (7, 1)] {
+            let ranges = physical(&[part(blocks * 8192, blocks, false)], chunk).unwrap();
+            let mut next = 0;
+            for (index, (range, _)) in ranges.iter().enumerate() {
+                let ChunkRange::Physical(text) = range else {
+                    assert_eq!(ranges.len(), 1);
+                    continue;
+                };
+                let p: Physical = serde_json::from_str(text).unwrap();
+                assert_eq!(p.from.unwrap_or(0), next);
+                assert_eq!(p.to.is_none(), index + 1 == ranges.len());
+                next = p.to.unwrap_or(0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_partition_is_read_under_its_own_name() {
+        let ranges = physical(&[part(8192, 1, true), part(8192, 1, true)], 1 << 20).unwrap();
+        assert_eq!(ranges.len(), 2);
+        let sql = from_where(&crate::postgres::source::relation::tests::table(), &ranges[0].0, true).unwrap();
+        assert_eq!(sql, "FROM ONLY \"s\".\"t\"\"1\"");
+    }
+
+    #[test]
+    fn bounds_become_the_same_sql_values() {
+        for (logical, text) in [
+            (LogicalType::Int64, "-5"),
+            (LogicalType::Date, "4714-11-24 BC"),
+            (LogicalType::Date, "infinity"),
+            (LogicalType::Timestamp, "2024-02-29 23:59:59.999999"),
+            (LogicalType::TimestampTz, "294276-12-31 23:59:59+00"),
+            (LogicalType::Text, "O'Neil"),
+        ] {
+            let bound = parse_bound(logical, text).unwrap();
+            assert_eq!(bound_sql(logical, &bound).unwrap(), quote::literal(text));
+        }
+        let bound = parse_bound(LogicalType::Uuid, "0123abcd-0000-0000-0000-0000000000ff").unwrap();
+        assert_eq!(bound_sql(LogicalType::Uuid, &bound).unwrap(), "'0123abcd0000000000000000000000ff'");
+        assert!(bound_sql(LogicalType::Uuid, &KeyBound::Int(1)).is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! Row images of the log into a table's builder.
+
+use bytes::Bytes;
+use trem_engine::change::{ColumnBuilder, ColumnMask};
+use trem_engine::schema::{Column, Identity};
+use trem_engine::{Error, Result};
+
+use super::assemble::Live;
+use super::loaded;
+use crate::postgres::decode::{push_binary, push_text};
+use crate::postgres::types::Wire;
+use crate::postgres::wire::pgoutput::{Field, OldTuple, Tuple};
+
+/// Whether the log has every value of the row.
+pub(super) fn is_whole(tuple: Tuple<'_>) -> bool {
+    tuple.fields().all(|f| f != Field::Unchanged)
+}
+
+fn push(
+    builder: &mut ColumnBuilder,
+    column: &Column,
+    wire: Wire,
+    field: Field<'_>,
+    whole: &Bytes,
+    scratch: &mut Vec<u8>,
+) -> Result<()> {
+    let pushed = match field {
+        Field::Null | Field::Unchanged => {
+            builder.push_null();
+            Ok(())
+        }
+        Field::Text(value) => push_text(builder, column.logical, value, whole, scratch),
+        Field::Binary(_) if wire == Wire::TextOnly => {
+            Err(Error::fatal(format!("the server sent type {} in its binary form", column.native.name)))
+        }
+        Field::Binary(value) => push_binary(builder, wire, value, whole, scratch),
+    };
+    pushed.map_err(|e| e.context(format!("column {}", column.name)))
+}
+
+fn same_length(table: &Live, tuple: Tuple<'_>) -> Result<()> {
+    if tuple.len() == table.schema.columns.len() {
+        return Ok(());
+    }
+    let message =
+        format!("the log has a row of {} columns where {} are known", tuple.len(), table.schema.columns.len());
+    Err(Error::fatal(message))
+}
+
+/// Appends a new image. Values that it lacks come from the old one as far as that has them; the others are returned.
+pub(super) fn push_new(
+    table: &mut Live,
+    new: Tuple<'_>,
+    old: Option<Tuple<'_>>,
+    whole: &Bytes,
+    scratch: &mut Vec<u8>,
+) -> Result<ColumnMask> {
+    same_length(table, new)?;
+    let mut unknown = ColumnMask::default();
+    let schema = &table.schema;
+    let columns = schema.columns.iter().zip(&table.wires).zip(table.builder.columns());
+    for (index, (((column, wire), builder), mut field)) in columns.zip(new.fields()).enumerate() {
+        if field == Field::Unchanged {
+            // An old image of the key alone has NULL in all other columns.
+            let known = schema.identity != Identity::Key || schema.key.contains(&index);
+            match old.filter(|_| known).and_then(|o| o.fields().nth(index)) {
+                Some(value) if value != Field::Unchanged => field = value,
+                _ => unknown.insert(index),
+            }
+        }
+        push(builder, column, *wire, field, whole, scratch)?;
+    }
+    Ok(unknown)
+}
+
+/// Appends an old image.
+pub(super) fn push_old(table: &mut Live, old: OldTuple<'_>, whole: &Bytes, scratch: &mut Vec<u8>) -> Result<()> {
+    let old = old.tuple();
+    same_length(table, old)?;
+    let schema = &table.schema;
+    let (builders, indices) = table.builder.old_columns();
+    let fields: Vec<_> = old.fields().collect();
+    for (builder, index) in builders.iter_mut().zip(indices) {
+        let field = fields[*index];
+        if field == Field::Unchanged {
+            return Err(Error::fatal("the log has an old row with a value left out"));
+        }
+        push(builder, &schema.columns[*index], table.wires[*index], field, whole, scratch)?;
+    }
+    Ok(())
+}
+
+/// Appends what identified a deleted row; the other columns are returned.
+pub(super) fn push_deleted(
+    table: &mut Live,
+    old: OldTuple<'_>,
+    whole: &Bytes,
+    scratch: &mut Vec<u8>,
+) -> Result<ColumnMask> {
+    let tuple = old.tuple();
+    same_length(table, tuple)?;
+    let mut unknown = ColumnMask::default();
+    let all = matches!(old, OldTuple::Full(_));
+    let schema = &table.schema;
+    let columns = schema.columns.iter().zip(&table.wires).zip(table.builder.columns());
+    for (index, (((column, wire), builder), field)) in columns.zip(tuple.fields()).enumerate() {
+        if all || schema.key.contains(&index) {
+            push(builder, column, *wire, field, whole, scratch)?;
+        } else {
+            unknown.insert(index);
+            builder.push_null();
+        }
+    }
+    Ok(unknown)
+}
+
+/// The key's fields, those that a new image lacks from the old one.
+pub(super) fn key_fields<'a>(table: &Live, tuple: Tuple<'a>, old: Option<Tuple<'a>>) -> Result<Vec<Field<'a>>> {
+    same_length(table, tuple)?;
+    let fields: Vec<_> = tuple.fields().collect();
+    let of = |index: &usize| match fields[*index] {
+        Field::Unchanged => old.and_then(|o| o.fields().nth(*index)).unwrap_or(Field::Unchanged),
+        field => field,
+    };
+    Ok(table.schema.key.iter().map(of).collect())
+}
+
+/// A key as SQL literals.
+pub(super) fn key_literals(table: &Live, tuple: Tuple<'_>, old: Option<Tuple<'_>>) -> Result<Vec<String>> {
+    let fields = key_fields(table, tuple, old)?;
+    let literals =
+        table.schema.key.iter().zip(fields).map(|(index, field)| loaded::literal(table.wires[*index], field));
+    literals.collect()
+}
+
+/// A key as one string of bytes.
+pub(super) fn raw(fields: &[Field<'_>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for field in fields {
+        if let Field::Text(value) | Field::Binary(value) = field {
+            out.extend_from_slice(&(value.len() as u64).to_be_bytes());
+            out.extend_from_slice(value);
+        }
+    }
+    out
+}

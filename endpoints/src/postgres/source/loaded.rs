@@ -1,0 +1,259 @@
+//! Chunks read at a later snapshot than where the stream starts: what of the log they contain already.
+
+use std::collections::HashSet;
+
+use trem_engine::ports::{ChunkRange, KeyBound, LoadedChunk};
+use trem_engine::schema::LogicalType;
+use trem_engine::time::{days_from_2000, micros_from_2000};
+use trem_engine::{Error, Result};
+
+use super::lsn;
+use crate::postgres::types::Wire;
+use crate::postgres::wire::pgoutput::Field;
+use crate::postgres::{datetime, decode, numeric, quote};
+
+/// A key, as the filter and as the set of missing rows need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RowKey {
+    /// The first key column's value.
+    pub(super) first: Option<KeyBound>,
+    /// All key columns, as they came from the wire.
+    pub(super) whole: Vec<u8>,
+}
+
+/// What is to be done with a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// What it says.
+    Apply,
+    /// Nothing: the rows have it, or will.
+    Skip,
+    /// The row left for a chunk that has it: only its old key goes.
+    DeleteOld,
+    /// The row comes from a chunk that never had it to one that was read before it came.
+    PutNew,
+}
+
+/// The chunks of one table, and which place of the log each was read at.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// For rows in none of the ranges.
+    otherwise: u64,
+    ranges: Vec<(Option<KeyBound>, Option<KeyBound>, u64)>,
+    /// Everything that commits from here on is in none of the chunks.
+    pub(super) highest: u64,
+    /// Everything that committed before is in all of the chunks.
+    pub(super) lowest: u64,
+    /// Keys whose row the target should have by now and has not, because it could not be read.
+    missing: HashSet<Vec<u8>>,
+}
+
+impl Loaded {
+    /// `None` where no chunk was read later than `from`.
+    pub(super) fn new(chunks: &[LoadedChunk], from: u64) -> Result<Option<Self>> {
+        let mut loaded =
+            Self { otherwise: 0, ranges: Vec::new(), highest: 0, lowest: u64::MAX, missing: HashSet::new() };
+        for chunk in chunks {
+            let at = lsn::of(&chunk.snapshot)?;
+            loaded.highest = loaded.highest.max(at);
+            loaded.lowest = loaded.lowest.min(at);
+            match &chunk.range {
+                ChunkRange::Key { lower, upper, .. } => loaded.ranges.push((lower.clone(), upper.clone(), at)),
+                ChunkRange::Whole | ChunkRange::Physical(_) => loaded.otherwise = loaded.otherwise.max(at),
+            }
+        }
+        loaded.ranges.sort();
+        Ok((loaded.highest > from).then_some(loaded))
+    }
+
+    /// Whether every chunk is older than this commit, and nothing is missing.
+    pub(super) fn done(&self, commit: u64) -> bool {
+        commit >= self.highest && self.missing.is_empty()
+    }
+
+    fn contains(&self, key: &RowKey, commit: u64) -> bool {
+        let Some(first) = &key.first else { return commit < self.otherwise };
+        // Ranges are disjoint and sorted: the last that begins at or before the key is the one.
+        let at = self.ranges.partition_point(|(lower, ..)| lower.as_ref().is_none_or(|l| l <= first));
+        let range = at.checked_sub(1).and_then(|i| self.ranges.get(i));
+        let range = range.filter(|(_, upper, _)| upper.as_ref().is_none_or(|u| first < u));
+        commit < range.map_or(self.otherwise, |r| r.2)
+    }
+
+    pub(super) fn insert(&self, key: &RowKey, commit: u64) -> Verdict {
+        if self.contains(key, commit) { Verdict::Skip } else { Verdict::Apply }
+    }
+
+    pub(super) fn delete(&self, key: &RowKey, commit: u64) -> Verdict {
+        let absent = self.contains(key, commit) || self.missing.contains(&key.whole);
+        if absent { Verdict::Skip } else { Verdict::Apply }
+    }
+
+    pub(super) fn update(&self, old: &RowKey, new: &RowKey, commit: u64) -> Verdict {
+        let missing = self.missing.contains(&old.whole);
+        if old.whole == new.whole {
+            return match (self.contains(old, commit), missing) {
+                (true, _) => Verdict::Skip,
+                (false, true) => Verdict::PutNew,
+                (false, false) => Verdict::Apply,
+            };
+        }
+        match (self.contains(old, commit) || missing, self.contains(new, commit)) {
+            (true, true) => Verdict::Skip,
+            (true, false) => Verdict::PutNew,
+            (false, true) => Verdict::DeleteOld,
+            (false, false) => Verdict::Apply,
+        }
+    }
+
+    /// Notes that the row of this key is there, or gone for good.
+    pub(super) fn settled(&mut self, key: &RowKey) {
+        self.missing.remove(&key.whole);
+    }
+
+    /// Notes that the row of this key should be there but could not be read.
+    pub(super) fn is_missing(&mut self, key: &RowKey) {
+        self.missing.insert(key.whole.clone());
+    }
+}
+
+/// The bound that a key column's value stands for; `None` for types that no range is made of.
+pub(super) fn bound(logical: LogicalType, wire: Wire, field: Field<'_>) -> Result<Option<KeyBound>> {
+    use LogicalType as L;
+    Ok(match field {
+        Field::Binary(value) => match (wire, logical) {
+            (Wire::Int2, _) => integer(value.try_into().ok().map(i16::from_be_bytes))?,
+            (Wire::Int4, _) => integer(value.try_into().ok().map(i32::from_be_bytes))?,
+            (Wire::Int8, _) => integer(value.try_into().ok().map(i64::from_be_bytes))?,
+            (Wire::Date, _) => integer(value.try_into().ok().map(|v| days_from_2000(i32::from_be_bytes(v))))?,
+            (Wire::Timestamp, _) => integer(value.try_into().ok().map(|v| micros_from_2000(i64::from_be_bytes(v))))?,
+            (Wire::Uuid, _) | (Wire::Text, L::Text) => Some(KeyBound::Bytes(value.to_vec())),
+            _ => None,
+        },
+        Field::Text(value) => match logical {
+            L::Int16 | L::Int32 | L::Int64 => {
+                integer(std::str::from_utf8(value).ok().and_then(|t| t.parse::<i64>().ok()))?
+            }
+            L::Date => Some(KeyBound::Int(datetime::parse_date(value)?.into())),
+            L::Timestamp | L::TimestampTz => Some(KeyBound::Int(datetime::parse_timestamp(value)?)),
+            L::Uuid => decode::uuid(value).map(|v| KeyBound::Bytes(v.to_vec())),
+            L::Text => Some(KeyBound::Bytes(value.to_vec())),
+            _ => None,
+        },
+        Field::Null | Field::Unchanged => return Err(Error::fatal("the log has a row without its key")),
+    })
+}
+
+fn integer(value: Option<impl Into<i64>>) -> Result<Option<KeyBound>> {
+    let value = value.ok_or_else(|| Error::fatal("the log has a key that cannot be read"))?;
+    Ok(Some(KeyBound::Int(value.into())))
+}
+
+/// A key column's value as an SQL literal.
+pub(super) fn literal(wire: Wire, field: Field<'_>) -> Result<String> {
+    let unreadable = || Error::fatal("the log has a key that cannot be read");
+    let mut text = Vec::new();
+    let value = match field {
+        Field::Text(value) => {
+            text.extend_from_slice(value);
+            return String::from_utf8(text).map(|t| quote::literal(&t)).map_err(|_| unreadable());
+        }
+        Field::Binary(value) => value,
+        Field::Null | Field::Unchanged => return Err(unreadable()),
+    };
+    let eight = || value.try_into().map(i64::from_be_bytes).map_err(|_| unreadable());
+    let four = || value.try_into().map(i32::from_be_bytes).map_err(|_| unreadable());
+    match wire {
+        Wire::Bool => text.extend_from_slice(if value == [0] { b"f" } else { b"t" }),
+        Wire::Int2 => {
+            let n = value.try_into().map(i16::from_be_bytes).map_err(|_| unreadable())?;
+            text.extend_from_slice(n.to_string().as_bytes());
+        }
+        Wire::Int4 => text.extend_from_slice(four()?.to_string().as_bytes()),
+        Wire::Int8 => text.extend_from_slice(eight()?.to_string().as_bytes()),
+        Wire::Float4 => text.extend_from_slice(f32::from_bits(four()?.cast_unsigned()).to_string().as_bytes()),
+        Wire::Float8 => text.extend_from_slice(f64::from_bits(eight()?.cast_unsigned()).to_string().as_bytes()),
+        Wire::Date => datetime::write_date(days_from_2000(four()?), &mut text),
+        Wire::Time => datetime::write_time(eight()?, &mut text),
+        Wire::Timestamp => datetime::write_timestamp(micros_from_2000(eight()?), true, &mut text),
+        Wire::Numeric => numeric::decode(value, &mut text)?,
+        Wire::Text => text.extend_from_slice(value),
+        Wire::Jsonb => text.extend_from_slice(value.get(1..).unwrap_or_default()),
+        Wire::Bytea | Wire::Uuid => {
+            if wire == Wire::Bytea {
+                text.extend_from_slice(b"\\x");
+            }
+            text.extend(value.iter().flat_map(|b| format!("{b:02x}").into_bytes()));
+        }
+        Wire::TextOnly => return Err(unreadable()),
+    }
+    String::from_utf8(text).map(|t| quote::literal(&t)).map_err(|_| unreadable())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn key(n: i64) -> RowKey {
+        RowKey { first: Some(KeyBound::Int(n)), whole: n.to_be_bytes().to_vec() }
+    }
+
+    /// Keys below 10 were read at 100, from 10 on at 200.
+    fn loaded() -> Loaded {
+        let chunk = |lower: Option<i64>, upper: Option<i64>, at| LoadedChunk {
+            range: ChunkRange::Key { column: 0, lower: lower.map(KeyBound::Int), upper: upper.map(KeyBound::Int) },
+            snapshot: lsn::position(at),
+        };
+        Loaded::new(&[chunk(Some(10), None, 200), chunk(None, Some(10), 100)], 50).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_change_is_left_out_where_its_row_was_read_later() {
+        let l = loaded();
+        assert_eq!((l.lowest, l.highest), (100, 200));
+        for (n, commit, verdict) in [
+            (9, 99, Verdict::Skip),
+            (9, 100, Verdict::Apply),
+            (10, 199, Verdict::Skip),
+            (10, 200, Verdict::Apply),
+            (i64::MIN, 99, Verdict::Skip),
+        ] {
+            assert_eq!(l.insert(&key(n), commit), verdict, "{n} {commit}");
+            assert_eq!(l.delete(&key(n), commit), verdict, "{n} {commit}");
+            assert_eq!(l.update(&key(n), &key(n), commit), verdict, "{n} {commit}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_moves_between_chunks() {
+        let mut l = loaded();
+        assert_eq!(l.update(&key(1), &key(20), 50), Verdict::Skip);
+        assert_eq!(l.update(&key(1), &key(20), 150), Verdict::DeleteOld);
+        assert_eq!(l.update(&key(20), &key(1), 150), Verdict::PutNew);
+        assert_eq!(l.update(&key(1), &key(20), 250), Verdict::Apply);
+        l.is_missing(&key(1));
+        assert!(!l.done(500));
+        assert_eq!(l.update(&key(1), &key(1), 250), Verdict::PutNew);
+        assert_eq!(l.update(&key(1), &key(2), 250), Verdict::PutNew);
+        assert_eq!(l.delete(&key(1), 250), Verdict::Skip);
+        l.settled(&key(1));
+        assert!(l.done(200));
+    }
+
+    #[test]
+    fn older_chunks_need_no_filter() {
+        let chunk = LoadedChunk { range: ChunkRange::Whole, snapshot: lsn::position(50) };
+        assert!(Loaded::new(std::slice::from_ref(&chunk), 50).unwrap().is_none());
+        assert!(Loaded::new(&[chunk], 49).unwrap().unwrap().contains(&key(1), 49));
+    }
+
+    #[test]
+    fn keys_from_text_and_binary_are_the_same_bound() {
+        let text = bound(LogicalType::Int32, Wire::Int4, Field::Text(b"-7")).unwrap();
+        assert_eq!(text, bound(LogicalType::Int32, Wire::Int4, Field::Binary(&(-7i32).to_be_bytes())).unwrap());
+        assert_eq!(literal(Wire::Int4, Field::Binary(&(-7i32).to_be_bytes())).unwrap(), "'-7'");
+        assert_eq!(literal(Wire::Text, Field::Text(b"it's")).unwrap(), "'it''s'");
+        assert!(bound(LogicalType::Int32, Wire::Int4, Field::Null).is_err());
+    }
+}

@@ -1,0 +1,150 @@
+//! Reading one chunk: a COPY stream into batches.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use trem_engine::change::{BatchBuilder, ChangeBatch, ColumnMask, Op};
+use trem_engine::ports::Chunk;
+use trem_engine::schema::{TableId, TableSchema};
+use trem_engine::{Error, Result};
+
+use super::chunks;
+use super::snapshot::PgSnapshot;
+use crate::postgres::decode::push_binary;
+use crate::postgres::quote;
+use crate::postgres::types::Wire;
+use crate::postgres::wire::Conn;
+use crate::postgres::wire::copy::{CopyDecoder, CopyRow};
+
+/// A row of this size is a batch of its own, so that its large values are handed on uncopied.
+pub(super) const LARGE_ROW: usize = 1 << 20;
+
+/// The expressions that a COPY statement selects, one for each column.
+pub(super) fn select_list(table: &TableSchema, wires: &[Wire]) -> String {
+    let columns = table.columns.iter().zip(wires).map(|(column, wire)| {
+        let name = quote::ident(&column.name);
+        // A cast to text would be another text for some types (inet); NULL must stay NULL, and for a composite
+        // IS NULL means something else.
+        if *wire == Wire::TextOnly {
+            format!("CASE WHEN {name} IS DISTINCT FROM NULL THEN pg_catalog.format('%s', {name}) END")
+        } else {
+            name
+        }
+    });
+    columns.collect::<Vec<_>>().join(", ")
+}
+
+/// Appends the fields of a row.
+pub(super) fn push_row(
+    builder: &mut BatchBuilder,
+    wires: &[Wire],
+    mut row: CopyRow<'_>,
+    whole: &Bytes,
+    scratch: &mut Vec<u8>,
+) -> Result<()> {
+    if row.columns != wires.len() {
+        return Err(Error::fatal(format!("a row of {} columns where {} were asked for", row.columns, wires.len())));
+    }
+    for (index, wire) in wires.iter().enumerate() {
+        match row.field()? {
+            None => builder.columns()[index].push_null(),
+            Some(value) => push_binary(&mut builder.columns()[index], *wire, value, whole, scratch)
+                .map_err(|e| e.context(format!("column {}", builder.table().columns[index].name)))?,
+        }
+    }
+    builder.end_row(Op::Insert, &ColumnMask::default())
+}
+
+/// A chunk being read.
+pub(super) struct Reading<'a> {
+    snapshot: &'a PgSnapshot,
+    table: &'a Arc<TableSchema>,
+    chunk: &'a Chunk,
+    batch_bytes: usize,
+    wires: Vec<Wire>,
+    builder: BatchBuilder,
+    decoder: CopyDecoder,
+    scratch: Vec<u8>,
+    /// A large row that waits for the batch before it to be handed out.
+    held: Option<Bytes>,
+    state: State,
+}
+
+enum State {
+    Unstarted,
+    Open(Conn),
+    Ended,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(
+        snapshot: &'a PgSnapshot,
+        table: &'a Arc<TableSchema>,
+        chunk: &'a Chunk,
+        batch_bytes: usize,
+    ) -> Self {
+        Self {
+            snapshot,
+            table,
+            chunk,
+            batch_bytes: batch_bytes.max(1),
+            wires: snapshot.types().wires(table),
+            builder: BatchBuilder::new(Arc::clone(table)),
+            decoder: CopyDecoder::default(),
+            scratch: Vec::new(),
+            held: None,
+            state: State::Unstarted,
+        }
+    }
+
+    pub(super) fn table(&self) -> &TableId {
+        &self.table.id
+    }
+
+    /// The next batch; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<ChangeBatch>> {
+        let mut conn = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Unstarted => {
+                let mut conn = self.snapshot.reader().await?;
+                let source =
+                    chunks::from_where(self.table, &self.chunk.range, self.snapshot.is_partitioned(self.table))?;
+                let list = select_list(self.table, &self.wires);
+                conn.start_copy(&format!("COPY (SELECT {list} {source}) TO STDOUT (FORMAT binary)")).await?;
+                conn
+            }
+            State::Open(conn) => conn,
+            State::Ended => return Ok(None),
+        };
+        let mut bytes = 0;
+        loop {
+            let message = match self.held.take() {
+                Some(held) => held,
+                None => match conn.copy_data().await? {
+                    Some(message) => message,
+                    None => {
+                        self.snapshot.give_back(conn).await;
+                        return self.batch();
+                    }
+                },
+            };
+            let large = message.len() >= LARGE_ROW;
+            if large && !self.builder.is_empty() {
+                self.held = Some(message);
+                break;
+            }
+            bytes += message.len();
+            if let Some(row) = self.decoder.row(&message)? {
+                push_row(&mut self.builder, &self.wires, row, &message, &mut self.scratch)?;
+            }
+            if large || bytes >= self.batch_bytes {
+                break;
+            }
+        }
+        self.state = State::Open(conn);
+        self.batch()
+    }
+
+    fn batch(&mut self) -> Result<Option<ChangeBatch>> {
+        if self.builder.is_empty() { Ok(None) } else { self.builder.finish().map(Some) }
+    }
+}

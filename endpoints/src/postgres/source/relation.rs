@@ -1,0 +1,210 @@
+//! What a Relation message says against the shape that the target has.
+
+use std::sync::Arc;
+
+use tokio_postgres::Client;
+use trem_engine::schema::{Column, Identity, NativeType, SchemaChangeKind, TableSchema};
+use trem_engine::{Error, Result};
+
+use super::get;
+use crate::postgres::types::classify;
+use crate::postgres::wire::pgoutput::Relation;
+use crate::postgres::{quote, sqlstate};
+
+/// How the log's shape differs from the target's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Difference {
+    /// Not at all.
+    None,
+    /// This many columns were added at the end.
+    Added(usize),
+    /// In a way that cannot be followed.
+    Other(String),
+}
+
+/// Compares a Relation message with a table's shape.
+pub(super) fn compare(table: &TableSchema, relation: &Relation) -> Difference {
+    if (relation.schema.as_str(), relation.name.as_str()) != (table.id.schema.as_str(), table.id.table.as_str()) {
+        return Difference::Other(format!("the table was renamed to {}.{}", relation.schema, relation.name));
+    }
+    if table.native_id != 0 && relation.id != table.native_id {
+        return Difference::Other("the table was dropped and created anew".to_owned());
+    }
+    if let Some(reason) = identity(table, relation) {
+        return Difference::Other(reason);
+    }
+    for (index, column) in table.columns.iter().enumerate() {
+        let Some(now) = relation.columns.get(index).filter(|c| c.name == column.name) else {
+            let still = relation.columns.iter().any(|c| c.name == column.name);
+            let what = if still { "is at another place" } else { "was dropped or renamed" };
+            return Difference::Other(format!("column {} {what}", column.name));
+        };
+        if (now.type_id, now.modifier) != (column.native.id, column.native.modifier) {
+            return Difference::Other(format!("column {} is no longer of type {}", column.name, column.native.name));
+        }
+    }
+    match relation.columns.len() - table.columns.len() {
+        0 => Difference::None,
+        n => Difference::Added(n),
+    }
+}
+
+fn identity(table: &TableSchema, relation: &Relation) -> Option<String> {
+    let as_recorded = match (table.identity, relation.replica_identity) {
+        (Identity::Full | Identity::KeyWithFullImage, b'f') => true,
+        (Identity::Key, b'd' | b'i') => {
+            let mut recorded: Vec<&str> = table.key.iter().map(|i| table.columns[*i].name.as_str()).collect();
+            let mut now: Vec<&str> = relation.columns.iter().filter(|c| c.key).map(|c| c.name.as_str()).collect();
+            recorded.sort_unstable();
+            now.sort_unstable();
+            recorded == now
+        }
+        (Identity::InsertOnly, _) => true,
+        _ => false,
+    };
+    (!as_recorded).then(|| "its key or its replica identity was changed".to_owned())
+}
+
+/// The schema change for columns added at the end: their definitions, and what rows from before have in them.
+pub(super) async fn added(
+    client: &Client,
+    table: &TableSchema,
+    relation: &Relation,
+    remedy: String,
+) -> Result<SchemaChangeKind> {
+    let sql = "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
+                 a.atthasdef OR a.attidentity <> '', a.atthasmissing, (a.attmissingval::text::text[])[1], \
+                 o.prosrc, coalesce(s.prosrc, ''), a.atttypid, a.atttypmod \
+               FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_proc o ON o.oid = t.typoutput \
+               LEFT JOIN pg_proc s ON s.oid = t.typsend \
+               WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
+    let rows = client.query(sql, &[&relation.id]).await.map_err(sqlstate::error)?;
+    let mut next = table.clone();
+    let mut existing = Vec::new();
+    for column in &relation.columns[table.columns.len()..] {
+        let suspend = |what: &str| SchemaChangeKind::Suspend {
+            reason: format!("column {} was added, {what}", column.name),
+            remedy: remedy.clone(),
+        };
+        let mut found = None;
+        for row in &rows {
+            let same = get::<&str>(row, 0)? == column.name
+                && (get::<u32>(row, 8)?, get::<i32>(row, 9)?) == (column.type_id, column.modifier);
+            if same {
+                found = Some(row);
+            }
+        }
+        let Some(row) = found else { return Ok(suspend("and has been dropped or changed since")) };
+        let (has_default, has_missing): (bool, bool) = (get(row, 3)?, get(row, 4)?);
+        if has_default && !has_missing {
+            return Ok(suspend("and what its default gave to the rows that were there is not in the log"));
+        }
+        let native = NativeType { name: get(row, 1)?, id: column.type_id, modifier: column.modifier };
+        next.columns.push(Column {
+            name: column.name.clone(),
+            logical: classify(get(row, 6)?, get(row, 7)?).0,
+            native,
+            nullable: !get::<bool>(row, 2)?,
+        });
+        existing.push(get::<Option<String>>(row, 5)?.filter(|_| has_missing));
+    }
+    Ok(SchemaChangeKind::AddColumns { next: Arc::new(next), existing })
+}
+
+/// What to do about a suspended table.
+pub(super) fn remedy(task: &str, table: &TableSchema) -> String {
+    format!("run `trem reload <config> --task {task} --table {}`: the table is created and loaded anew", table.id)
+}
+
+/// A table that the server does not describe but sends rows of.
+pub(super) fn undescribed(relation: u32) -> Error {
+    Error::transient(format!("the server sent a row of table {relation} without describing the table"))
+}
+
+/// The statement that reads one row by its key, each value given as a literal.
+pub(super) fn by_key(table: &TableSchema, list: &str, literals: &[String]) -> String {
+    let conditions = table.key.iter().zip(literals).map(|(index, literal)| {
+        let column = &table.columns[*index];
+        format!("{} = {literal}::{}", quote::ident(&column.name), column.native.name)
+    });
+    let conditions: Vec<_> = conditions.collect();
+    format!(
+        "COPY (SELECT {list} FROM {} WHERE {}) TO STDOUT (FORMAT binary)",
+        quote::table(&table.id),
+        conditions.join(" AND ")
+    )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use trem_engine::schema::{LogicalType, TableId};
+
+    use super::*;
+    use crate::postgres::wire::pgoutput::RelationColumn;
+
+    /// `s.t (id bigint primary key, v text)`.
+    pub(in crate::postgres::source) fn table() -> TableSchema {
+        let column = |name: &str, logical, id, nullable| Column {
+            name: name.to_owned(),
+            logical,
+            native: NativeType { name: "x".to_owned(), id, modifier: -1 },
+            nullable,
+        };
+        TableSchema {
+            id: TableId::new("s", "t"),
+            native_id: 7,
+            columns: vec![column("id", LogicalType::Int64, 20, false), column("v", LogicalType::Text, 25, true)],
+            key: vec![0],
+            primary_key: vec![0],
+            identity: Identity::Key,
+            generated: Vec::new(),
+        }
+    }
+
+    pub(in crate::postgres::source) fn relation() -> Relation {
+        let column = |name: &str, key, type_id| RelationColumn { key, name: name.to_owned(), type_id, modifier: -1 };
+        Relation {
+            id: 7,
+            schema: "s".to_owned(),
+            name: "t".to_owned(),
+            replica_identity: b'd',
+            columns: vec![column("id", true, 20), column("v", false, 25)],
+        }
+    }
+
+    fn reason(change: impl FnOnce(&mut Relation)) -> String {
+        let mut r = relation();
+        change(&mut r);
+        match compare(&table(), &r) {
+            Difference::Other(reason) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_same_shape_and_added_columns_go_on() {
+        assert_eq!(compare(&table(), &relation()), Difference::None);
+        let mut more = relation();
+        more.columns.push(RelationColumn { key: false, name: "w".to_owned(), type_id: 23, modifier: -1 });
+        assert_eq!(compare(&table(), &more), Difference::Added(1));
+    }
+
+    #[test]
+    fn every_other_change_says_what_it_is() {
+        assert!(reason(|r| r.name = "u".to_owned()).contains("renamed to s.u"));
+        assert!(reason(|r| r.id = 8).contains("created anew"));
+        assert!(reason(|r| r.replica_identity = b'f').contains("replica identity"));
+        assert!(reason(|r| r.columns[1].key = true).contains("key"));
+        assert!(reason(|r| r.columns[1].type_id = 23).contains("v is no longer of type"));
+        assert!(reason(|r| r.columns[1].name = "w".to_owned()).contains("v was dropped or renamed"));
+        assert!(reason(|r| drop(r.columns.pop())).contains("v was dropped"));
+        assert!(reason(|r| r.columns.swap(0, 1)).contains("id is at another place"));
+    }
+
+    #[test]
+    fn a_row_is_read_again_by_its_key() {
+        let sql = by_key(&table(), "*", &["'1'".to_owned()]);
+        assert_eq!(sql, "COPY (SELECT * FROM \"s\".\"t\" WHERE \"id\" = '1'::x) TO STDOUT (FORMAT binary)");
+    }
+}

@@ -1,0 +1,247 @@
+//! What a task owns at the source: a publication of exactly its tables, and a slot that keeps the log.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use trem_engine::position::Checkpoint;
+use trem_engine::schema::{Identity, TableSchema};
+use trem_engine::{Error, Result};
+
+use super::{History, Inner, lsn};
+use crate::postgres::catalog::get;
+use crate::postgres::wire::Conn;
+use crate::postgres::{quote, sqlstate};
+
+/// A slot just created, and the snapshot of its start. The snapshot lives until the connection's next command.
+pub(super) struct Exported {
+    pub(super) start: u64,
+    pub(super) snapshot: String,
+}
+
+/// Creates the slot `name` at the connection, exporting the snapshot of its start.
+pub(super) async fn create_slot(conn: &mut Conn, name: &str, temporary: bool) -> Result<Exported> {
+    let temporary = if temporary { " TEMPORARY" } else { "" };
+    // The form without parentheses is the one that every version knows.
+    let sql = format!("CREATE_REPLICATION_SLOT {}{temporary} LOGICAL pgoutput EXPORT_SNAPSHOT", quote::ident(name));
+    let rows = conn.query(&sql).await.map_err(|e| e.context(format!("creating replication slot {name}")))?;
+    match rows.into_iter().next().unwrap_or_default().as_slice() {
+        [_, Some(start), Some(snapshot), ..] => Ok(Exported { start: lsn::parse(start)?, snapshot: snapshot.clone() }),
+        _ => Err(Error::fatal(format!("the server created replication slot {name} without a snapshot"))),
+    }
+}
+
+/// Whether a slot of this task's name exists.
+pub(super) async fn slot_exists(inner: &Inner) -> Result<bool> {
+    let client = inner.client().await?;
+    let sql = "SELECT 1 FROM pg_replication_slots WHERE slot_name = $1";
+    Ok(client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)?.is_some())
+}
+
+/// Drops the slot if there is one.
+pub(super) async fn drop_slot(inner: &Inner) -> Result<()> {
+    let client = inner.client().await?;
+    let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
+    client.query(sql, &[&inner.name]).await.map_err(sqlstate::error)?;
+    Ok(())
+}
+
+/// Removes slot and publication.
+pub(super) async fn retire(inner: &Inner) -> Result<()> {
+    drop_slot(inner).await.map_err(|e| e.context(format!("dropping replication slot {}", inner.name)))?;
+    let client = inner.client().await?;
+    let sql = format!("DROP PUBLICATION IF EXISTS {}", quote::ident(&inner.name));
+    client.batch_execute(&sql).await.map_err(sqlstate::error)
+}
+
+/// Makes the publication hold exactly these tables. With `existing` it must be there already.
+pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], existing: bool) -> Result<()> {
+    if let Some(table) = tables.iter().find(|t| t.identity == Identity::InsertOnly) {
+        return Err(Error::refused("has no replica identity: published, its UPDATE and DELETE statements would fail")
+            .table(&table.id)
+            .remedy(identity_remedy(table)));
+    }
+    let client = inner.client().await?;
+    let name = quote::ident(&inner.name);
+    let sql = "SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate AND pubviaroot, oid \
+               FROM pg_publication WHERE pubname = $1";
+    let found = client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)?;
+    let wanted: BTreeSet<u32> = tables.iter().map(|t| t.native_id).collect();
+    let Some(row) = found else {
+        if existing {
+            return Err(lost_publication(inner));
+        }
+        if wanted.is_empty() {
+            return Err(Error::refused("no table is selected, so there is nothing to publish"));
+        }
+        let list = table_list(tables);
+        let sql = format!("CREATE PUBLICATION {name} FOR TABLE {list} WITH (publish_via_partition_root = true)");
+        return client.batch_execute(&sql).await.map_err(|e| publication_error(inner, e));
+    };
+    if get::<bool>(&row, 0)? || !get::<bool>(&row, 1)? {
+        return Err(Error::refused(format!("publication {} is not as trem made it", inner.name)).remedy(format!(
+            "drop it (DROP PUBLICATION {name}), or rename the task; then load the task anew with `trem drop`"
+        )));
+    }
+    let oid: u32 = get(&row, 2)?;
+    let filtered = "to_jsonb(r) ->> 'prqual' IS NOT NULL OR to_jsonb(r) ->> 'prattrs' IS NOT NULL";
+    let sql = format!("SELECT r.prrelid, {filtered} FROM pg_publication_rel r WHERE r.prpubid = $1");
+    let mut members = BTreeSet::new();
+    let mut untouched = true;
+    for row in client.query(&sql, &[&oid]).await.map_err(sqlstate::error)? {
+        members.insert(get::<u32>(&row, 0)?);
+        untouched &= !get::<bool>(&row, 1)?;
+    }
+    // Tables dropped at the source are no longer members, and cannot be made so.
+    let sql = "SELECT oid FROM pg_class WHERE oid = ANY ($1)";
+    let oids: Vec<u32> = wanted.into_iter().collect();
+    let rows = client.query(sql, &[&oids]).await.map_err(sqlstate::error)?;
+    let wanted = rows.iter().map(|r| get(r, 0)).collect::<Result<BTreeSet<u32>>>()?;
+    if (members == wanted && untouched) || wanted.is_empty() {
+        return Ok(());
+    }
+    let list = current_names(&client, &wanted).await?;
+    let sql = format!("ALTER PUBLICATION {name} SET TABLE {list}");
+    client.batch_execute(&sql).await.map_err(|e| publication_error(inner, e))
+}
+
+fn table_list(tables: &[Arc<TableSchema>]) -> String {
+    let names: Vec<_> = tables.iter().map(|t| format!("ONLY {}", quote::table(&t.id))).collect();
+    names.join(", ")
+}
+
+/// Names as they are now: a renamed table stays published until its task says otherwise.
+async fn current_names(client: &tokio_postgres::Client, oids: &BTreeSet<u32>) -> Result<String> {
+    let oids: Vec<u32> = oids.iter().copied().collect();
+    let sql = "SELECT 'ONLY ' || quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY ($1) ORDER BY 1";
+    let rows = client.query(sql, &[&oids]).await.map_err(sqlstate::error)?;
+    let names = rows.iter().map(|r| get::<String>(r, 0)).collect::<Result<Vec<_>>>()?;
+    Ok(names.join(", "))
+}
+
+fn publication_error(inner: &Inner, e: tokio_postgres::Error) -> Error {
+    let error = sqlstate::error(e).context(format!("publication {}", inner.name));
+    match error.remedy_text() {
+        Some(_) => error.remedy(format!(
+            "the role {} must own the tables and have CREATE on the database: run `trem check` for the statements",
+            inner.config.user
+        )),
+        None => error,
+    }
+}
+
+fn lost_publication(inner: &Inner) -> Error {
+    // Made again it would publish nothing of what was committed while it was missing.
+    Error::lineage(format!("publication {} is gone, and with it the changes since it was dropped", inner.name))
+        .remedy(start_anew(inner))
+}
+
+/// What lets a table without an identity be replicated.
+pub(super) fn identity_remedy(table: &TableSchema) -> String {
+    let name = quote::table(&table.id);
+    format!("ALTER TABLE {name} REPLICA IDENTITY FULL; or add a primary key: ALTER TABLE {name} ADD PRIMARY KEY (...)")
+}
+
+fn start_anew(inner: &Inner) -> String {
+    format!("run `trem drop <config> --task {}` and start it again: all its tables are loaded anew", inner.task)
+}
+
+/// Whether the log can be followed from the checkpoint without a gap.
+pub(super) async fn verify(inner: &Inner, checkpoint: &Checkpoint) -> Result<()> {
+    let then = History::parse(&checkpoint.lineage)?;
+    let now = inner.history().await?;
+    let at = lsn::of(&checkpoint.position)?;
+    if (&then.system, then.database) != (&now.system, now.database) {
+        return Err(Error::lineage(format!(
+            "the source at {} is another database than the one followed so far ({}, before: {})",
+            inner.config.describe(),
+            now.lineage(),
+            checkpoint.lineage
+        ))
+        .remedy(format!("point the endpoint's url at the former database, or {}", start_anew(inner))));
+    }
+    if then.timeline != now.timeline {
+        same_branch(inner, &then, &now, at).await?;
+    }
+    verify_slot(inner, at).await?;
+    let current = lsn::parse(get(&inner.one("SELECT pg_current_wal_insert_lsn()::text").await?, 0)?)?;
+    if at > current {
+        return Err(Error::lineage(format!(
+            "the target has changes up to {}, but the source's log ends at {}: the source was restored from a backup",
+            lsn::text(at),
+            lsn::text(current)
+        ))
+        .remedy(start_anew(inner)));
+    }
+    Ok(())
+}
+
+/// After a failover the history goes on in a new timeline. It is the same history for us exactly if the timelines
+/// parted behind the checkpoint: otherwise the target has changes that the new primary never had.
+async fn same_branch(inner: &Inner, then: &History, now: &History, at: u64) -> Result<()> {
+    let mut conn = inner.replication().await?;
+    let rows = conn.query(&format!("TIMELINE_HISTORY {}", now.timeline)).await?;
+    let content = rows.into_iter().next().and_then(|r| r.into_iter().nth(1)).flatten().unwrap_or_default();
+    let parted = content.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let timeline: u32 = words.next()?.parse().ok()?;
+        (timeline == then.timeline).then(|| words.next().and_then(|w| lsn::parse(w).ok())).flatten()
+    });
+    match parted {
+        Some(switch) if at <= switch => Ok(()),
+        Some(switch) => Err(Error::lineage(format!(
+            "the source went over to timeline {} at {}, but the target has changes of timeline {} up to {}",
+            now.timeline,
+            lsn::text(switch),
+            then.timeline,
+            lsn::text(at)
+        ))
+        .remedy(start_anew(inner))),
+        None => Err(Error::lineage(format!(
+            "the source is on timeline {}, which does not descend from timeline {} followed so far",
+            now.timeline, then.timeline
+        ))
+        .remedy(start_anew(inner))),
+    }
+}
+
+async fn verify_slot(inner: &Inner, at: u64) -> Result<()> {
+    let client = inner.client().await?;
+    let sql = "SELECT slot_type::text, coalesce(plugin::text, ''), coalesce(database = current_database(), false), \
+                 coalesce(wal_status, ''), confirmed_flush_lsn::text, active_pid, \
+                 coalesce(to_jsonb(s) ->> 'invalidation_reason', '') \
+               FROM pg_replication_slots s WHERE slot_name = $1";
+    let name = &inner.name;
+    let gap = |what: String| Error::lineage(what).remedy(start_anew(inner));
+    let Some(row) = client.query_opt(sql, &[name]).await.map_err(sqlstate::error)? else {
+        return Err(gap(format!("replication slot {name} is gone, and the log since {} with it", lsn::text(at))));
+    };
+    if get::<&str>(&row, 0)? != "logical" || get::<&str>(&row, 1)? != "pgoutput" || !get::<bool>(&row, 2)? {
+        return Err(gap(format!("replication slot {name} is not the one that trem created for this database")));
+    }
+    let invalidated: &str = get(&row, 6)?;
+    if get::<&str>(&row, 3)? == "lost" || !invalidated.is_empty() {
+        let mut why = format!("the server has invalidated replication slot {name}");
+        if !invalidated.is_empty() {
+            why.push_str(&format!(" ({invalidated})"));
+        }
+        return Err(gap(why).remedy(format!(
+            "{}; look at max_slot_wal_keep_size before, so that it holds next time",
+            start_anew(inner)
+        )));
+    }
+    let confirmed: Option<String> = get(&row, 4)?;
+    let confirmed = confirmed.map(|c| lsn::parse(&c)).transpose()?.unwrap_or(u64::MAX);
+    if confirmed > at {
+        return Err(gap(format!(
+            "replication slot {name} starts at {}, behind the target's checkpoint {}: someone else has read from it or \
+             made it anew, or the target was restored from a backup",
+            lsn::text(confirmed),
+            lsn::text(at)
+        )));
+    }
+    if let Some(pid) = get::<Option<i32>>(&row, 5)? {
+        return Err(Error::transient(format!("replication slot {name} is still in use by server process {pid}")));
+    }
+    Ok(())
+}

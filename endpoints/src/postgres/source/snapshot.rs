@@ -1,0 +1,178 @@
+//! Snapshots: the tables at the start of a slot, read by any number of connections.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt};
+use tokio::sync::Mutex;
+use tokio_postgres::Client;
+use trem_engine::change::ChangeBatch;
+use trem_engine::ports::{Chunk, ChunkOptions, Snapshot, SnapshotKind};
+use trem_engine::position::Position;
+use trem_engine::schema::{TableId, TableSchema};
+use trem_engine::{Error, Result};
+
+use super::read::Reading;
+use super::{Inner, chunks, get, lsn, setup};
+use crate::postgres::types::TypeBook;
+use crate::postgres::wire::Conn;
+use crate::postgres::{quote, sqlstate};
+
+/// What keeps the exported snapshot alive: dropped, its session ends.
+enum Holder {
+    /// The connection that created the slot, which must not run another command.
+    Slot { _conn: Mutex<Conn> },
+    /// A transaction of an ordinary connection.
+    Transaction { _client: Client },
+}
+
+/// The tables of a database at one place in its log.
+pub(super) struct PgSnapshot {
+    inner: Arc<Inner>,
+    start: Position,
+    /// The exported snapshot's name, as a literal.
+    name: String,
+    types: TypeBook,
+    partitioned: HashSet<TableId>,
+    /// Sees the snapshot; plans chunks.
+    planner: Client,
+    /// Connections in a transaction of this snapshot that no chunk uses now.
+    idle: Mutex<Vec<Conn>>,
+    _holder: Holder,
+}
+
+impl PgSnapshot {
+    pub(super) async fn take(inner: &Arc<Inner>, tables: &[Arc<TableSchema>], kind: SnapshotKind) -> Result<Self> {
+        let (start, name, holder) = match kind {
+            SnapshotKind::Initial { discard_leftover } => initial(inner, tables, discard_leftover).await?,
+            SnapshotKind::Additional => additional(inner).await?,
+            SnapshotKind::Standalone => standalone(inner).await?,
+        };
+        let name = quote::literal(&name);
+        let planner = inner.config.connect(&inner.application).await?;
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        planner.batch_execute(begin).await.map_err(sqlstate::error)?;
+        let import = format!("SET TRANSACTION SNAPSHOT {name}");
+        planner.batch_execute(&import).await.map_err(snapshot_gone)?;
+        let types = TypeBook::of(&planner, tables.iter().map(AsRef::as_ref)).await?;
+        let partitioned = partitioned(&planner, tables).await?;
+        Ok(Self {
+            inner: Arc::clone(inner),
+            start: lsn::position(start),
+            name,
+            types,
+            partitioned,
+            planner,
+            idle: Mutex::new(Vec::new()),
+            _holder: holder,
+        })
+    }
+
+    /// A connection that sees the snapshot.
+    pub(super) async fn reader(&self) -> Result<Conn> {
+        if let Some(conn) = self.idle.lock().await.pop() {
+            return Ok(conn);
+        }
+        let mut conn = Conn::connect(&self.inner.config, &self.inner.application, false).await?;
+        conn.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        conn.query(&format!("SET TRANSACTION SNAPSHOT {}", self.name)).await.map_err(expired)?;
+        Ok(conn)
+    }
+
+    /// Takes a connection back whose statement has ended well.
+    pub(super) async fn give_back(&self, conn: Conn) {
+        self.idle.lock().await.push(conn);
+    }
+
+    /// Whether a table's rows are stored in partitions.
+    pub(super) fn is_partitioned(&self, table: &TableSchema) -> bool {
+        self.partitioned.contains(&table.id)
+    }
+
+    pub(super) fn types(&self) -> &TypeBook {
+        &self.types
+    }
+}
+
+async fn partitioned(client: &Client, tables: &[Arc<TableSchema>]) -> Result<HashSet<TableId>> {
+    let sql = "SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE c.relkind = 'p'";
+    let rows = client.query(sql, &[]).await.map_err(sqlstate::error)?;
+    let ids = rows.iter().map(|r| Ok(TableId::new(get::<String>(r, 0)?, get::<String>(r, 1)?)));
+    let all = ids.collect::<Result<HashSet<_>>>()?;
+    Ok(tables.iter().map(|t| t.id.clone()).filter(|id| all.contains(id)).collect())
+}
+
+type Started = (u64, String, Holder);
+
+/// Slot and publication, in the order in which no change falls between them.
+async fn initial(inner: &Inner, tables: &[Arc<TableSchema>], discard_leftover: bool) -> Result<Started> {
+    if setup::slot_exists(inner).await? {
+        if !discard_leftover {
+            return Err(Error::refused(format!("replication slot {} exists already at the source", inner.name))
+                .remedy(format!(
+                    "if no other trem uses it, drop it: SELECT pg_drop_replication_slot('{}'); otherwise rename this \
+                     task",
+                    inner.name
+                )));
+        }
+        setup::drop_slot(inner).await?;
+    }
+    setup::publish(inner, tables, false).await?;
+    let mut conn = inner.replication().await?;
+    let slot = setup::create_slot(&mut conn, &inner.name, false).await?;
+    Ok((slot.start, slot.snapshot, Holder::Slot { _conn: Mutex::new(conn) }))
+}
+
+/// The task's own slot keeps the log; a temporary one gives the place of the snapshot in it.
+async fn additional(inner: &Inner) -> Result<Started> {
+    let mut conn = inner.replication().await?;
+    let name = format!("{:.50}_{:08x}", inner.name, rand::random::<u32>());
+    let slot = setup::create_slot(&mut conn, &name, true).await?;
+    Ok((slot.start, slot.snapshot, Holder::Slot { _conn: Mutex::new(conn) }))
+}
+
+/// Nothing is created: no log will be followed, so the place is for the eyes only.
+async fn standalone(inner: &Inner) -> Result<Started> {
+    let start = inner.current().await?;
+    let client = inner.config.connect(&inner.application).await?;
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    client.batch_execute(begin).await.map_err(sqlstate::error)?;
+    let row = client.query_one("SELECT pg_export_snapshot()", &[]).await.map_err(sqlstate::error)?;
+    Ok((start, get(&row, 0)?, Holder::Transaction { _client: client }))
+}
+
+fn snapshot_gone(e: tokio_postgres::Error) -> Error {
+    expired(sqlstate::error(e))
+}
+
+/// The session that exported it has ended: another attempt takes a new one.
+fn expired(e: Error) -> Error {
+    Error::transient("the exported snapshot cannot be used any more").cause(e)
+}
+
+#[async_trait]
+impl Snapshot for PgSnapshot {
+    fn start(&self) -> &Position {
+        &self.start
+    }
+
+    async fn chunks(&self, table: &Arc<TableSchema>, options: ChunkOptions) -> Result<Vec<Chunk>> {
+        chunks::plan(&self.planner, table, options).await.map_err(|e| e.table(&table.id))
+    }
+
+    fn read<'a>(
+        &'a self,
+        table: &'a Arc<TableSchema>,
+        chunk: &'a Chunk,
+        batch_bytes: usize,
+    ) -> BoxStream<'a, Result<ChangeBatch>> {
+        let reading = Reading::new(self, table, chunk, batch_bytes);
+        stream::try_unfold(reading, |mut reading| async move {
+            let batch = reading.next().await.map_err(|e| e.table(reading.table()))?;
+            Ok(batch.map(|batch| (batch, reading)))
+        })
+        .boxed()
+    }
+}

@@ -1,0 +1,259 @@
+//! The change stream: moves bytes, keeps the connection alive, and asks the server what the assembler needs.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+use trem_engine::change::ChangeSet;
+use trem_engine::ports::{ChangeStream, StreamRequest};
+use trem_engine::position::Position;
+use trem_engine::schema::{SchemaChangeKind, TableSchema};
+use trem_engine::{Error, Result};
+
+use super::assemble::{Assembler, Need};
+use super::read::select_list;
+use super::{Inner, get, lsn, relation};
+use crate::postgres::quote;
+use crate::postgres::types::TypeBook;
+use crate::postgres::wire::copy::CopyDecoder;
+use crate::postgres::wire::pgoutput::{Envelope, Relation};
+use crate::postgres::wire::{Conn, sift};
+
+/// How often the server hears of us at the least.
+const STATUS_EVERY: Duration = Duration::from_secs(10);
+/// An idle server is asked for its position, so that a dead line is noticed and an idle log is not held.
+const ASK_AFTER: Duration = Duration::from_secs(5);
+/// A server that has not answered for this long is gone.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The log of a database from one place on.
+pub(super) struct PgStream {
+    inner: Arc<Inner>,
+    conn: Conn,
+    assembler: Assembler,
+    types: TypeBook,
+    binary: bool,
+    /// A message that waits for an answer of the server.
+    held: Option<(Bytes, Need)>,
+    every: Duration,
+    status_at: Instant,
+    heard_at: Instant,
+    /// Everything before it has been received.
+    received: u64,
+    /// Everything before it is on the target for good.
+    durable: u64,
+}
+
+impl PgStream {
+    pub(super) async fn open(inner: &Arc<Inner>, request: StreamRequest) -> Result<Self> {
+        let from = lsn::of(&request.from)?;
+        let client = inner.client().await?;
+        let schemas = || request.tables.iter().map(|t| t.schema.as_ref());
+        let types = TypeBook::of(&client, schemas()).await?;
+        let binary = !inner.force_text() && types.all_binary(schemas());
+        let timeout = inner.one("SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout'").await?;
+        let timeout = Duration::from_millis(u64::try_from(get::<i64>(&timeout, 0)?).unwrap_or(0));
+        let every = if timeout.is_zero() { STATUS_EVERY } else { STATUS_EVERY.min(timeout / 3) };
+        let mut conn = inner.replication().await?;
+        // Versions above 1 of the protocol add streamed and prepared transactions, which are not asked for: whole
+        // transactions are what the target commits.
+        let sql = format!(
+            "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}, binary '{binary}')",
+            quote::ident(&inner.name),
+            lsn::text(from),
+            quote::literal(&quote::ident(&inner.name)),
+        );
+        conn.start_copy(&sql).await.map_err(|e| e.context(format!("reading replication slot {}", inner.name)))?;
+        tracing::debug!(slot = inner.name, from = %lsn::text(from), binary, "following the log");
+        let now = Instant::now();
+        Ok(Self {
+            inner: Arc::clone(inner),
+            conn,
+            assembler: Assembler::new(&inner.task, request, &types)?,
+            types,
+            binary,
+            held: None,
+            every,
+            status_at: now + every,
+            heard_at: now,
+            received: from,
+            durable: from,
+        })
+    }
+
+    /// Takes in what has been read, until nothing is left, the limits are reached, or `ready` has changed and no more
+    /// is there. Whether a message was taken in.
+    async fn digest(&mut self) -> Result<bool> {
+        let mut progress = false;
+        while !self.assembler.full() {
+            if let Some((_, need)) = &self.held {
+                // The message stays held while the answer is awaited, so nothing is lost if the caller gives up.
+                let answer = answer(&self.inner, &self.assembler, need).await?;
+                if let Some((body, need)) = self.held.take() {
+                    self.settle(answer, &need)?;
+                    self.take_in(body)?;
+                }
+                progress = true;
+                continue;
+            }
+            let Some(frame) = self.conn.buffered()? else { break };
+            self.heard_at = Instant::now();
+            match sift(frame)? {
+                Some(frame) if frame.tag == b'd' => {
+                    self.take_in(frame.body)?;
+                    progress = true;
+                }
+                Some(frame) if frame.tag == b'c' => {
+                    return Err(Error::transient("the source's server ended the replication stream"));
+                }
+                _ => {}
+            }
+        }
+        Ok(progress)
+    }
+
+    fn take_in(&mut self, body: Bytes) -> Result<()> {
+        match Envelope::decode(&body)? {
+            Envelope::Keepalive { server_end, reply } => {
+                self.received = self.received.max(server_end);
+                self.assembler.reached(server_end);
+                if reply {
+                    self.queue_status(false);
+                }
+            }
+            Envelope::XLogData { payload, .. } => {
+                if let Some(need) = self.assembler.message(payload, &body)? {
+                    self.held = Some((body, need));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the server where we are; `ask`: it is to answer.
+    fn queue_status(&mut self, ask: bool) {
+        let mut body = [0; 34];
+        body[0] = b'r';
+        body[1..9].copy_from_slice(&self.received.max(self.durable).to_be_bytes());
+        body[9..17].copy_from_slice(&self.durable.to_be_bytes());
+        body[17..25].copy_from_slice(&self.durable.to_be_bytes());
+        body[33] = ask.into();
+        self.conn.queue(b'd', &body);
+        self.status_at = Instant::now() + self.every;
+    }
+
+    fn settle(&mut self, answer: Answer, need: &Need) -> Result<()> {
+        match (answer, need) {
+            (Answer::Row(row), _) => self.assembler.found(row),
+            (Answer::Shape(kind, types), Need::Added { table, .. }) => {
+                let mut wires = Vec::new();
+                self.types.add(types);
+                if let SchemaChangeKind::AddColumns { next, .. } = &kind {
+                    if self.binary && !self.types.all_binary([next.as_ref()]) {
+                        self.inner.force_text.store(true, Ordering::Relaxed);
+                        return Err(Error::transient(
+                            "a column was added whose type is read as text: the stream starts again as text",
+                        )
+                        .table(&next.id));
+                    }
+                    wires = self.types.wires(next);
+                }
+                self.assembler.reshape(*table, kind, wires)?;
+            }
+            (Answer::Shape(..), Need::Row { .. }) => {}
+        }
+        Ok(())
+    }
+}
+
+/// What the server said to a [`Need`].
+enum Answer {
+    Shape(SchemaChangeKind, TypeBook),
+    Row(Option<Bytes>),
+}
+
+async fn answer(inner: &Inner, assembler: &Assembler, need: &Need) -> Result<Answer> {
+    match need {
+        Need::Added { table, relation } => added(inner, &assembler.table(*table).schema, relation).await,
+        Need::Row { table, key } => {
+            let table = assembler.table(*table);
+            let sql = relation::by_key(&table.schema, &select_list(&table.schema, &table.wires), key);
+            let row = read_row(inner, &sql).await;
+            row.map(Answer::Row).map_err(|e| e.table(&table.schema.id).context("reading a row again by its key"))
+        }
+    }
+}
+
+async fn added(inner: &Inner, table: &TableSchema, relation: &Relation) -> Result<Answer> {
+    let client = inner.client().await?;
+    let kind = relation::added(&client, table, relation, relation::remedy(&inner.task, table)).await;
+    let kind = kind.map_err(|e| e.table(&table.id))?;
+    let types = match &kind {
+        SchemaChangeKind::AddColumns { next, .. } => TypeBook::of(&client, [next.as_ref()]).await?,
+        SchemaChangeKind::Suspend { .. } | SchemaChangeKind::Reload { .. } => TypeBook::default(),
+    };
+    Ok(Answer::Shape(kind, types))
+}
+
+/// The first row of a COPY statement, as a message of its own.
+async fn read_row(inner: &Inner, sql: &str) -> Result<Option<Bytes>> {
+    let mut conn = Conn::connect(&inner.config, &inner.application, false).await?;
+    conn.start_copy(sql).await?;
+    let mut decoder = CopyDecoder::default();
+    while let Some(message) = conn.copy_data().await? {
+        if let Some(row) = decoder.row(&message)? {
+            return Ok(Some(row.message(&message)));
+        }
+    }
+    Ok(None)
+}
+
+#[async_trait]
+impl ChangeStream for PgStream {
+    async fn fill(&mut self) -> Result<()> {
+        loop {
+            let progress = self.digest().await?;
+            self.conn.flush().await?;
+            let whole = !self.assembler.in_transaction();
+            if self.assembler.full() || (progress && whole && self.assembler.ready()) {
+                return Ok(());
+            }
+            let ask_at = self.heard_at + ASK_AFTER;
+            tokio::select! {
+                read = self.conn.read() => read?,
+                () = sleep_until(self.status_at.min(ask_at.max(self.status_at - self.every + ASK_AFTER))) => {
+                    if self.heard_at.elapsed() > SILENCE {
+                        return Err(Error::transient("the source's server does not answer any more"));
+                    }
+                    let ask = ask_at <= Instant::now();
+                    self.queue_status(ask);
+                }
+            }
+        }
+    }
+
+    fn ready(&self) -> bool {
+        self.assembler.ready()
+    }
+
+    fn full(&self) -> bool {
+        self.assembler.full()
+    }
+
+    fn take(&mut self) -> Result<Option<ChangeSet>> {
+        self.assembler.take()
+    }
+
+    async fn ack(&mut self, durable: Option<&Position>) -> Result<()> {
+        let durable = durable.map_or(Ok(0), lsn::of)?;
+        let news = durable > self.durable;
+        self.durable = self.durable.max(durable);
+        if news || Instant::now() + self.every / 2 >= self.status_at {
+            self.queue_status(false);
+        }
+        self.conn.flush().await
+    }
+}

@@ -1,0 +1,206 @@
+//! Startup and authentication: trust, cleartext, md5, SCRAM-SHA-256 with and without channel binding.
+
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+use rustls::crypto::ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
+use trem_engine::{Error, Result};
+
+use super::Conn;
+use super::frame::Frame;
+use super::reader::{Malformed, Reader};
+use crate::postgres::tls::Transport;
+
+const PROTOCOL_3: [u8; 4] = [0, 3, 0, 0];
+
+/// Who connects, and with what.
+pub(super) struct Login<'a> {
+    pub(super) user: &'a str,
+    pub(super) password: Option<&'a [u8]>,
+    /// Startup parameters, the user excepted.
+    pub(super) parameters: &'a [(&'a str, &'a str)],
+    /// The server's certificate, where the connection is encrypted.
+    pub(super) certificate: Option<&'a [u8]>,
+    /// Whether the connection is encrypted.
+    pub(super) encrypted: bool,
+}
+
+impl Conn {
+    /// Starts a session on a socket.
+    pub(super) async fn start(socket: Transport, login: &Login<'_>) -> Result<Self> {
+        let mut conn = Self::new(socket);
+        let mut body = PROTOCOL_3.to_vec();
+        for (name, value) in [("user", login.user)].iter().chain(login.parameters) {
+            for text in [name, value] {
+                body.extend_from_slice(text.as_bytes());
+                body.push(0);
+            }
+        }
+        body.push(0);
+        conn.output.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
+        conn.output.extend_from_slice(&body);
+        conn.flush().await?;
+        conn.authenticate(login).await?;
+        while conn.next().await?.tag != b'Z' {}
+        Ok(conn)
+    }
+
+    async fn authenticate(&mut self, login: &Login<'_>) -> Result<()> {
+        loop {
+            let body = self.authentication().await?;
+            let mut r = Reader(&body.body);
+            match r.u32("an authentication request")? {
+                0 => return Ok(()),
+                3 => self.send_secret(&[secret(login)?, b"\0"].concat()).await?,
+                5 => {
+                    let salt: [u8; 4] = r.0.try_into().map_err(|_| Malformed("the salt of an md5 authentication"))?;
+                    let hash = md5_hash(login.user.as_bytes(), secret(login)?, salt);
+                    self.send_secret(&[hash.as_bytes(), b"\0"].concat()).await?;
+                }
+                10 => self.scram(r, login).await?,
+                other => {
+                    return Err(Error::refused(format!("the server asks for authentication method {other}"))
+                        .remedy("use scram-sha-256, md5, password or trust for this user in pg_hba.conf"));
+                }
+            }
+        }
+    }
+
+    async fn authentication(&mut self) -> Result<Frame> {
+        let frame = self.next().await?;
+        if frame.tag == b'R' { Ok(frame) } else { Err(Malformed("the authentication").into()) }
+    }
+
+    async fn send_secret(&mut self, body: &[u8]) -> Result<()> {
+        self.queue(b'p', body);
+        self.flush().await
+    }
+
+    async fn scram(&mut self, mut offered: Reader<'_>, login: &Login<'_>) -> Result<()> {
+        const WHAT: &str = "the SASL authentication";
+        let mut plus = false;
+        let mut plain = false;
+        while let Ok(name) = offered.text(WHAT) {
+            plus |= name == "SCRAM-SHA-256-PLUS";
+            plain |= name == "SCRAM-SHA-256";
+        }
+        let binding = login.certificate.and_then(end_point_hash);
+        let (mechanism, binding) = match binding {
+            Some(hash) if plus => ("SCRAM-SHA-256-PLUS", ChannelBinding::tls_server_end_point(hash)),
+            // Saying "unsupported" where the server offers it would look like an attack to the server.
+            _ if plain && plus && login.encrypted => ("SCRAM-SHA-256", ChannelBinding::unsupported()),
+            Some(_) if plain => ("SCRAM-SHA-256", ChannelBinding::unrequested()),
+            _ if plain => ("SCRAM-SHA-256", ChannelBinding::unsupported()),
+            _ => return Err(Error::refused("the server offers no SASL mechanism that is known here")),
+        };
+        let mut scram = ScramSha256::new(secret(login)?, binding);
+        let mut first = mechanism.as_bytes().to_vec();
+        first.push(0);
+        first.extend_from_slice(&(scram.message().len() as u32).to_be_bytes());
+        first.extend_from_slice(scram.message());
+        self.send_secret(&first).await?;
+        scram.update(&self.sasl(11).await?).map_err(failed)?;
+        let answer = scram.message().to_vec();
+        self.send_secret(&answer).await?;
+        scram.finish(&self.sasl(12).await?).map_err(failed)
+    }
+
+    async fn sasl(&mut self, kind: u32) -> Result<Vec<u8>> {
+        let frame = self.authentication().await?;
+        let mut r = Reader(&frame.body);
+        if r.u32("the SASL authentication")? != kind {
+            return Err(Malformed("the SASL authentication").into());
+        }
+        Ok(r.0.to_vec())
+    }
+}
+
+fn secret<'a>(login: &Login<'a>) -> Result<&'a [u8]> {
+    login.password.ok_or_else(|| {
+        Error::refused(format!("the server asks for a password for user {}", login.user))
+            .remedy("put the password into the endpoint's url, best as ${VARIABLE}")
+    })
+}
+
+fn failed(e: std::io::Error) -> Error {
+    Error::refused("the SASL authentication failed").cause(e)
+}
+
+/// The certificate's hash for `tls-server-end-point` (RFC 5929), by the hash of its own signature; `None` where
+/// that is not one of those with a name there.
+fn end_point_hash(certificate: &[u8]) -> Option<Vec<u8>> {
+    let oid = signature_algorithm(certificate)?;
+    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
+    const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03];
+    let suite = match (oid.strip_prefix(RSA), oid.strip_prefix(ECDSA)) {
+        // md5, sha1 and sha256; RFC 5929 says SHA-256 for the first two.
+        (Some([4 | 5 | 11]), _) | (_, Some([2])) => TLS13_AES_128_GCM_SHA256,
+        (Some([12]), _) | (_, Some([3])) => TLS13_AES_256_GCM_SHA384,
+        _ => return None,
+    };
+    let hash = suite.tls13()?.common.hash_provider.hash(certificate);
+    Some(hash.as_ref().to_vec())
+}
+
+/// The content of Certificate.signatureAlgorithm.algorithm.
+fn signature_algorithm(certificate: &[u8]) -> Option<&[u8]> {
+    let (0x30, inside, _) = der(certificate)? else { return None };
+    let (0x30, _, after_body) = der(inside)? else { return None };
+    let (0x30, algorithm, _) = der(after_body)? else { return None };
+    let (0x06, oid, _) = der(algorithm)? else { return None };
+    Some(oid)
+}
+
+/// The first DER element: its tag, its content and what follows it.
+fn der(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = bytes.split_first()?;
+    let (&first, mut rest) = rest.split_first()?;
+    let mut length = usize::from(first);
+    if first & 0x80 != 0 {
+        let (digits, after) = rest.split_at_checked(usize::from(first & 0x7f))?;
+        if digits.len() > 4 {
+            return None;
+        }
+        length = digits.iter().fold(0, |n, d| n << 8 | usize::from(*d));
+        rest = after;
+    }
+    let (content, after) = rest.split_at_checked(length)?;
+    Some((tag, content, after))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A certificate's skeleton: an empty body, the algorithm, an empty signature.
+    fn skeleton(oid: &[u8]) -> Vec<u8> {
+        let mut algorithm = vec![0x06, oid.len() as u8];
+        algorithm.extend_from_slice(oid);
+        let mut inside = vec![0x30, 0, 0x30, algorithm.len() as u8];
+        inside.extend(algorithm);
+        inside.extend([0x03, 0]);
+        let mut all = vec![0x30, 0x81, inside.len() as u8];
+        all.extend(inside);
+        all
+    }
+
+    #[test]
+    fn the_hash_follows_the_certificates_signature() {
+        let rsa = |n| skeleton(&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, n]);
+        assert_eq!(end_point_hash(&rsa(11)).unwrap().len(), 32);
+        assert_eq!(end_point_hash(&rsa(12)).unwrap().len(), 48);
+        assert_eq!(end_point_hash(&rsa(13)), None);
+        let ecdsa = skeleton(&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03]);
+        assert_eq!(end_point_hash(&ecdsa).unwrap().len(), 48);
+        assert_eq!(end_point_hash(&skeleton(&[0x2b, 0x65, 0x70])), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_certificate_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = end_point_hash(&bytes);
+        }
+    }
+}
