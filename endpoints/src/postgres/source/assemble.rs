@@ -452,3 +452,6 @@ fn row_key(table: &Live, tuple: Tuple<'_>, fallback: Option<Tuple<'_>>) -> Resul
     };
     Ok(RowKey { first, whole: image::raw(&fields) })
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,7 +60,8 @@ async fn parts(client: &Client, table: &TableSchema) -> Result<Vec<Part>> {
     let sql = "SELECT n.nspname::text, c.relname::text, pg_table_size(c.oid), \
                  pg_relation_size(c.oid) / current_setting('block_size')::int8, \
                  CASE WHEN c.reltuples >= 0 AND c.relpages > 0 \
-                   THEN (c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::int8))::int8 \
+                   THEN (c.reltuples / c.relpages \
+                     * (pg_relation_size(c.oid) / current_setting('block_size')::int8))::int8 \
                    ELSE pg_relation_size(c.oid) / 100 END, \
                  c.relispartition AND c.oid <> r.oid \
                FROM pg_class r \

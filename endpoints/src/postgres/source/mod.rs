@@ -147,7 +147,8 @@ impl Inner {
     /// Everything committed so far lies before it, and a reader of the log gets there.
     async fn current(&self) -> Result<u64> {
         let sql = "SELECT pg_current_wal_insert_lsn()::text, pg_current_wal_flush_lsn()::text, \
-                   current_setting('wal_block_size'), (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size')";
+                   current_setting('wal_block_size'), \
+                   (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size')";
         let row = self.one(sql).await?;
         let number = |text: String| text.parse::<u64>().ok().filter(|n| *n > 0).unwrap_or(8192);
         let (page, segment) = (number(get(&row, 2)?), number(get(&row, 3)?));
