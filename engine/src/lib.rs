@@ -12,6 +12,8 @@ pub mod progress;
 pub mod runner;
 pub mod schema;
 pub mod task;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod time;
 
 pub use error::{Class, Error, Result};

@@ -127,8 +127,8 @@ pub struct LoadedChunk {
 pub struct StreamTable {
     /// The shape that the target has now: an older one than the source's, if the log has still to get there.
     pub schema: Arc<TableSchema>,
-    /// Chunks read at a snapshot later than where the stream starts: the stream leaves out changes of their
-    /// rows that committed before their snapshot.
+    /// The chunks of the table's load, if any was read at a snapshot later than where the stream starts: the
+    /// stream leaves out changes of a chunk's rows that committed before its snapshot. Otherwise empty.
     pub loaded: Vec<LoadedChunk>,
 }
 
@@ -218,9 +218,9 @@ pub trait ChangeStream: Send {
     /// What has been gathered; `None` unless ready. A set without steps only moves the position on.
     fn take(&mut self) -> Result<Option<ChangeSet>>;
 
-    /// Tells the source what the target durably has. Also to be called at least every few seconds while nothing
-    /// is filled, or the server takes the connection for dead.
-    async fn ack(&mut self, durable: &Position) -> Result<()>;
+    /// Tells the source what the target durably has, if that is known yet. Also to be called at least every few
+    /// seconds while nothing is filled, or the server takes the connection for dead.
+    async fn ack(&mut self, durable: Option<&Position>) -> Result<()>;
 }
 
 /// The state of one table of a task. Stored on the target, changed together with the rows it speaks of.
@@ -344,6 +344,7 @@ pub trait Target: Send + Sync {
 }
 
 /// One target connection with its checkpoint. Every method that writes checks the epoch in its transaction.
+/// Only what `apply` commits may be taken back by a crash of the target; everything else is durable on return.
 #[async_trait]
 pub trait TargetLane: Send {
     /// The epoch taken.
@@ -378,7 +379,8 @@ pub trait TargetLane: Send {
     /// the set is open.
     async fn apply(&mut self, set: ChangeSet, next: &Checkpoint) -> Result<Applied>;
 
-    /// The last checkpoint that a crash of the target cannot take back; `None` before the first.
+    /// The last checkpoint that a crash of the target cannot take back, of this lane or an earlier one; `None`
+    /// while none is known to be.
     async fn durable(&mut self) -> Result<Option<Position>>;
 }
 

@@ -219,6 +219,12 @@ pub enum SchemaChangeKind {
         /// For each added column, the value that rows written before it have, as the source prints it.
         existing: Vec<Option<String>>,
     },
+    /// What the table has now cannot be brought to the source's state by changes: it is marked `Reload`, and the
+    /// runner loads it again at once. No later row of it is delivered.
+    Reload {
+        /// Why.
+        reason: String,
+    },
     /// Anything else: the table is suspended. No later row of it is delivered.
     Suspend {
         /// What changed.

@@ -9,6 +9,7 @@ pub mod numeric;
 pub mod quote;
 pub mod source;
 pub mod sqlstate;
+pub mod target;
 pub mod tls;
 mod types;
 mod wire;

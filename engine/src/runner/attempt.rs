@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use crate::change::ChangeSet;
 use crate::error::{Error, Result};
 use crate::ports::{
-    Snapshot, SnapshotKind, StreamRequest, StreamTable, TableRecord, TableState, TargetLane, TaskRecord, Transform,
+    LoadedChunk, Snapshot, SnapshotKind, StreamRequest, StreamTable, TableRecord, TableState, TargetLane, TaskRecord,
+    Transform,
 };
 use crate::position::{Checkpoint, Position};
 use crate::progress::Phase;
@@ -185,11 +186,15 @@ fn is_pending(record: &TableRecord) -> bool {
 }
 
 fn stream_table(record: &TableRecord, from: &Position) -> StreamTable {
-    let loaded = record.chunks.iter().filter_map(|c| {
-        let snapshot = c.done.clone().filter(|at| at > from)?;
-        Some(crate::ports::LoadedChunk { range: c.chunk.range.clone(), snapshot })
-    });
-    StreamTable { schema: Arc::clone(&record.schema), loaded: loaded.collect() }
+    let chunks = record
+        .chunks
+        .iter()
+        .filter_map(|c| Some(LoadedChunk { range: c.chunk.range.clone(), snapshot: c.done.clone()? }));
+    let mut loaded: Vec<LoadedChunk> = chunks.collect();
+    if loaded.iter().all(|c| c.snapshot <= *from) {
+        loaded.clear();
+    }
+    StreamTable { schema: Arc::clone(&record.schema), loaded }
 }
 
 /// A set that only moves the checkpoint.

@@ -53,6 +53,7 @@ struct SetNote {
     transactions: u64,
     committed_at: Option<std::time::SystemTime>,
     suspended: Vec<(TableId, String)>,
+    reloads: Vec<(TableId, String)>,
 }
 
 impl Follow<'_> {
@@ -61,7 +62,7 @@ impl Follow<'_> {
         let (done, outcomes) = mpsc::channel(1);
         let mut applier = JoinSet::new();
         applier.spawn(apply_all(lane, todo, done));
-        let durable = self.checkpoint.position.clone();
+        let applied = self.checkpoint.position.clone();
         let (new_tables, found) = mpsc::channel(1);
         let state = Loop {
             stream,
@@ -73,8 +74,9 @@ impl Follow<'_> {
             idle_since: Instant::now(),
             waiting_since: None,
             ask_at: Instant::now(),
-            applied: durable.clone(),
-            durable,
+            applied,
+            durable: None,
+            replan: false,
             follow: &self,
         };
         let mut background = JoinSet::new();
@@ -133,19 +135,23 @@ async fn apply_all(
 
 impl SetNote {
     fn of(set: &ChangeSet, checkpoint: &Checkpoint) -> Self {
-        let suspended = set.steps.iter().filter_map(|step| match step {
-            Step::Schema(change) => match &change.kind {
-                SchemaChangeKind::Suspend { reason, .. } => Some((change.table.id.clone(), reason.clone())),
-                SchemaChangeKind::AddColumns { .. } => None,
-            },
-            _ => None,
-        });
+        let (mut suspended, mut reloads) = (Vec::new(), Vec::new());
+        for step in &set.steps {
+            let Step::Schema(change) = step else { continue };
+            let table = change.table.id.clone();
+            match &change.kind {
+                SchemaChangeKind::Suspend { reason, .. } => suspended.push((table, reason.clone())),
+                SchemaChangeKind::Reload { reason } => reloads.push((table, reason.clone())),
+                SchemaChangeKind::AddColumns { .. } => {}
+            }
+        }
         Self {
             checkpoint: checkpoint.clone(),
             open: set.open,
             transactions: set.transactions,
             committed_at: set.committed_at,
-            suspended: suspended.collect(),
+            suspended,
+            reloads,
         }
     }
 }
@@ -189,7 +195,10 @@ struct Loop<'f> {
     /// When to ask again what is durable.
     ask_at: Instant,
     applied: Position,
-    durable: Position,
+    /// Not known at first: an earlier lane may have committed what the target's disk does not have yet.
+    durable: Option<Position>,
+    /// A table is to be loaded again.
+    replan: bool,
     follow: &'f Follow<'f>,
 }
 
@@ -199,18 +208,21 @@ impl Loop<'_> {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let linger = self.follow.task.plan.batch.linger;
         loop {
+            if self.replan {
+                return self.end(End::Replan).await;
+            }
             if self.goal_reached() {
                 return self.end(End::Finished).await;
             }
             self.hand_over(linger).await?;
-            let unsettled = !self.busy && self.durable < self.applied;
+            let unsettled = !self.busy && self.unsettled();
             let wake = self.waiting_since.map_or_else(|| Instant::now() + HEARTBEAT, |since| since + linger);
             tokio::select! {
                 biased;
                 () = self.follow.stop.cancelled() => return self.end(End::Finished).await,
                 outcome = self.outcomes.recv() => self.settle(outcome).await?,
                 Some(()) = self.found.recv() => return self.end(End::Replan).await,
-                _ = heartbeat.tick() => self.stream.ack(&self.durable).await?,
+                _ = heartbeat.tick() => self.stream.ack(self.durable.as_ref()).await?,
                 () = sleep_until(self.ask_at), if unsettled => self.send(Work::AskDurable).await?,
                 () = sleep_until(wake), if self.waiting_since.is_some() && !self.busy => {}
                 filled = self.stream.fill(), if !self.stream.full() => filled?,
@@ -278,12 +290,16 @@ impl Loop<'_> {
                 durable
             }
         };
-        if let Some(durable) = durable.filter(|d| *d > self.durable) {
+        if durable > self.durable {
             self.durable = durable;
-            self.stream.ack(&self.durable).await?;
-            self.follow.task.reporter.update(|p| p.acknowledged = Some(self.durable.clone()));
+            self.stream.ack(self.durable.as_ref()).await?;
+            self.follow.task.reporter.update(|p| p.acknowledged = self.durable.clone());
         }
         Ok(())
+    }
+
+    fn unsettled(&self) -> bool {
+        self.durable.as_ref().is_none_or(|durable| *durable < self.applied)
     }
 
     fn note(&mut self, applied: &Applied, rows: u64, set: SetNote) {
@@ -295,6 +311,11 @@ impl Loop<'_> {
                 t.state = Some(TableState::Suspended);
                 t.reason = Some(reason);
             });
+        }
+        for (table, reason) in set.reloads {
+            tracing::warn!(task = %self.follow.task.plan.name, table = %table, "loaded again: {reason}");
+            reporter.table(&table, |t| t.state = Some(TableState::Reload));
+            self.replan = !set.open;
         }
         if !set.open {
             self.applied = set.checkpoint.position;
@@ -312,13 +333,13 @@ impl Loop<'_> {
     }
 
     fn goal_reached(&self) -> bool {
-        self.reaches_goal(&self.durable)
+        self.durable.as_ref().is_some_and(|durable| self.reaches_goal(durable))
     }
 
     /// Lets a running apply finish, makes it durable and tells the source, all within the deadline.
     async fn end(mut self, end: End) -> Result<End> {
         let deadline = Instant::now() + STOP_DEADLINE;
-        while self.busy || self.durable < self.applied {
+        while self.busy || self.unsettled() {
             if !self.busy {
                 self.send(Work::AskDurable).await?;
             }
@@ -329,11 +350,11 @@ impl Loop<'_> {
                     return Ok(end);
                 }
             }
-            if !self.busy && self.durable < self.applied {
+            if !self.busy && self.unsettled() {
                 tokio::time::sleep(DURABLE_POLL / 5).await;
             }
         }
-        self.stream.ack(&self.durable).await?;
+        self.stream.ack(self.durable.as_ref()).await?;
         Ok(end)
     }
 }

@@ -42,8 +42,16 @@ impl Load<'_> {
         let mut queue = VecDeque::new();
         let mut left: HashMap<TableId, usize> = HashMap::new();
         for table in pending {
-            let chunks =
-                self.take_up(lane, table, known.get(&table.id).copied()).await.map_err(|e| e.table(&table.id))?;
+            let chunks = match self.take_up(lane, table, known.get(&table.id).copied()).await {
+                Ok(chunks) => chunks,
+                // A table that appears while others are being replicated must not stop them.
+                Err(e) if e.class() == Class::Refused && !known.is_empty() => {
+                    let remedy = e.remedy_text().unwrap_or("mend this, then reload the table");
+                    self.task.suspend(lane, table, e.message(), remedy).await?;
+                    continue;
+                }
+                Err(e) => return Err(e.table(&table.id)),
+            };
             if chunks.is_empty() {
                 self.finish(lane, table).await?;
                 continue;

@@ -1,0 +1,30 @@
+# The commands of this repository. Each installs what it lacks (Debian and Ubuntu).
+SHELL := /bin/bash
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+.PHONY: help setup build demo test bench bench-memory lint
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+setup: ## install what building and the demo need
+	@scripts/setup
+
+build: setup ## build the binary: target/debug/trem
+	cargo build -p trem
+
+demo: build ## two private PostgreSQL servers, a live shop, trem between them; KEEP=1 leaves it running
+	cargo run -q -p trem-tests --bin demo
+
+test: ## everything that must hold: format, lints, build, all tests
+	@scripts/setup tests
+	@scripts/test
+
+lint: setup ## format and lints only
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+bench: bench-memory ## all benchmarks
+
+bench-memory: setup ## peak memory: a transaction of 5 million rows, a row of 200 MB, 1,000 tables
+	cargo build --release -p trem
+	TREM_BIN=$(abspath $(or $(CARGO_TARGET_DIR),target))/release/trem cargo run -q -p trem-tests --bin memory

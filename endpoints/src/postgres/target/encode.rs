@@ -1,0 +1,425 @@
+//! Arrow values as PostgreSQL reads them: binary fields, COPY text fields, array parameters.
+
+use arrow_array::types::{
+    Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
+    TimestampMicrosecondType,
+};
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, RecordBatch, StringArray,
+};
+use bytes::Bytes;
+use trem_engine::schema::LogicalType;
+use trem_engine::time::{days_to_2000, micros_to_2000};
+use trem_engine::{Error, Result};
+
+use crate::postgres::{datetime, numeric};
+
+/// A binary field's form, by the receive function of the target column's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Float4,
+    Float8,
+    Numeric,
+    /// The text's own bytes.
+    Text,
+    /// A version byte, then the text.
+    Jsonb,
+    Bytea,
+    Uuid,
+    Date,
+    Time,
+    Timestamp,
+}
+
+impl Form {
+    /// The form that carries values of `logical` to a type with this receive function, if one does.
+    pub(super) fn of(logical: LogicalType, receive: &str) -> Option<Self> {
+        use LogicalType as L;
+        Some(match (logical, receive) {
+            (L::Bool, "boolrecv") => Self::Bool,
+            (L::Int16, "int2recv") => Self::Int2,
+            (L::Int16 | L::Int32, "int4recv") => Self::Int4,
+            (L::Int16 | L::Int32 | L::Int64, "int8recv") => Self::Int8,
+            (L::Float32, "float4recv") => Self::Float4,
+            (L::Float64, "float8recv") => Self::Float8,
+            (L::Numeric, "numeric_recv") => Self::Numeric,
+            (L::Text | L::Json | L::Other, "textrecv" | "varcharrecv" | "bpcharrecv" | "namerecv" | "citextrecv")
+            | (L::Other | L::Text, "enum_recv")
+            | (L::Json, "json_recv") => Self::Text,
+            (L::Json, "jsonb_recv") => Self::Jsonb,
+            (L::Binary, "bytearecv") => Self::Bytea,
+            (L::Uuid, "uuid_recv") => Self::Uuid,
+            (L::Date, "date_recv") => Self::Date,
+            (L::Time, "time_recv") => Self::Time,
+            (L::Timestamp, "timestamp_recv") | (L::TimestampTz, "timestamptz_recv") => Self::Timestamp,
+            _ => return None,
+        })
+    }
+
+    /// The built-in type whose arrays carry values of this form as a parameter, with its number.
+    pub(super) fn element(self) -> (&'static str, u32) {
+        match self {
+            Self::Bool => ("bool", 16),
+            Self::Int2 => ("int2", 21),
+            Self::Int4 => ("int4", 23),
+            Self::Int8 => ("int8", 20),
+            Self::Float4 => ("float4", 700),
+            Self::Float8 => ("float8", 701),
+            Self::Numeric => ("numeric", 1700),
+            Self::Text => ("text", 25),
+            Self::Jsonb => ("jsonb", 3802),
+            Self::Bytea => ("bytea", 17),
+            Self::Uuid => ("uuid", 2950),
+            Self::Date => ("date", 1082),
+            Self::Time => ("time", 1083),
+            Self::Timestamp => ("timestamp", 1114),
+        }
+    }
+}
+
+/// One column of one batch, its Arrow type known.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum View<'a> {
+    Bool(&'a BooleanArray),
+    I16(&'a PrimitiveArray<Int16Type>),
+    I32(&'a PrimitiveArray<Int32Type>),
+    I64(&'a PrimitiveArray<Int64Type>),
+    F32(&'a PrimitiveArray<Float32Type>),
+    F64(&'a PrimitiveArray<Float64Type>),
+    Text(&'a StringArray),
+    Bytes(&'a BinaryArray),
+    Uuid(&'a FixedSizeBinaryArray),
+    Date(&'a PrimitiveArray<Date32Type>),
+    Time(&'a PrimitiveArray<Time64MicrosecondType>),
+    Timestamp(&'a PrimitiveArray<TimestampMicrosecondType>, bool),
+}
+
+impl<'a> View<'a> {
+    /// Looks at `array` as `logical`.
+    pub(super) fn of(array: &'a ArrayRef, logical: LogicalType) -> Result<Self> {
+        use LogicalType as L;
+        let any = array.as_any();
+        let view = match logical {
+            L::Bool => any.downcast_ref().map(Self::Bool),
+            L::Int16 => any.downcast_ref().map(Self::I16),
+            L::Int32 => any.downcast_ref().map(Self::I32),
+            L::Int64 => any.downcast_ref().map(Self::I64),
+            L::Float32 => any.downcast_ref().map(Self::F32),
+            L::Float64 => any.downcast_ref().map(Self::F64),
+            L::Numeric | L::Text | L::Json | L::Other => any.downcast_ref().map(Self::Text),
+            L::Binary => any.downcast_ref().map(Self::Bytes),
+            L::Uuid => any.downcast_ref().map(Self::Uuid),
+            L::Date => any.downcast_ref().map(Self::Date),
+            L::Time => any.downcast_ref().map(Self::Time),
+            L::Timestamp => any.downcast_ref().map(|a| Self::Timestamp(a, false)),
+            L::TimestampTz => any.downcast_ref().map(|a| Self::Timestamp(a, true)),
+        };
+        view.ok_or_else(|| {
+            Error::fatal(format!("internal: {} values for a column of logical type {logical:?}", array.data_type()))
+        })
+    }
+
+    /// Whether the value is NULL.
+    pub(super) fn is_null(&self, row: usize) -> bool {
+        match self {
+            Self::Bool(a) => a.is_null(row),
+            Self::I16(a) => a.is_null(row),
+            Self::I32(a) => a.is_null(row),
+            Self::I64(a) => a.is_null(row),
+            Self::F32(a) => a.is_null(row),
+            Self::F64(a) => a.is_null(row),
+            Self::Text(a) => a.is_null(row),
+            Self::Bytes(a) => a.is_null(row),
+            Self::Uuid(a) => a.is_null(row),
+            Self::Date(a) => a.is_null(row),
+            Self::Time(a) => a.is_null(row),
+            Self::Timestamp(a, _) => a.is_null(row),
+        }
+    }
+
+    /// Bytes of a value of variable length; a small constant for others.
+    pub(super) fn len(&self, row: usize) -> usize {
+        match self {
+            Self::Text(a) => a.value_length(row) as usize,
+            Self::Bytes(a) => a.value_length(row) as usize,
+            _ => 8,
+        }
+    }
+
+    /// The bytes of a text or binary value, shared with the array's buffer.
+    pub(super) fn shared(&self, row: usize) -> Option<Bytes> {
+        let (buffer, offsets) = match self {
+            Self::Text(a) => (a.values(), a.value_offsets()),
+            Self::Bytes(a) => (a.values(), a.value_offsets()),
+            _ => return None,
+        };
+        let (from, to) = (offsets[row] as usize, offsets[row + 1] as usize);
+        Some(Bytes::from_owner(Shared(buffer.slice_with_length(from, to - from))))
+    }
+
+    /// Appends a binary field: its length, then its bytes.
+    pub(super) fn put_binary(&self, form: Form, row: usize, out: &mut Vec<u8>) -> Result<()> {
+        if self.is_null(row) {
+            out.extend_from_slice(&(-1i32).to_be_bytes());
+            return Ok(());
+        }
+        let field = |out: &mut Vec<u8>, bytes: &[u8]| {
+            out.extend_from_slice(&(bytes.len() as i32).to_be_bytes());
+            out.extend_from_slice(bytes);
+        };
+        match (self, form) {
+            (Self::Bool(a), _) => field(out, &[u8::from(a.value(row))]),
+            (Self::I16(a), _) => put_integer(i64::from(a.value(row)), form, out),
+            (Self::I32(a), _) => put_integer(i64::from(a.value(row)), form, out),
+            (Self::I64(a), _) => put_integer(a.value(row), form, out),
+            (Self::F32(a), _) => field(out, &a.value(row).to_be_bytes()),
+            (Self::F64(a), _) => field(out, &a.value(row).to_be_bytes()),
+            (Self::Text(a), Form::Numeric) => {
+                let start = out.len();
+                out.extend_from_slice(&[0; 4]);
+                numeric::encode(a.value(row), out)?;
+                let len = (out.len() - start - 4) as i32;
+                out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+            }
+            (Self::Text(a), Form::Jsonb) => {
+                let text = a.value(row).as_bytes();
+                out.extend_from_slice(&(text.len() as i32 + 1).to_be_bytes());
+                out.push(1);
+                out.extend_from_slice(text);
+            }
+            (Self::Text(a), _) => field(out, a.value(row).as_bytes()),
+            (Self::Bytes(a), _) => field(out, a.value(row)),
+            (Self::Uuid(a), _) => field(out, a.value(row)),
+            (Self::Date(a), _) => field(out, &days_to_2000(a.value(row)).to_be_bytes()),
+            (Self::Time(a), _) => field(out, &a.value(row).to_be_bytes()),
+            (Self::Timestamp(a, _), _) => field(out, &micros_to_2000(a.value(row)).to_be_bytes()),
+        }
+        Ok(())
+    }
+
+    /// Appends the canonical text of a value that is not NULL.
+    pub(super) fn put_text(&self, row: usize, out: &mut Vec<u8>) {
+        match self {
+            Self::Bool(a) => out.push(if a.value(row) { b't' } else { b'f' }),
+            Self::I16(a) => put_display(a.value(row), out),
+            Self::I32(a) => put_display(a.value(row), out),
+            Self::I64(a) => put_display(a.value(row), out),
+            Self::F32(a) => put_float(f64::from(a.value(row)), a.value(row), out),
+            Self::F64(a) => put_float(a.value(row), a.value(row), out),
+            Self::Text(a) => out.extend_from_slice(a.value(row).as_bytes()),
+            Self::Bytes(a) => {
+                out.extend_from_slice(b"\\x");
+                put_hex(a.value(row), out);
+            }
+            Self::Uuid(a) => put_hex(a.value(row), out),
+            Self::Date(a) => datetime::write_date(a.value(row), out),
+            Self::Time(a) => datetime::write_time(a.value(row), out),
+            Self::Timestamp(a, zoned) => datetime::write_timestamp(a.value(row), *zoned, out),
+        }
+    }
+
+    /// Appends a COPY text field, escaped.
+    pub(super) fn put_copy_text(&self, row: usize, out: &mut Vec<u8>) {
+        if self.is_null(row) {
+            return out.extend_from_slice(b"\\N");
+        }
+        match self {
+            Self::Text(a) => escape(a.value(row).as_bytes(), out),
+            Self::Bytes(a) => {
+                out.extend_from_slice(b"\\\\x");
+                put_hex(a.value(row), out);
+            }
+            _ => self.put_text(row, out),
+        }
+    }
+}
+
+struct Shared(arrow_buffer::Buffer);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+}
+
+fn put_integer(value: i64, form: Form, out: &mut Vec<u8>) {
+    match form {
+        Form::Int2 => {
+            out.extend_from_slice(&2i32.to_be_bytes());
+            out.extend_from_slice(&(value as i16).to_be_bytes());
+        }
+        Form::Int4 => {
+            out.extend_from_slice(&4i32.to_be_bytes());
+            out.extend_from_slice(&(value as i32).to_be_bytes());
+        }
+        _ => {
+            out.extend_from_slice(&8i32.to_be_bytes());
+            out.extend_from_slice(&value.to_be_bytes());
+        }
+    }
+}
+
+fn put_display(value: impl std::fmt::Display, out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{value}");
+}
+
+fn put_float(wide: f64, shown: impl std::fmt::Display, out: &mut Vec<u8>) {
+    if wide.is_infinite() {
+        out.extend_from_slice(if wide > 0.0 { b"Infinity" } else { b"-Infinity" });
+    } else {
+        put_display(shown, out);
+    }
+}
+
+/// Appends hexadecimal digits.
+pub(super) fn put_hex(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.reserve(bytes.len() * 2);
+    for b in bytes {
+        out.push(DIGITS[usize::from(b >> 4)]);
+        out.push(DIGITS[usize::from(b & 15)]);
+    }
+}
+
+/// Appends text escaped for COPY.
+pub(super) fn escape(text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|b| matches!(b, b'\\' | b'\n' | b'\r' | b'\t')) {
+        out.extend_from_slice(&rest[..at]);
+        out.push(b'\\');
+        out.push(match rest[at] {
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            other => other,
+        });
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Typed views of all columns of several batches.
+#[derive(Debug)]
+pub(super) struct Views<'a>(Vec<Vec<View<'a>>>);
+
+impl<'a> Views<'a> {
+    /// Looks at the columns of each batch as `logical` says.
+    pub(super) fn of(batches: impl Iterator<Item = &'a RecordBatch>, logical: &[LogicalType]) -> Result<Self> {
+        let view = |b: &'a RecordBatch| b.columns().iter().zip(logical).map(|(a, l)| View::of(a, *l)).collect();
+        batches.map(view).collect::<Result<_>>().map(Self)
+    }
+
+    /// The column of a batch.
+    pub(super) fn at(&self, batch: usize, column: usize) -> &View<'a> {
+        &self.0[batch][column]
+    }
+}
+
+/// A value: where it stands.
+pub(super) type Cell<'a> = (View<'a>, usize);
+
+/// A one-dimensional array in binary form: of `form` if given, otherwise of canonical text.
+pub(super) fn array<'a>(form: Option<Form>, cells: impl ExactSizeIterator<Item = Cell<'a>>) -> Result<Vec<u8>> {
+    let count = i32::try_from(cells.len()).map_err(|_| Error::fatal("internal: too many values in one array"))?;
+    let element = form.map_or(25, |f| f.element().1);
+    let mut out = Vec::with_capacity(20 + cells.len() * 12);
+    for word in [1, 1, element as i32, count, 1] {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    for (view, row) in cells {
+        match form {
+            Some(form) => view.put_binary(form, row, &mut out)?,
+            None if view.is_null(row) => out.extend_from_slice(&(-1i32).to_be_bytes()),
+            None => {
+                let start = out.len();
+                out.extend_from_slice(&[0; 4]);
+                view.put_text(row, &mut out);
+                let len = (out.len() - start - 4) as i32;
+                out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// An array of consecutive numbers.
+pub(super) fn ordinals(from: i32, count: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(20 + count * 8);
+    for word in [1, 0, 23, count as i32, 1] {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    for n in 0..count as i32 {
+        out.extend_from_slice(&4i32.to_be_bytes());
+        out.extend_from_slice(&(from + n).to_be_bytes());
+    }
+    out
+}
+
+/// A parameter that is in binary form already.
+#[derive(Debug)]
+pub(super) struct Raw(pub(super) Vec<u8>);
+
+impl tokio_postgres::types::ToSql for Raw {
+    fn to_sql(
+        &self,
+        _: &tokio_postgres::types::Type,
+        out: &mut bytes::BytesMut,
+    ) -> std::result::Result<tokio_postgres::types::IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(&self.0);
+        Ok(tokio_postgres::types::IsNull::No)
+    }
+
+    fn accepts(_: &tokio_postgres::types::Type) -> bool {
+        true
+    }
+
+    tokio_postgres::types::to_sql_checked!();
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use std::sync::Arc;
+
+    fn text(array: ArrayRef, logical: LogicalType) -> String {
+        let mut out = Vec::new();
+        View::of(&array, logical).unwrap().put_copy_text(0, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn copy_text_escapes_what_copy_would_read_otherwise() {
+        let shown = |s: &str| text(Arc::new(StringArray::from(vec![s])), LogicalType::Text);
+        assert_eq!(shown("a\tb\nc\\N\r"), "a\\tb\\nc\\\\N\\r");
+        assert_eq!(shown("\\."), "\\\\.");
+        let null: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>]));
+        assert_eq!(text(null, LogicalType::Text), "\\N");
+        let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![&[0u8, 255][..]]));
+        assert_eq!(text(bytes, LogicalType::Binary), "\\\\x00ff");
+    }
+
+    #[test]
+    fn floats_keep_their_shortest_form() {
+        let shown = |f: f64| text(Arc::new(PrimitiveArray::<Float64Type>::from(vec![f])), LogicalType::Float64);
+        assert_eq!([shown(0.1), shown(-0.0), shown(f64::NAN)], ["0.1", "-0", "NaN"]);
+        assert_eq!([shown(f64::INFINITY), shown(f64::NEG_INFINITY)], ["Infinity", "-Infinity"]);
+        let single: ArrayRef = Arc::new(PrimitiveArray::<Float32Type>::from(vec![0.1f32]));
+        assert_eq!(text(single, LogicalType::Float32), "0.1");
+    }
+
+    #[test]
+    fn integers_widen_to_the_column() {
+        let array: ArrayRef = Arc::new(PrimitiveArray::<Int16Type>::from(vec![-2i16]));
+        let mut out = Vec::new();
+        View::of(&array, LogicalType::Int16).unwrap().put_binary(Form::Int8, 0, &mut out).unwrap();
+        assert_eq!(out, [0, 0, 0, 8, 255, 255, 255, 255, 255, 255, 255, 254]);
+        assert_eq!(Form::of(LogicalType::Int64, "int4recv"), None);
+    }
+}

@@ -1,0 +1,346 @@
+//! Net changes of a table with a key: deletes, moves, updates, inserts; and the order of steps that is always right
+//! when constraints beside the key stand against that one.
+
+use trem_engine::change::{ColumnMask, KeyRef, Move, NetChanges, RowRef};
+use trem_engine::ports::TableCounts;
+use trem_engine::{Error, Result};
+
+use super::copy::CopyWriter;
+use super::encode::{Raw, Views, ordinals};
+use super::failure::{Failure, Tried};
+use super::session::Session;
+use super::writer::{Feed, OldViews, Writer};
+
+/// Up to so many rows an insert goes by arrays; above, COPY costs less.
+const ARRAY_INSERTS: usize = 50;
+/// Up to so many rows an update goes by arrays; above, a temporary table lets the planner choose.
+const ARRAY_UPDATES: usize = 1000;
+/// Bytes of values that go into one statement's parameters.
+const ARRAY_BYTES: usize = 1 << 20;
+/// Rows of one statement whose parameters are keys and small values.
+const ARRAY_ROWS: usize = 10_000;
+
+/// What is being applied, and to what.
+pub(super) struct Keyed<'a> {
+    session: &'a mut Session,
+    writer: &'a Writer,
+    net: &'a NetChanges,
+    views: Views<'a>,
+    old: OldViews<'a>,
+    conflicts: u64,
+}
+
+/// Applies net changes inside the open transaction.
+pub(super) async fn apply(session: &mut Session, writer: &Writer, net: &NetChanges) -> Result<TableCounts> {
+    let views = Views::of(net.batches.iter().map(|b| &b.rows), &writer.logical)?;
+    let old = OldViews::of(&writer.schema, &net.batches)?;
+    let mut keyed = Keyed { session, writer, net, views, old, conflicts: 0 };
+    keyed.run().await.map_err(|f| Error::from(f).table(&writer.schema.id))?;
+    Ok(TableCounts { conflicts: keyed.conflicts, ..net.counts() })
+}
+
+impl Keyed<'_> {
+    async fn run(&mut self) -> Tried<()> {
+        let copies = self.copies(&self.net.inserts);
+        let guarded = self.writer.other_unique || copies;
+        if !guarded {
+            return self.in_order(false).await;
+        }
+        self.session.client.batch_execute("SAVEPOINT trem").await?;
+        match self.in_order(copies).await {
+            Err(Failure::Unique(e)) => {
+                tracing::debug!(table = %self.writer.schema.id, error = %e, "rows are taken out and put in again");
+                self.session.client.batch_execute("ROLLBACK TO SAVEPOINT trem").await?;
+                self.conflicts = 0;
+                self.take_out_then_put_in().await?;
+            }
+            other => other?,
+        }
+        self.session.client.batch_execute("RELEASE SAVEPOINT trem").await?;
+        Ok(())
+    }
+
+    fn copies(&self, rows: &[RowRef]) -> bool {
+        rows.len() > ARRAY_INSERTS || self.writer.weight(&self.views, &self.writer.all(), rows) > ARRAY_BYTES
+    }
+
+    /// The cheap order; no two rows may swap a unique value beside the key.
+    async fn in_order(&mut self, copies: bool) -> Tried<()> {
+        self.delete().await?;
+        let groups = self.moves_by_mask(false);
+        for (unknown, moves) in &groups {
+            self.take_out(unknown, moves).await?;
+        }
+        for group in 0..self.net.updates.len() {
+            self.update(group).await?;
+        }
+        self.put_in_all(&groups).await?;
+        if copies { self.copy_inserts().await } else { self.upsert(&self.net.inserts).await }
+    }
+
+    /// All affected rows out first, then all final images in: no intermediate state can violate a constraint.
+    async fn take_out_then_put_in(&mut self) -> Tried<()> {
+        self.delete().await?;
+        let groups = self.moves_by_mask(true);
+        for (unknown, moves) in &groups {
+            self.take_out(unknown, moves).await?;
+        }
+        self.put_in_all(&groups).await?;
+        self.upsert(&self.net.inserts).await
+    }
+
+    /// The moves by what is unknown of them; with `updates`, every update too, as a move to where it is.
+    fn moves_by_mask(&mut self, updates: bool) -> Vec<(ColumnMask, Vec<(i32, Move)>)> {
+        let mut groups: Vec<(ColumnMask, Vec<Move>)> = Vec::new();
+        let mut add = |mask: &ColumnMask, one: Move| match groups.iter_mut().find(|g| g.0 == *mask) {
+            Some(group) => group.1.push(one),
+            None => groups.push((mask.clone(), vec![one])),
+        };
+        for one in &self.net.moves {
+            add(self.net.batches[one.to.batch as usize].mask(one.to.row as usize), *one);
+        }
+        for group in self.net.updates.iter().filter(|_| updates) {
+            for row in &group.rows {
+                add(&group.unknown, Move { from: KeyRef::Row(*row), to: *row });
+            }
+        }
+        let ord = &mut self.session.last_ord;
+        let mut number = |m: Move| {
+            *ord += 1;
+            (*ord, m)
+        };
+        groups.into_iter().map(|(mask, moves)| (mask, moves.into_iter().map(&mut number).collect())).collect()
+    }
+
+    async fn delete(&mut self) -> Tried<()> {
+        let from = Feed::Arrays { columns: &self.writer.schema.key, ord: false };
+        let sql = format!(
+            "DELETE FROM {} AS t USING {} WHERE {}",
+            self.writer.name,
+            self.writer.from(&from),
+            self.writer.by_key(&from)
+        );
+        let net = self.net;
+        for keys in net.deletes.chunks(ARRAY_ROWS) {
+            let arrays = self.writer.key_arrays(&self.views, &self.old, keys)?;
+            let gone = self.session.execute(&sql, &arrays).await?;
+            self.conflicts += (keys.len() as u64).saturating_sub(gone);
+        }
+        Ok(())
+    }
+
+    /// Deletes rows, keeping in a temporary table what the images do not know and what only the target has.
+    async fn take_out(&mut self, unknown: &ColumnMask, moves: &[(i32, Move)]) -> Tried<()> {
+        let w = self.writer;
+        let kept = self.kept_table().await?;
+        let lost: Vec<usize> = w.all().into_iter().filter(|i| unknown.contains(*i)).collect();
+        let into: Vec<String> =
+            lost.iter().map(|i| format!("c{i}")).chain((0..w.extra.len()).map(|n| format!("x{n}"))).collect();
+        let returned: Vec<String> = lost
+            .iter()
+            .map(|i| format!("t.{}", w.columns[*i].name))
+            .chain(w.extra.iter().map(|x| format!("t.{x}")))
+            .collect();
+        let from = Feed::Arrays { columns: &w.schema.key, ord: true };
+        let sql = format!(
+            "WITH gone AS (DELETE FROM {} AS t USING {} WHERE {} RETURNING {}) INSERT INTO {kept} ({}) SELECT * FROM gone",
+            w.name,
+            w.from(&from),
+            w.by_key(&from),
+            std::iter::once("s.ord".to_owned()).chain(returned).collect::<Vec<_>>().join(", "),
+            std::iter::once("ord".to_owned()).chain(into).collect::<Vec<_>>().join(", "),
+        );
+        for part in moves.chunks(ARRAY_ROWS) {
+            let keys: Vec<KeyRef> = part.iter().map(|(_, m)| m.from).collect();
+            let mut arrays = w.key_arrays(&self.views, &self.old, &keys)?;
+            arrays.push(Raw(ordinals(part[0].0, part.len())));
+            let gone = self.session.execute(&sql, &arrays).await?;
+            self.missing((part.len() as u64).saturating_sub(gone), unknown)?;
+        }
+        Ok(())
+    }
+
+    /// Rows that should have been there: their image is the whole row, or the row is lost.
+    fn missing(&mut self, count: u64, unknown: &ColumnMask) -> Result<()> {
+        if count > 0 && !unknown.is_empty() {
+            return Err(Error::fatal(format!(
+                "{count} updated rows are not on the target, and the log does not carry all of their columns"
+            ))
+            .table(&self.writer.schema.id)
+            .remedy("the target has been changed by someone else: reload the table"));
+        }
+        self.conflicts += count;
+        Ok(())
+    }
+
+    async fn put_in_all(&mut self, groups: &[(ColumnMask, Vec<(i32, Move)>)]) -> Tried<()> {
+        for (unknown, moves) in groups {
+            self.put_in(unknown, moves).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_in(&mut self, unknown: &ColumnMask, moves: &[(i32, Move)]) -> Tried<()> {
+        let w = self.writer;
+        let kept = self.kept_table().await?;
+        let known: Vec<usize> = w.all().into_iter().filter(|i| !unknown.contains(*i)).collect();
+        let from = Feed::Arrays { columns: &known, ord: true };
+        let value = |i: usize| if unknown.contains(i) { format!("k.c{i}") } else { w.value(i, &from) };
+        let mut values: Vec<String> = w.all().into_iter().map(value).collect();
+        values.extend((0..w.extra.len()).map(|n| format!("k.x{n}")));
+        let mut names: Vec<&str> = w.columns.iter().map(|c| c.name.as_str()).collect();
+        names.extend(w.extra.iter().map(String::as_str));
+        let sql = format!(
+            "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} LEFT JOIN {kept} AS k ON k.ord = s.ord {}",
+            w.name,
+            names.join(", "),
+            values.join(", "),
+            w.from(&from),
+            w.upsert(&w.all()),
+        );
+        let mut rest = moves;
+        while !rest.is_empty() {
+            let rows: Vec<RowRef> = rest.iter().map(|(_, m)| m.to).collect();
+            let count = self.fitting(&known, &rows);
+            let mut arrays = w.arrays(&self.views, &known, &rows[..count])?;
+            arrays.push(Raw(ordinals(rest[0].0, count)));
+            self.session.execute(&sql, &arrays).await?;
+            rest = &rest[count..];
+        }
+        Ok(())
+    }
+
+    /// How many of the rows fit into one statement's parameters: at least one.
+    fn fitting(&self, columns: &[usize], rows: &[RowRef]) -> usize {
+        let mut bytes = 0;
+        for (n, row) in rows.iter().enumerate().take(ARRAY_ROWS) {
+            bytes += self.writer.weight(&self.views, columns, std::slice::from_ref(row));
+            if bytes > ARRAY_BYTES && n > 0 {
+                return n;
+            }
+        }
+        rows.len().min(ARRAY_ROWS)
+    }
+
+    async fn update(&mut self, group: usize) -> Tried<()> {
+        let (w, net) = (self.writer, self.net);
+        let group = &net.updates[group];
+        let known: Vec<usize> = w.all().into_iter().filter(|i| !group.unknown.contains(*i)).collect();
+        let large = group.rows.len() > ARRAY_UPDATES || w.weight(&self.views, &known, &group.rows) > ARRAY_BYTES;
+        if large {
+            let staged = self.staged_table().await?;
+            let from = Feed::Table(&staged);
+            let Some(sql) = self.update_sql(&known, &from) else { return Ok(()) };
+            let names = known.iter().map(|i| format!("c{i}")).collect::<Vec<_>>().join(", ");
+            let into = format!("{staged} ({names})");
+            let mut copy = CopyWriter::start(&self.session.client, &into, w.copy_columns(&known)).await?;
+            copy.rows(&self.views, group.rows.iter().copied()).await?;
+            copy.finish().await?;
+            let found = self.session.execute(&sql, &[]).await?;
+            self.session.client.batch_execute(&format!("TRUNCATE {staged}")).await?;
+            return self.met_none(&group.rows, found, &group.unknown).await;
+        }
+        let from = Feed::Arrays { columns: &known, ord: false };
+        let Some(sql) = self.update_sql(&known, &from) else { return Ok(()) };
+        let arrays = w.arrays(&self.views, &known, &group.rows)?;
+        let found = self.session.execute(&sql, &arrays).await?;
+        self.met_none(&group.rows, found, &group.unknown).await
+    }
+
+    fn update_sql(&self, known: &[usize], from: &Feed<'_>) -> Option<String> {
+        let w = self.writer;
+        let set = w.assignments(known, from);
+        (!set.is_empty())
+            .then(|| format!("UPDATE {} AS t SET {set} FROM {} WHERE {}", w.name, w.from(from), w.by_key(from)))
+    }
+
+    /// Updates that met no row put theirs in, if they know the whole of it.
+    async fn met_none(&mut self, rows: &[RowRef], found: u64, unknown: &ColumnMask) -> Tried<()> {
+        let missing = (rows.len() as u64).saturating_sub(found);
+        if missing == 0 {
+            return Ok(());
+        }
+        self.missing(missing, unknown)?;
+        let before = self.conflicts;
+        self.upsert(rows).await?;
+        // The others of the group were met a second time by the same values.
+        self.conflicts = before;
+        Ok(())
+    }
+
+    async fn copy_inserts(&mut self) -> Tried<()> {
+        let w = self.writer;
+        let all = w.all();
+        let into = format!("{} ({})", w.name, w.names(&all));
+        let mut copy = CopyWriter::start(&self.session.client, &into, w.copy_columns(&all)).await?;
+        copy.rows(&self.views, self.net.inserts.iter().copied()).await?;
+        copy.finish().await?;
+        Ok(())
+    }
+
+    /// Puts whole images in; one that meets a row of its key replaces it and counts as a conflict.
+    async fn upsert(&mut self, rows: &[RowRef]) -> Tried<()> {
+        let w = self.writer;
+        let all = w.all();
+        let from = Feed::Arrays { columns: &all, ord: false };
+        let values: Vec<String> = all.iter().map(|i| w.value(*i, &from)).collect();
+        let sql = format!(
+            "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} {}",
+            w.name,
+            w.names(&all),
+            values.join(", "),
+            w.from(&from),
+            w.upsert(&all),
+        );
+        // A partitioned table does not tell whether a row was there.
+        let tells = !w.partitioned;
+        let sql = match tells {
+            true => {
+                format!("WITH put AS ({sql} RETURNING t.xmax = 0 AS new) SELECT count(*) FILTER (WHERE new) FROM put")
+            }
+            false => sql,
+        };
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(self.fitting(&all, rest));
+            let arrays = w.arrays(&self.views, &all, now)?;
+            let new = match tells {
+                true => self.session.count(&sql, &arrays).await?,
+                false => self.session.execute(&sql, &arrays).await.map(|_| now.len() as u64)?,
+            };
+            self.conflicts += (now.len() as u64).saturating_sub(new);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// The session's table of what was taken out: emptied by the commit, until then numbers tell rows apart.
+    async fn kept_table(&mut self) -> Tried<String> {
+        let w = self.writer;
+        let name = format!("pg_temp.trem_kept_{}", w.number);
+        let columns = w.columns.iter().enumerate().map(|(i, c)| format!("t.{} AS c{i}", c.name));
+        let extra = w.extra.iter().enumerate().map(|(n, x)| format!("t.{x} AS x{n}"));
+        let list: Vec<String> = columns.chain(extra).collect();
+        let sql = format!(
+            "CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DELETE ROWS AS SELECT 0::int4 AS ord, {} FROM {} AS t WITH NO DATA",
+            list.join(", "),
+            w.name,
+        );
+        self.session.client.batch_execute(&sql).await?;
+        Ok(name)
+    }
+
+    /// The session's table for images on their way into a set-based update.
+    async fn staged_table(&mut self) -> Tried<String> {
+        let w = self.writer;
+        let name = format!("pg_temp.trem_staged_{}", w.number);
+        let list: Vec<String> = w.columns.iter().enumerate().map(|(i, c)| format!("t.{} AS c{i}", c.name)).collect();
+        let sql = format!(
+            "CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DELETE ROWS AS SELECT {} FROM {} AS t WITH NO DATA",
+            list.join(", "),
+            w.name,
+        );
+        self.session.client.batch_execute(&sql).await?;
+        Ok(name)
+    }
+}

@@ -1,0 +1,387 @@
+//! The lane: rows, checkpoint and epoch check in one transaction.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use trem_engine::change::{ChangeBatch, ChangeSet, NetChanges, Step, Truncate};
+use trem_engine::ports::{Applied, Chunk, Epoch, TableCounts, TableState, TargetLane, TaskRecord};
+use trem_engine::position::{Checkpoint, Lineage, Position};
+use trem_engine::schema::{Identity, SchemaChange, SchemaChangeKind, TableId, TableSchema, TypeDefinition};
+use trem_engine::task::OnExisting;
+use trem_engine::{Error, Result};
+
+use super::session::Session;
+use super::shape::{TargetTable, create_keys};
+use super::writer::Writer;
+use super::{bookkeeping, keyed, keyless, prepare};
+use crate::failpoint::{self, Point};
+use crate::postgres::config::PgConfig;
+use crate::postgres::quote;
+use crate::postgres::sqlstate::error as pg;
+
+/// How long an acknowledgement may wait for the target's own background flush.
+const FLUSH_AFTER: Duration = Duration::from_secs(1);
+
+/// The lane of a task.
+pub(super) struct PgLane {
+    session: Session,
+    task: String,
+    epoch: Epoch,
+    writers: HashMap<TableId, Arc<Writer>>,
+    next_number: usize,
+    /// A transaction is open: the last set was.
+    in_transaction: bool,
+    /// What the open transaction has done so far.
+    durability: Durability,
+}
+
+/// Which commits the target's disk has.
+#[derive(Default)]
+struct Durability {
+    /// The last commit, while its place in the target's log has not been asked for.
+    last: Option<Position>,
+    /// Commits and a place in the target's log that is not before them.
+    waiting: VecDeque<(u64, Position, Instant)>,
+    durable: Option<Position>,
+}
+
+impl PgLane {
+    pub(super) async fn open(config: &PgConfig, task: &str) -> Result<Self> {
+        let session = Session::open(config, task).await?;
+        let client = &session.client;
+        client.batch_execute("BEGIN").await.map_err(pg)?;
+        bookkeeping::create(client).await?;
+        let epoch = bookkeeping::take_epoch(client, task).await?;
+        client.batch_execute("COMMIT").await.map_err(pg)?;
+        let mut durability = Durability::default();
+        let record = bookkeeping::read(client, task).await?;
+        durability.last = record.and_then(|r| r.checkpoint).map(|c| c.position);
+        let writers = HashMap::new();
+        Ok(Self { session, task: task.to_owned(), epoch, writers, next_number: 1, in_transaction: false, durability })
+    }
+
+    async fn begin_work(&mut self) -> Result<()> {
+        if !self.in_transaction {
+            self.session.client.batch_execute("BEGIN").await.map_err(pg)?;
+            self.in_transaction = true;
+        }
+        Ok(())
+    }
+
+    /// Ends a transaction of bookkeeping and tables.
+    async fn end_work(&mut self) -> Result<()> {
+        bookkeeping::fence(&self.session.client, &self.task, self.epoch).await?;
+        self.commit().await
+    }
+
+    async fn commit(&mut self) -> Result<()> {
+        failpoint::crash(Point::LaneBeforeCommit);
+        if failpoint::fires(Point::LaneCommitLost) {
+            let client = &self.session.client;
+            let _ = tokio::time::timeout(Duration::from_millis(50), client.batch_execute("COMMIT")).await;
+            return Err(Error::transient("the connection was lost while the answer to COMMIT was awaited"));
+        }
+        self.session.client.batch_execute("COMMIT").await.map_err(pg)?;
+        failpoint::crash(Point::LaneAfterCommit);
+        self.in_transaction = false;
+        self.session.last_ord = 0;
+        Ok(())
+    }
+
+    async fn writer(&mut self, table: &Arc<TableSchema>) -> Result<Arc<Writer>> {
+        if let Some(writer) = self.writers.get(&table.id).filter(|w| w.schema == *table) {
+            return Ok(Arc::clone(writer));
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        let writer = Arc::new(Writer::open(&self.session.client, table, number).await?);
+        self.writers.insert(table.id.clone(), Arc::clone(&writer));
+        Ok(writer)
+    }
+
+    /// Applies what has gathered of each table, tables in the order of their first change.
+    async fn flush(&mut self, gathered: &mut Vec<(TableId, Vec<ChangeBatch>)>, applied: &mut Counts) -> Result<()> {
+        for (id, batches) in gathered.drain(..) {
+            let Some(first) = batches.first() else { continue };
+            let writer = self.writer(&Arc::clone(&first.table)).await?;
+            let counts = match writer.schema.identity {
+                Identity::Key | Identity::KeyWithFullImage => {
+                    let net = NetChanges::of(batches).map_err(|e| e.table(&id))?;
+                    keyed::apply(&mut self.session, &writer, &net).await?
+                }
+                Identity::Full | Identity::InsertOnly => keyless::apply(&mut self.session, &writer, &batches).await?,
+            };
+            applied.add(id, counts);
+        }
+        Ok(())
+    }
+
+    async fn truncate(&mut self, truncate: &Truncate) -> Result<()> {
+        let names: Vec<String> = truncate.tables.iter().map(|t| quote::table(&t.id)).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let restart = if truncate.restart_identity { " RESTART IDENTITY" } else { "" };
+        let cascade = if truncate.cascade { " CASCADE" } else { "" };
+        let sql = format!("TRUNCATE {}{restart}{cascade}", names.join(", "));
+        self.session.client.batch_execute(&sql).await.map_err(|e| pg(e).table(&truncate.tables[0].id))
+    }
+
+    async fn change_schema(&mut self, change: &SchemaChange) -> Result<()> {
+        let id = &change.table.id;
+        self.writers.remove(id);
+        self.session.forget_statements();
+        let client = &self.session.client;
+        match &change.kind {
+            SchemaChangeKind::AddColumns { next, existing } => {
+                add_columns(client, &change.table, next, existing).await.map_err(|e| e.table(id))?;
+                let shape = bookkeeping::shape_text(next)?;
+                let sql = "UPDATE trem.table_state SET shape = $4, updated_at = clock_timestamp() \
+                           WHERE task = $1 AND schema_name = $2 AND table_name = $3";
+                client.execute(sql, &[&self.task, &id.schema, &id.table, &shape]).await.map_err(pg)?;
+            }
+            SchemaChangeKind::Reload { .. } => {
+                bookkeeping::set_state(client, &self.task, id, TableState::Reload).await?;
+            }
+            SchemaChangeKind::Suspend { reason, remedy } => {
+                bookkeeping::suspend(client, &self.task, id, reason, remedy).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn steps(&mut self, set: ChangeSet) -> Result<Applied> {
+        let mut applied = Counts::default();
+        let mut gathered: Vec<(TableId, Vec<ChangeBatch>)> = Vec::new();
+        for step in set.steps {
+            match step {
+                Step::Rows(batch) if batch.is_empty() => {}
+                Step::Rows(batch) => match gathered.iter_mut().find(|g| g.0 == batch.table.id) {
+                    Some(group) => group.1.push(batch),
+                    None => gathered.push((batch.table.id.clone(), vec![batch])),
+                },
+                Step::Truncate(truncate) => {
+                    self.flush(&mut gathered, &mut applied).await?;
+                    self.truncate(&truncate).await?;
+                }
+                Step::Schema(change) => {
+                    self.flush(&mut gathered, &mut applied).await?;
+                    self.change_schema(&change).await?;
+                }
+            }
+        }
+        self.flush(&mut gathered, &mut applied).await?;
+        Ok(Applied { tables: applied.0 })
+    }
+}
+
+#[derive(Default)]
+struct Counts(Vec<(TableId, TableCounts)>);
+
+impl Counts {
+    fn add(&mut self, id: TableId, counts: TableCounts) {
+        match self.0.iter_mut().find(|c| c.0 == id) {
+            Some(known) => known.1.add(&counts),
+            None => self.0.push((id, counts)),
+        }
+    }
+}
+
+async fn add_columns(
+    client: &tokio_postgres::Client,
+    before: &TableSchema,
+    next: &TableSchema,
+    existing: &[Option<String>],
+) -> Result<()> {
+    let have = TargetTable::read(client, &next.id).await?;
+    let have = have.ok_or_else(|| Error::fatal("the target table is gone").remedy("reload the table"))?;
+    let name = quote::table(&next.id);
+    let added = next.columns.iter().filter(|c| before.column(&c.name).is_none());
+    for (column, value) in added.zip(existing.iter().chain(std::iter::repeat(&None))) {
+        let quoted = quote::ident(&column.name);
+        let value = value.as_ref().map(|v| format!("{}::{}", quote::literal(v), column.native.name));
+        if have.column(&column.name).is_some() {
+            // Someone was ahead of the log: the rows that are there get the value they have at the source.
+            if let Some(value) = value {
+                client.batch_execute(&format!("UPDATE {name} SET {quoted} = {value}")).await.map_err(pg)?;
+            }
+            continue;
+        }
+        let not_null = if column.nullable { "" } else { " NOT NULL" };
+        let default = value.as_ref().map(|v| format!(" DEFAULT {v}")).unwrap_or_default();
+        let mut sql = format!("ALTER TABLE {name} ADD COLUMN {quoted} {}{default}{not_null};", column.native.name);
+        if value.is_some() {
+            sql.push_str(&format!("ALTER TABLE {name} ALTER COLUMN {quoted} DROP DEFAULT;"));
+        }
+        client.batch_execute(&sql).await.map_err(pg)?;
+    }
+    let have = TargetTable::read(client, &next.id).await?;
+    let misfits = have.map(|h| h.misfits(next, true)).unwrap_or_default();
+    prepare::verdict(next, &misfits)
+}
+
+#[async_trait]
+impl TargetLane for PgLane {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    async fn record(&mut self) -> Result<TaskRecord> {
+        Ok(bookkeeping::read(&self.session.client, &self.task).await?.unwrap_or_default())
+    }
+
+    async fn begin(&mut self, lineage: &Lineage) -> Result<()> {
+        let sql = "UPDATE trem.task SET lineage = $3, updated_at = clock_timestamp() WHERE task = $1 AND epoch = $2";
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&self.task, &self.epoch.0, &lineage.0];
+        match self.session.client.execute(sql, &parameters).await.map_err(pg)? {
+            1 => Ok(()),
+            _ => Err(bookkeeping::fenced(&self.task)),
+        }
+    }
+
+    async fn prepare_types(&mut self, types: &[TypeDefinition]) -> Result<()> {
+        self.begin_work().await?;
+        for sql in prepare::missing_types(&self.session.client, types).await? {
+            self.session.client.batch_execute(&sql).await.map_err(pg)?;
+        }
+        self.end_work().await
+    }
+
+    async fn prepare(&mut self, table: &Arc<TableSchema>, on_existing: OnExisting, load: bool) -> Result<()> {
+        self.begin_work().await?;
+        self.writers.remove(&table.id);
+        let client = &self.session.client;
+        let known = bookkeeping::origin(client, &self.task, &table.id).await?;
+        let decision = prepare::decide(client, table, on_existing, load, known).await?;
+        prepare::verdict(table, &decision.findings)?;
+        for sql in &decision.before {
+            client.batch_execute(sql).await.map_err(|e| pg(e).table(&table.id))?;
+        }
+        let created_by_trem =
+            decision.origin.created_by_trem || known.is_some_and(|k| k.created_by_trem && decision.exists);
+        let origin = bookkeeping::Origin { created_by_trem, ..decision.origin };
+        bookkeeping::put_table(client, &self.task, table, origin).await?;
+        self.end_work().await
+    }
+
+    async fn plan_chunks(&mut self, table: &Arc<TableSchema>, chunks: &[Chunk], empty: bool) -> Result<()> {
+        self.begin_work().await?;
+        let client = &self.session.client;
+        let keeps = bookkeeping::origin(client, &self.task, &table.id).await?.is_some_and(|o| o.keeps_rows);
+        if empty && !keeps {
+            let sql = format!("TRUNCATE {}", quote::table(&table.id));
+            client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id))?;
+        }
+        bookkeeping::put_chunks(client, &self.task, &table.id, chunks).await?;
+        self.end_work().await
+    }
+
+    async fn finish_table(&mut self, table: &Arc<TableSchema>) -> Result<()> {
+        self.begin_work().await?;
+        self.writers.remove(&table.id);
+        let client = &self.session.client;
+        let created = bookkeeping::origin(client, &self.task, &table.id).await?.is_some_and(|o| o.created_by_trem);
+        if created {
+            let have = TargetTable::read(client, &table.id).await?;
+            for sql in create_keys(table, have.as_ref()) {
+                client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id))?;
+            }
+        }
+        if !bookkeeping::set_state(client, &self.task, &table.id, TableState::Ready).await? {
+            return Err(Error::fatal("internal: a table is finished that the record does not know").table(&table.id));
+        }
+        self.end_work().await?;
+        // Without statistics the first large updates may be planned badly; autovacuum comes later.
+        let analyze = format!("ANALYZE {}", quote::table(&table.id));
+        if let Err(e) = self.session.client.batch_execute(&analyze).await.map_err(pg) {
+            tracing::warn!(table = %table.id, error = %e, "could not analyze the loaded table");
+        }
+        Ok(())
+    }
+
+    async fn suspend(&mut self, table: &Arc<TableSchema>, reason: &str, remedy: &str) -> Result<()> {
+        self.begin_work().await?;
+        let client = &self.session.client;
+        if bookkeeping::origin(client, &self.task, &table.id).await?.is_none() {
+            let state = TableState::Suspended;
+            let origin = bookkeeping::Origin { state, created_by_trem: false, keeps_rows: false };
+            bookkeeping::put_table(client, &self.task, table, origin).await?;
+        }
+        bookkeeping::suspend(client, &self.task, &table.id, reason, remedy).await?;
+        self.end_work().await
+    }
+
+    async fn forget_table(&mut self, table: &TableId) -> Result<()> {
+        self.begin_work().await?;
+        self.writers.remove(table);
+        bookkeeping::forget_table(&self.session.client, &self.task, table).await?;
+        self.end_work().await
+    }
+
+    async fn apply(&mut self, set: ChangeSet, next: &Checkpoint) -> Result<Applied> {
+        if !self.in_transaction {
+            // Sets do not wait for the disk one by one: `durable` tells when it has them.
+            let begin = "BEGIN; SET LOCAL synchronous_commit TO off";
+            self.session.client.batch_execute(begin).await.map_err(pg)?;
+            self.in_transaction = true;
+        }
+        let (open, committed_at) = (set.open, set.committed_at);
+        let applied = self.steps(set).await?;
+        if open {
+            return Ok(applied);
+        }
+        // Last, so that the row is locked for the shortest time.
+        let sql = "UPDATE trem.task SET lineage = $3, position_order = $4::text::numeric, position = $5, \
+                   committed_at = coalesce($6, committed_at), updated_at = clock_timestamp() \
+                   WHERE task = $1 AND epoch = $2";
+        let order = next.position.order().to_string();
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+            [&self.task, &self.epoch.0, &next.lineage.0, &order, &next.position.resume(), &committed_at];
+        if self.session.client.execute(sql, &parameters).await.map_err(pg)? != 1 {
+            return Err(bookkeeping::fenced(&self.task));
+        }
+        self.commit().await?;
+        self.durability.last = Some(next.position.clone());
+        Ok(applied)
+    }
+
+    async fn durable(&mut self) -> Result<Option<Position>> {
+        if self.durability.last.is_none() && self.durability.waiting.is_empty() {
+            return Ok(self.durability.durable.clone());
+        }
+        let late = self.durability.waiting.front().is_some_and(|w| w.2.elapsed() > FLUSH_AFTER);
+        if late && !self.in_transaction {
+            self.force_flush().await?;
+        }
+        let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text, (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text";
+        let row = self.session.client.query_one(sql, &[]).await.map_err(pg)?;
+        let lsn = |i: usize| -> Result<u64> {
+            let text: String = row.try_get(i).map_err(pg)?;
+            text.parse().map_err(|e| Error::fatal("the target's log position is not a number").cause(e))
+        };
+        let (insert, flush) = (lsn(0)?, lsn(1)?);
+        let d = &mut self.durability;
+        if let Some(last) = d.last.take() {
+            d.waiting.push_back((insert, last, Instant::now()));
+        }
+        while let Some((_, position, _)) = d.waiting.pop_front_if(|(at, ..)| *at <= flush) {
+            d.durable = Some(position);
+        }
+        Ok(d.durable.clone())
+    }
+}
+
+impl PgLane {
+    /// A synchronous commit takes everything before it to disk, where the background writer leaves the last page.
+    async fn force_flush(&self) -> Result<()> {
+        let sql = format!(
+            "UPDATE trem.task SET updated_at = clock_timestamp() \
+             WHERE task = {} AND epoch = {}",
+            quote::literal(&self.task),
+            self.epoch.0
+        );
+        self.session.client.batch_execute(&sql).await.map_err(pg)
+    }
+}

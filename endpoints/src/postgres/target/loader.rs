@@ -1,0 +1,121 @@
+//! Chunks of the full load: COPY straight into the table, or by way of a temporary table where rows are kept.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use trem_engine::change::ChangeBatch;
+use trem_engine::ports::{Chunk, Epoch, Loader};
+use trem_engine::position::Position;
+use trem_engine::schema::{TableId, TableSchema};
+use trem_engine::{Error, Result};
+
+use super::bookkeeping;
+use super::copy::{CopyWriter, all_rows, views_of};
+use super::session::Session;
+use super::writer::Writer;
+use crate::failpoint::{self, Point};
+use crate::postgres::config::PgConfig;
+use crate::postgres::sqlstate::error as pg;
+
+/// A connection that loads chunks.
+pub(super) struct PgLoader {
+    session: Session,
+    task: String,
+    epoch: Epoch,
+    /// The table of the last chunk, and whether its rows are kept.
+    known: Option<(Arc<Writer>, bool)>,
+    open: Option<OpenChunk>,
+}
+
+struct OpenChunk {
+    table: TableId,
+    chunk: u32,
+    writer: Arc<Writer>,
+    keeps_rows: bool,
+    copy: Option<CopyWriter>,
+}
+
+const STAGED: &str = "pg_temp.trem_load";
+
+impl PgLoader {
+    pub(super) async fn open(config: &PgConfig, task: &str, epoch: Epoch) -> Result<Self> {
+        let session = Session::open(config, task).await?;
+        Ok(Self { session, task: task.to_owned(), epoch, known: None, open: None })
+    }
+
+    async fn writer(&mut self, table: &Arc<TableSchema>) -> Result<(Arc<Writer>, bool)> {
+        if let Some((writer, keeps)) = self.known.as_ref().filter(|(w, _)| w.schema == *table) {
+            return Ok((Arc::clone(writer), *keeps));
+        }
+        let client = &self.session.client;
+        let origin = bookkeeping::origin(client, &self.task, &table.id).await?;
+        let keeps = origin.is_some_and(|o| o.keeps_rows);
+        let writer = Arc::new(Writer::open(client, table, 0).await?);
+        self.known = Some((Arc::clone(&writer), keeps));
+        Ok((writer, keeps))
+    }
+}
+
+#[async_trait]
+impl Loader for PgLoader {
+    async fn start_chunk(&mut self, table: &Arc<TableSchema>, chunk: &Chunk) -> Result<()> {
+        if self.open.is_some() {
+            return Err(Error::fatal("internal: a chunk begins before the last one has ended").table(&table.id));
+        }
+        self.session.client.batch_execute("BEGIN").await.map_err(pg)?;
+        let (writer, keeps_rows) = self.writer(table).await?;
+        if keeps_rows {
+            let sql = format!(
+                "CREATE TEMPORARY TABLE {STAGED} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA",
+                writer.names(&writer.all()),
+                writer.name
+            );
+            self.session.client.batch_execute(&sql).await.map_err(pg)?;
+        }
+        self.open = Some(OpenChunk { table: table.id.clone(), chunk: chunk.id, writer, keeps_rows, copy: None });
+        Ok(())
+    }
+
+    async fn load(&mut self, rows: ChangeBatch) -> Result<()> {
+        let open = self.open.as_mut().ok_or_else(|| Error::fatal("internal: rows outside of a chunk"))?;
+        let w = &open.writer;
+        let all = w.all();
+        let mut copy = match open.copy.take() {
+            Some(copy) => copy,
+            None => {
+                let name = if open.keeps_rows { STAGED } else { &w.name };
+                let into = format!("{name} ({})", w.names(&all));
+                CopyWriter::start(&self.session.client, &into, w.copy_columns(&all)).await?
+            }
+        };
+        let views = views_of(&rows.rows, &w.logical)?;
+        copy.rows(&views, all_rows(rows.len())).await.map_err(|f| Error::from(f).table(&open.table))?;
+        open.copy = Some(copy);
+        Ok(())
+    }
+
+    async fn finish_chunk(&mut self, snapshot: &Position) -> Result<u64> {
+        let open = self.open.take().ok_or_else(|| Error::fatal("internal: the end of a chunk that has not begun"))?;
+        let at = |e: Error| e.table(&open.table);
+        let rows = match open.copy {
+            Some(copy) => copy.finish().await.map_err(|f| at(f.into()))?,
+            None => 0,
+        };
+        let client = &self.session.client;
+        if open.keeps_rows {
+            let w = &open.writer;
+            let names = w.names(&w.all());
+            let sql = format!(
+                "INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {STAGED} {}",
+                w.name,
+                w.upsert(&w.all()),
+            );
+            client.batch_execute(&sql).await.map_err(|e| at(pg(e)))?;
+        }
+        bookkeeping::fence(client, &self.task, self.epoch).await?;
+        bookkeeping::chunk_done(client, &self.task, &open.table, open.chunk, snapshot, rows).await?;
+        client.batch_execute("COMMIT").await.map_err(pg)?;
+        failpoint::crash(Point::LoaderAfterCommit);
+        Ok(rows)
+    }
+}

@@ -1,0 +1,169 @@
+//! PostgreSQL as a target: the cheapest statement that is right, and everything that must hold together in one
+//! transaction.
+
+mod bookkeeping;
+mod copy;
+mod encode;
+mod failure;
+mod keyed;
+mod keyless;
+mod lane;
+mod loader;
+mod prepare;
+mod session;
+mod shape;
+mod writer;
+
+use async_trait::async_trait;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use trem_engine::ports::{Epoch, Finding, Loader, Severity, TablePreview, TableState, Target, TargetLane, TaskRecord};
+use trem_engine::schema::{Catalog, TableId};
+use trem_engine::task::OnExisting;
+use trem_engine::{Error, Result};
+
+use super::config::PgConfig;
+use super::connect::database_identity;
+use super::sqlstate::error as pg;
+
+/// A PostgreSQL database that one task writes to.
+#[derive(Debug)]
+pub struct PostgresTarget {
+    config: PgConfig,
+    task: String,
+}
+
+impl PostgresTarget {
+    /// The target of `task` at `config`; nothing is connected yet.
+    pub fn new(config: PgConfig, task: &str) -> Self {
+        Self { config, task: task.to_owned() }
+    }
+
+    async fn connect(&self) -> Result<Client> {
+        self.config.connect(&format!("trem {}", self.task)).await
+    }
+}
+
+#[async_trait]
+impl Target for PostgresTarget {
+    async fn identity(&self) -> Result<String> {
+        database_identity(&self.connect().await?).await
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>> {
+        let client = self.connect().await?;
+        let mut out = Vec::new();
+        let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
+                   pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
+                   has_database_privilege(current_database(), 'CREATE'), current_database()::text, current_user::text";
+        let row = client.query_one(sql, &[]).await.map_err(pg)?;
+        let (number, version): (i32, String) = (row.try_get(0).map_err(pg)?, row.try_get(1).map_err(pg)?);
+        let (recovery, read_only): (bool, bool) = (row.try_get(2).map_err(pg)?, row.try_get(3).map_err(pg)?);
+        let (create, database): (bool, String) = (row.try_get(4).map_err(pg)?, row.try_get(5).map_err(pg)?);
+        let user: String = row.try_get(6).map_err(pg)?;
+        let mut say = |ok: bool, subject: &str, message: String, remedy: &str| {
+            let severity = if ok { Severity::Ok } else { Severity::Error };
+            let remedy = (!ok).then(|| remedy.to_owned());
+            out.push(Finding { severity, subject: subject.to_owned(), message, remedy });
+        };
+        say(number >= 140_000, "target version", format!("PostgreSQL {version}"), "PostgreSQL 14 or later is needed");
+        let writable = !recovery && !read_only;
+        let found = if recovery {
+            "is a standby"
+        } else if read_only {
+            "is read-only"
+        } else {
+            "accepts writes"
+        };
+        say(
+            writable,
+            "target",
+            format!("the server {found}"),
+            "name the primary in the endpoint's url, with default_transaction_read_only off",
+        );
+        let found = if create { "may" } else { "may not" };
+        say(
+            create,
+            "target privileges",
+            format!("{user} {found} create schemas in database {database}"),
+            &format!("GRANT CREATE ON DATABASE {} TO {}", super::quote::ident(&database), super::quote::ident(&user)),
+        );
+        out.push(replica_role(&client, &user).await?);
+        Ok(out)
+    }
+
+    async fn plan(&self, catalog: &Catalog, on_existing: OnExisting, load: bool) -> Result<Vec<TablePreview>> {
+        let client = self.connect().await?;
+        let record = bookkeeping::read(&client, &self.task).await?.unwrap_or_default();
+        let mut known = std::collections::HashMap::new();
+        for table in &record.tables {
+            let id = &table.schema.id;
+            known.insert(id.clone(), bookkeeping::origin(&client, &self.task, id).await?);
+        }
+        let of = |table: &trem_engine::schema::TableSchema| known.get(&table.id).copied().flatten();
+        let mut previews = prepare::plan(&client, catalog, on_existing, load, of).await?;
+        for preview in &mut previews {
+            let state = record.tables.iter().find(|t| t.schema.id == preview.table.id).map(|t| t.state);
+            if state.is_some_and(|s| s != TableState::Reload) {
+                // The task has met it: a run goes on with it as it is.
+                preview.ddl.clear();
+                preview.findings.clear();
+            }
+        }
+        Ok(previews)
+    }
+
+    async fn record(&self) -> Result<Option<TaskRecord>> {
+        bookkeeping::read(&self.connect().await?, &self.task).await
+    }
+
+    async fn open_lane(&self) -> Result<Box<dyn TargetLane>> {
+        Ok(Box::new(lane::PgLane::open(&self.config, &self.task).await?))
+    }
+
+    async fn open_loader(&self, epoch: Epoch) -> Result<Box<dyn Loader>> {
+        Ok(Box::new(loader::PgLoader::open(&self.config, &self.task, epoch).await?))
+    }
+
+    async fn reload(&self, table: &TableId) -> Result<()> {
+        let client = self.connect().await?;
+        let known = bookkeeping::exists(&client).await?
+            && bookkeeping::set_state(&client, &self.task, table, TableState::Reload).await?;
+        if known {
+            return Ok(());
+        }
+        Err(Error::refused(format!("task {} does not know this table", self.task))
+            .table(table)
+            .remedy("see `trem status` for the tables it knows"))
+    }
+
+    async fn forget(&self) -> Result<()> {
+        let client = self.connect().await?;
+        if !bookkeeping::exists(&client).await? {
+            return Ok(());
+        }
+        bookkeeping::forget(&client, &self.task).await
+    }
+}
+
+/// Whether triggers and foreign keys can be kept out of the way.
+async fn replica_role(client: &Client, user: &str) -> Result<Finding> {
+    let finding = |severity, message: &str, remedy: Option<String>| Finding {
+        severity,
+        subject: "session_replication_role".to_owned(),
+        message: message.to_owned(),
+        remedy,
+    };
+    match client.batch_execute(session::REPLICA).await {
+        Ok(()) => Ok(finding(Severity::Ok, "may be set: triggers and foreign keys do not fire twice", None)),
+        Err(e) if e.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(finding(
+            Severity::Warning,
+            "may not be set: triggers and foreign keys of target tables fire for replicated rows",
+            Some(format!(
+                "GRANT SET ON PARAMETER session_replication_role TO {} (PostgreSQL 15 and later), or drop them",
+                super::quote::ident(user)
+            )),
+        )),
+        Err(e) => Err(pg(e)),
+    }
+}

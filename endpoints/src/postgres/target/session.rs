@@ -1,0 +1,73 @@
+//! A connection that writes: its settings, its prepared statements.
+
+use std::collections::HashMap;
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Statement};
+use trem_engine::Result;
+
+use super::encode::Raw;
+use super::failure::Tried;
+use crate::postgres::config::PgConfig;
+use crate::postgres::sqlstate::error as pg;
+
+/// Settings of a writing session. A statement here is one of many alike, planned once; a peer that vanished does not
+/// hold its locks for hours.
+const SETTINGS: &str = "SET synchronous_commit TO on; SET plan_cache_mode TO force_generic_plan; SET jit TO off; \
+    SET lock_timeout TO '30s'; SET tcp_keepalives_idle TO 30; SET tcp_keepalives_interval TO 10; \
+    SET tcp_keepalives_count TO 3; SET row_security TO off";
+
+/// Triggers and foreign keys have done their work at the source already.
+pub(super) const REPLICA: &str = "SET session_replication_role TO replica";
+
+/// A connection that writes.
+pub(super) struct Session {
+    pub(super) client: Client,
+    /// Number of the last row put into a temporary table in this transaction.
+    pub(super) last_ord: i32,
+    statements: HashMap<String, Statement>,
+}
+
+impl Session {
+    /// Connects.
+    pub(super) async fn open(config: &PgConfig, task: &str) -> Result<Self> {
+        let client = config.connect(&format!("trem {task}")).await?;
+        client.batch_execute(SETTINGS).await.map_err(pg)?;
+        match client.batch_execute(REPLICA).await {
+            Err(e) if e.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) => return Err(pg(e)),
+            // `check` has warned about what that means.
+            Err(_) => tracing::debug!("session_replication_role stays at origin: not permitted"),
+            Ok(()) => {}
+        }
+        Ok(Self { client, last_ord: 0, statements: HashMap::new() })
+    }
+
+    async fn statement(&mut self, sql: &str) -> Tried<Statement> {
+        if let Some(known) = self.statements.get(sql) {
+            return Ok(known.clone());
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.statements.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    /// Runs a statement that is likely to come again; returns the rows it touched.
+    pub(super) async fn execute(&mut self, sql: &str, parameters: &[Raw]) -> Tried<u64> {
+        let statement = self.statement(sql).await?;
+        Ok(self.client.execute_raw(&statement, parameters.iter().map(|p| p as &(dyn ToSql + Sync))).await?)
+    }
+
+    /// As [`Session::execute`], for a statement that returns one number.
+    pub(super) async fn count(&mut self, sql: &str, parameters: &[Raw]) -> Tried<u64> {
+        let statement = self.statement(sql).await?;
+        let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|p| p as _).collect();
+        let row = self.client.query_one(&statement, &parameters).await?;
+        Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
+    }
+
+    /// Forgets the statements: a table has changed.
+    pub(super) fn forget_statements(&mut self) {
+        self.statements.clear();
+    }
+}

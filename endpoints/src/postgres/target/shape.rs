@@ -1,0 +1,324 @@
+//! The target's own tables: what is there, whether the source's table fits, and the statements that make it.
+
+use tokio_postgres::Client;
+use trem_engine::Result;
+use trem_engine::ports::{Finding, Severity};
+use trem_engine::schema::{Column, Identity, LogicalType, TableId, TableSchema};
+
+use crate::postgres::quote;
+use crate::postgres::sqlstate::error as pg;
+
+/// A column of a target table.
+#[derive(Clone, Debug)]
+pub(super) struct TargetColumn {
+    pub(super) name: String,
+    /// The type as it stands in DDL.
+    pub(super) ty: String,
+    /// The type under all domains, without its modifier.
+    pub(super) base: String,
+    /// The receive function of that type.
+    pub(super) receive: String,
+    /// The schema of the operator that compares its keys, where it is not `pg_catalog`.
+    pub(super) equality: Option<String>,
+    pub(super) not_null: bool,
+    pub(super) has_default: bool,
+    /// `GENERATED ALWAYS AS IDENTITY`.
+    pub(super) always_identity: bool,
+    /// `GENERATED ALWAYS AS (...) STORED`.
+    pub(super) generated: bool,
+}
+
+/// A unique index over plain columns that holds at every moment.
+#[derive(Clone, Debug)]
+pub(super) struct UniqueIndex {
+    pub(super) columns: Vec<String>,
+    pub(super) primary: bool,
+    /// Usable to tell rows apart: immediate, valid, of all rows.
+    pub(super) usable: bool,
+}
+
+/// A target table as it is.
+#[derive(Clone, Debug)]
+pub(super) struct TargetTable {
+    pub(super) columns: Vec<TargetColumn>,
+    pub(super) unique: Vec<UniqueIndex>,
+    /// Constraints beside unique ones that rows can violate among each other.
+    pub(super) exclusions: bool,
+    pub(super) partitioned: bool,
+}
+
+const COLUMNS: &str = "
+WITH RECURSIVE base AS (
+    SELECT a.attnum, a.atttypid AS typ FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL
+    SELECT b.attnum, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.typ WHERE t.typtype = 'd'
+)
+SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), format_type(t.oid, NULL), p.proname::text,
+       eq.nspname::text, a.attnotnull, a.atthasdef, a.attidentity = 'a', a.attgenerated <> ''
+FROM pg_attribute a
+JOIN base b ON b.attnum = a.attnum
+JOIN pg_type t ON t.oid = b.typ AND t.typtype <> 'd'
+JOIN pg_proc p ON p.oid = t.typreceive
+LEFT JOIN LATERAL (
+    SELECT n.nspname FROM pg_opclass c
+    JOIN pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
+    JOIN pg_amop o ON o.amopfamily = c.opcfamily AND o.amopstrategy = 3 AND o.amoplefttype = c.opcintype
+         AND o.amoprighttype = c.opcintype
+    JOIN pg_operator op ON op.oid = o.amopopr
+    JOIN pg_namespace n ON n.oid = op.oprnamespace
+    WHERE c.opcintype = t.oid AND c.opcdefault AND n.nspname <> 'pg_catalog' LIMIT 1
+) eq ON true
+WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum";
+
+const INDEXES: &str = "
+SELECT i.indisprimary, i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL, i.indisexclusion,
+       ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
+             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum WHERE k.n <= i.indnkeyatts)
+FROM pg_index i WHERE i.indrelid = $1 AND (i.indisunique OR i.indisexclusion)";
+
+impl TargetTable {
+    /// Reads the table from the catalogue; `None` if there is none of this name.
+    pub(super) async fn read(client: &Client, id: &TableId) -> Result<Option<Self>> {
+        let sql = "SELECT c.oid, c.relkind = 'p' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                   WHERE n.nspname = $1 AND c.relname = $2";
+        let Some(row) = client.query_opt(sql, &[&id.schema, &id.table]).await.map_err(pg)? else { return Ok(None) };
+        let (oid, partitioned): (u32, bool) = (row.try_get(0).map_err(pg)?, row.try_get(1).map_err(pg)?);
+        let mut columns = Vec::new();
+        for row in client.query(COLUMNS, &[&oid]).await.map_err(pg)? {
+            columns.push(TargetColumn {
+                name: row.try_get(0).map_err(pg)?,
+                ty: row.try_get(1).map_err(pg)?,
+                base: row.try_get(2).map_err(pg)?,
+                receive: row.try_get(3).map_err(pg)?,
+                equality: row.try_get(4).map_err(pg)?,
+                not_null: row.try_get(5).map_err(pg)?,
+                has_default: row.try_get(6).map_err(pg)?,
+                always_identity: row.try_get(7).map_err(pg)?,
+                generated: row.try_get(8).map_err(pg)?,
+            });
+        }
+        let (mut unique, mut exclusions) = (Vec::new(), false);
+        for row in client.query(INDEXES, &[&oid]).await.map_err(pg)? {
+            if row.try_get(2).map_err(pg)? {
+                exclusions = true;
+                continue;
+            }
+            let (primary, usable) = (row.try_get(0).map_err(pg)?, row.try_get(1).map_err(pg)?);
+            unique.push(UniqueIndex { columns: row.try_get(3).map_err(pg)?, primary, usable });
+        }
+        Ok(Some(Self { columns, unique, exclusions, partitioned }))
+    }
+
+    pub(super) fn column(&self, name: &str) -> Option<&TargetColumn> {
+        self.columns.iter().find(|c| c.name == name)
+    }
+
+    /// Whether a usable unique index is over exactly these columns.
+    pub(super) fn has_unique(&self, names: &[&str]) -> bool {
+        self.unique.iter().any(|u| u.usable && same_set(&u.columns, names))
+    }
+
+    /// Whether rows can violate a constraint among each other that is not the one over `key`.
+    pub(super) fn other_unique(&self, key: &[&str]) -> bool {
+        self.exclusions || self.unique.iter().any(|u| !u.usable || !same_set(&u.columns, key))
+    }
+
+    /// Everything that keeps rows of `source` from going into this table.
+    pub(super) fn misfits(&self, source: &TableSchema, needs_key: bool) -> Vec<Finding> {
+        let mut found = Vec::new();
+        let name = quote::table(&source.id);
+        let mut refuse = |column: &str, message: String, remedy: String| {
+            let subject = format!("{}.{column}", source.id);
+            found.push(Finding { severity: Severity::Error, subject, message, remedy: Some(remedy) });
+        };
+        for column in &source.columns {
+            let quoted = quote::ident(&column.name);
+            let native = &column.native.name;
+            let Some(have) = self.column(&column.name) else {
+                let remedy = format!("ALTER TABLE {name} ADD COLUMN {quoted} {native}");
+                refuse(&column.name, "the target table lacks this column".to_owned(), remedy);
+                continue;
+            };
+            if have.generated {
+                let remedy = format!("ALTER TABLE {name} ALTER COLUMN {quoted} DROP EXPRESSION");
+                refuse(&column.name, "the target computes this column, the source does not".to_owned(), remedy);
+            } else if have.always_identity && !source.key.iter().any(|k| source.columns[*k].name == column.name) {
+                let remedy = format!("ALTER TABLE {name} ALTER COLUMN {quoted} SET GENERATED BY DEFAULT");
+                refuse(&column.name, "GENERATED ALWAYS on the target forbids updates".to_owned(), remedy);
+            } else if !fits(column, have) {
+                let remedy = format!("ALTER TABLE {name} ALTER COLUMN {quoted} TYPE {native}");
+                refuse(&column.name, format!("type {} on the target cannot hold {native}", have.ty), remedy);
+            } else if have.not_null && column.nullable {
+                let remedy = format!("ALTER TABLE {name} ALTER COLUMN {quoted} DROP NOT NULL");
+                refuse(&column.name, "NOT NULL on the target, but not at the source".to_owned(), remedy);
+            }
+        }
+        for have in self.extra(source) {
+            if have.not_null && !have.has_default && !have.always_identity && !have.generated {
+                let remedy = format!("ALTER TABLE {name} ALTER COLUMN {} DROP NOT NULL", quote::ident(&have.name));
+                refuse(&have.name, "NOT NULL without a default, and the source lacks this column".to_owned(), remedy);
+            }
+        }
+        let key = key_names(source);
+        if needs_key && matches!(source.identity, Identity::Key | Identity::KeyWithFullImage) && !self.has_unique(&key)
+        {
+            let columns = quote::list(key.iter().copied());
+            let remedy = format!("CREATE UNIQUE INDEX ON {name} ({columns})");
+            refuse(&key.join(", "), "the target has no unique index over exactly the key columns".to_owned(), remedy);
+        }
+        found
+    }
+
+    /// Columns that the source lacks and that it does not compute either.
+    pub(super) fn extra<'a>(&'a self, source: &'a TableSchema) -> impl Iterator<Item = &'a TargetColumn> {
+        self.columns.iter().filter(|c| source.column(&c.name).is_none())
+    }
+}
+
+fn same_set(have: &[String], names: &[&str]) -> bool {
+    have.len() == names.len() && names.iter().all(|n| have.iter().any(|h| h == n))
+}
+
+/// The names of the key's columns.
+pub(super) fn key_names(table: &TableSchema) -> Vec<&str> {
+    table.key.iter().map(|i| table.columns[*i].name.as_str()).collect()
+}
+
+/// Whether every value of the source's column can stand in the target's.
+fn fits(column: &Column, have: &TargetColumn) -> bool {
+    let native = column.native.name.as_str();
+    if native == have.ty {
+        return true;
+    }
+    let (base, modifier) = split_modifier(native);
+    let (have_base, have_modifier) = split_modifier(&have.ty);
+    if base == have_base {
+        return match (modifier, have_modifier) {
+            (_, None) => true,
+            (Some(from), Some(to)) => widens(&base, &from, &to),
+            (None, Some(_)) => false,
+        };
+    }
+    let bare = have_modifier.is_none();
+    bare && (base == have.base || widenings(column.logical).contains(&have.base.as_str()))
+}
+
+/// Types that hold every value of a logical type: PostgreSQL itself casts to them implicitly.
+fn widenings(logical: LogicalType) -> &'static [&'static str] {
+    match logical {
+        LogicalType::Bool => &["boolean"],
+        LogicalType::Int16 => &["smallint", "integer", "bigint", "numeric"],
+        LogicalType::Int32 => &["integer", "bigint", "numeric"],
+        LogicalType::Int64 => &["bigint", "numeric"],
+        LogicalType::Float32 => &["real", "double precision"],
+        LogicalType::Float64 => &["double precision"],
+        LogicalType::Numeric => &["numeric"],
+        LogicalType::Text => &["text", "character varying"],
+        LogicalType::Binary => &["bytea"],
+        LogicalType::Uuid => &["uuid"],
+        LogicalType::Date => &["date"],
+        LogicalType::Time => &["time without time zone"],
+        LogicalType::Timestamp => &["timestamp without time zone"],
+        LogicalType::TimestampTz => &["timestamp with time zone"],
+        LogicalType::Json | LogicalType::Other => &[],
+    }
+}
+
+/// `numeric(10,2)` is `numeric` and `[10, 2]`; `timestamp(3) without time zone` likewise.
+fn split_modifier(name: &str) -> (String, Option<Vec<i64>>) {
+    let Some((before, rest)) = name.split_once('(') else { return (name.to_owned(), None) };
+    let Some((inner, after)) = rest.split_once(')') else { return (name.to_owned(), None) };
+    let numbers = inner.split(',').map(|n| n.trim().parse().ok()).collect::<Option<Vec<i64>>>();
+    match numbers {
+        Some(numbers) => (format!("{before}{after}"), Some(numbers)),
+        None => (name.to_owned(), None),
+    }
+}
+
+fn widens(base: &str, from: &[i64], to: &[i64]) -> bool {
+    let at = |m: &[i64], i: usize| m.get(i).copied().unwrap_or(0);
+    match base {
+        // Fixed width: another one pads or cuts.
+        "character" | "bit" => from == to,
+        "numeric" => at(to, 1) >= at(from, 1) && at(to, 0) - at(to, 1) >= at(from, 0) - at(from, 1),
+        _ => at(to, 0) >= at(from, 0),
+    }
+}
+
+/// The statements that create the table, keys left out.
+pub(super) fn create_table(table: &TableSchema) -> String {
+    let column = |c: &Column| {
+        let not_null = if c.nullable { "" } else { " NOT NULL" };
+        format!("{} {}{not_null}", quote::ident(&c.name), c.native.name)
+    };
+    let generated = table.generated.iter().map(|g| {
+        let name = quote::ident(&g.name);
+        format!("{name} {} GENERATED ALWAYS AS ({}) STORED", g.native.name, g.expression)
+    });
+    let columns: Vec<String> = table.columns.iter().map(column).chain(generated).collect();
+    format!("CREATE TABLE {} (\n    {}\n)", quote::table(&table.id), columns.join(",\n    "))
+}
+
+/// The statements that build the keys which `have` lacks.
+pub(super) fn create_keys(table: &TableSchema, have: Option<&TargetTable>) -> Vec<String> {
+    let names = |columns: &[usize]| columns.iter().map(|i| table.columns[*i].name.as_str()).collect::<Vec<_>>();
+    let mut out = Vec::new();
+    let name = quote::table(&table.id);
+    let primary = names(&table.primary_key);
+    let has_primary = have.is_some_and(|h| h.unique.iter().any(|u| u.primary));
+    if !primary.is_empty() && !has_primary {
+        out.push(format!("ALTER TABLE {name} ADD PRIMARY KEY ({})", quote::list(primary.iter().copied())));
+    }
+    let key = names(&table.key);
+    let covered = same_names(&key, &primary) || have.is_some_and(|h| h.has_unique(&key));
+    if !key.is_empty() && !covered {
+        out.push(format!("CREATE UNIQUE INDEX ON {name} ({})", quote::list(key.iter().copied())));
+    }
+    out
+}
+
+fn same_names(a: &[&str], b: &[&str]) -> bool {
+    a.len() == b.len() && a.iter().all(|n| b.contains(n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trem_engine::schema::NativeType;
+
+    fn fit(logical: LogicalType, native: &str, ty: &str) -> bool {
+        let native = NativeType { name: native.to_owned(), id: 0, modifier: -1 };
+        let column = Column { name: "c".to_owned(), logical, native, nullable: true };
+        let have = TargetColumn {
+            name: "c".to_owned(),
+            ty: ty.to_owned(),
+            base: split_modifier(ty).0,
+            receive: String::new(),
+            equality: None,
+            not_null: false,
+            has_default: false,
+            always_identity: false,
+            generated: false,
+        };
+        fits(&column, &have)
+    }
+
+    #[test]
+    fn only_what_holds_every_value_fits() {
+        use LogicalType as L;
+        assert!(fit(L::Int32, "integer", "bigint"));
+        assert!(!fit(L::Int64, "bigint", "integer"));
+        assert!(fit(L::Text, "character varying(10)", "character varying(20)"));
+        assert!(fit(L::Text, "character varying(10)", "text"));
+        assert!(!fit(L::Text, "text", "character varying(20)"));
+        assert!(!fit(L::Text, "character(5)", "character(6)"));
+        assert!(fit(L::Numeric, "numeric(10,2)", "numeric(12,3)"));
+        assert!(!fit(L::Numeric, "numeric(10,2)", "numeric(10,3)"));
+        assert!(fit(L::Timestamp, "timestamp(3) without time zone", "timestamp without time zone"));
+        assert!(!fit(L::Timestamp, "timestamp without time zone", "timestamp with time zone"));
+        assert!(!fit(L::Json, "json", "jsonb"));
+        assert!(fit(L::Other, "inet", "inet"));
+        assert!(!fit(L::Other, "inet", "text"));
+    }
+}

@@ -1,0 +1,251 @@
+//! One table as the target has it, and the statements that write to it.
+
+use std::sync::Arc;
+
+use tokio_postgres::Client;
+use trem_engine::change::{ChangeBatch, KeyRef, RowRef};
+use trem_engine::schema::{LogicalType, TableSchema};
+use trem_engine::{Error, Result};
+
+use super::copy::CopyColumn;
+use super::encode::{Cell, Form, Raw, Views, array};
+use super::shape::{TargetTable, key_names};
+use crate::postgres::quote;
+
+/// A replicated column on the target.
+#[derive(Debug)]
+pub(super) struct WriterColumn {
+    /// The name, quoted.
+    pub(super) name: String,
+    /// The target's type as it stands in DDL.
+    pub(super) ty: String,
+    /// The binary form in a COPY.
+    pub(super) form: Option<Form>,
+    /// The binary form of an array's elements; canonical text without one.
+    element: Option<Form>,
+    /// The operator that compares keys.
+    equals: String,
+    always_identity: bool,
+}
+
+/// A table as the target has it.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) schema: Arc<TableSchema>,
+    /// The table's name, quoted.
+    pub(super) name: String,
+    pub(super) columns: Vec<WriterColumn>,
+    pub(super) logical: Vec<LogicalType>,
+    /// Names, quoted, of columns that only the target has and that can be written.
+    pub(super) extra: Vec<String>,
+    /// Rows can violate a constraint among each other that is not the key's.
+    pub(super) other_unique: bool,
+    /// A partitioned table.
+    pub(super) partitioned: bool,
+    /// Distinguishes this table's temporary tables in the session.
+    pub(super) number: usize,
+}
+
+/// A list of columns, and what is to be known of them in a statement.
+pub(super) enum Feed<'a> {
+    /// Arrays as parameters: these columns as `c0, c1, ...`, then `ord` if asked for.
+    Arrays { columns: &'a [usize], ord: bool },
+    /// A temporary table of the session, with columns `c0, c1, ...`.
+    Table(&'a str),
+}
+
+impl Writer {
+    /// Looks at the target's table; it must be there and have all columns.
+    pub(super) async fn open(client: &Client, schema: &Arc<TableSchema>, number: usize) -> Result<Self> {
+        let have = TargetTable::read(client, &schema.id).await?.ok_or_else(|| {
+            Error::fatal("the target table is gone").table(&schema.id).remedy("reload the table to create it again")
+        })?;
+        let mut columns = Vec::with_capacity(schema.columns.len());
+        for column in &schema.columns {
+            let found = have.column(&column.name).ok_or_else(|| {
+                Error::fatal(format!("the target table has lost column {}", column.name))
+                    .table(&schema.id)
+                    .remedy("reload the table, or add the column again")
+            })?;
+            let form = Form::of(column.logical, &found.receive);
+            // Arrays of other types would need their numbers looked up; text with a cast says the same.
+            let builtin = |f: &Form| *f != Form::Text || matches!(found.base.as_str(), "text" | "character varying");
+            columns.push(WriterColumn {
+                name: quote::ident(&column.name),
+                ty: found.ty.clone(),
+                form,
+                element: form.filter(builtin),
+                equals: match &found.equality {
+                    Some(schema) => format!("OPERATOR({}.=)", quote::ident(schema)),
+                    None => "=".to_owned(),
+                },
+                always_identity: found.always_identity,
+            });
+        }
+        let extra = have.extra(schema).filter(|c| !c.generated).map(|c| quote::ident(&c.name)).collect();
+        Ok(Self {
+            name: quote::table(&schema.id),
+            logical: schema.columns.iter().map(|c| c.logical).collect(),
+            columns,
+            extra,
+            other_unique: have.other_unique(&key_names(schema)),
+            partitioned: have.partitioned,
+            number,
+            schema: Arc::clone(schema),
+        })
+    }
+
+    /// Indices of all columns.
+    pub(super) fn all(&self) -> Vec<usize> {
+        (0..self.columns.len()).collect()
+    }
+
+    /// The columns as a COPY wants them.
+    pub(super) fn copy_columns(&self, columns: &[usize]) -> Vec<CopyColumn> {
+        columns.iter().map(|i| CopyColumn { index: *i, form: self.columns[*i].form }).collect()
+    }
+
+    /// Quoted names, separated by commas.
+    pub(super) fn names(&self, columns: &[usize]) -> String {
+        columns.iter().map(|i| self.columns[*i].name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// A FROM item called `s` with columns `c<index>`.
+    pub(super) fn from(&self, from: &Feed<'_>) -> String {
+        match from {
+            Feed::Table(name) => format!("{name} AS s"),
+            Feed::Arrays { columns, ord } => self.unnest(columns, *ord, 0, "s"),
+        }
+    }
+
+    /// Arrays of these columns side by side, called `alias`, in the parameters after the first `skip`.
+    pub(super) fn unnest(&self, columns: &[usize], ord: bool, skip: usize, alias: &str) -> String {
+        let mut arrays = Vec::new();
+        let mut names = Vec::new();
+        for (n, i) in columns.iter().enumerate() {
+            let element = self.columns[*i].element.map_or("text", |f| self.element_type(*i, f));
+            arrays.push(format!("${}::{element}[]", skip + n + 1));
+            names.push(format!("c{i}"));
+        }
+        if ord {
+            arrays.push(format!("${}::int4[]", skip + columns.len() + 1));
+            names.push("ord".to_owned());
+        }
+        // As a subquery the arrays are unnested side by side, whatever the planner thinks of the rest.
+        format!("(SELECT * FROM unnest({}) AS u ({})) AS {alias}", arrays.join(", "), names.join(", "))
+    }
+
+    fn element_type(&self, column: usize, form: Form) -> &'static str {
+        if form == Form::Timestamp && self.logical[column] == LogicalType::TimestampTz {
+            // The two share their binary form, not their arrays.
+            "timestamptz"
+        } else {
+            form.element().0
+        }
+    }
+
+    /// The value of a column of `s`, as the target's type.
+    pub(super) fn value(&self, column: usize, from: &Feed<'_>) -> String {
+        let c = &self.columns[column];
+        match from {
+            Feed::Arrays { .. } if c.element.is_none() => format!("s.c{column}::{}", c.ty),
+            _ => format!("s.c{column}"),
+        }
+    }
+
+    /// The condition that joins `t` to `s` by the key.
+    pub(super) fn by_key(&self, from: &Feed<'_>) -> String {
+        let one = |k: &usize| {
+            let c = &self.columns[*k];
+            format!("t.{} {} {}", c.name, c.equals, self.value(*k, from))
+        };
+        self.schema.key.iter().map(one).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// The assignments of an UPDATE; empty if there is nothing to assign.
+    pub(super) fn assignments(&self, columns: &[usize], from: &Feed<'_>) -> String {
+        let settable = columns.iter().filter(|i| !self.schema.key.contains(i) && !self.columns[**i].always_identity);
+        let one = |i: &usize| format!("{} = {}", self.columns[*i].name, self.value(*i, from));
+        settable.map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The clause that turns an insert that meets a row of the same key into an update of `columns`.
+    pub(super) fn upsert(&self, columns: &[usize]) -> String {
+        let settable = columns.iter().filter(|i| !self.schema.key.contains(i) && !self.columns[**i].always_identity);
+        let one = |i: &usize| format!("{0} = EXCLUDED.{0}", self.columns[*i].name);
+        let set = settable.map(one).collect::<Vec<_>>().join(", ");
+        let key = self.names(&self.schema.key);
+        if set.is_empty() {
+            format!("ON CONFLICT ({key}) DO NOTHING")
+        } else {
+            format!("ON CONFLICT ({key}) DO UPDATE SET {set}")
+        }
+    }
+
+    /// An array parameter for each column, of these rows.
+    pub(super) fn arrays(&self, views: &Views<'_>, columns: &[usize], rows: &[RowRef]) -> Result<Vec<Raw>> {
+        let column = |i: &usize| {
+            let cells = rows.iter().map(|at| (*views.at(at.batch as usize, *i), at.row as usize));
+            self.array(*i, cells)
+        };
+        columns.iter().map(column).collect()
+    }
+
+    /// An array parameter for each key column, of these keys. `old` views are those of the old images.
+    pub(super) fn key_arrays(&self, views: &Views<'_>, old: &OldViews<'_>, keys: &[KeyRef]) -> Result<Vec<Raw>> {
+        let mut out = Vec::new();
+        for (n, column) in self.schema.key.iter().enumerate() {
+            let cells = keys.iter().map(|key| match key {
+                KeyRef::Row(at) => (*views.at(at.batch as usize, *column), at.row as usize),
+                KeyRef::Old(at) => (*old.key_column(at.batch as usize, n), at.row as usize),
+            });
+            out.push(self.array(*column, cells)?);
+        }
+        Ok(out)
+    }
+
+    fn array<'a>(&self, column: usize, cells: impl ExactSizeIterator<Item = Cell<'a>>) -> Result<Raw> {
+        let element = self.columns[column].element;
+        let mut bytes = array(element, cells)?;
+        if element == Some(Form::Timestamp) && self.logical[column] == LogicalType::TimestampTz {
+            bytes[8..12].copy_from_slice(&1184u32.to_be_bytes());
+        }
+        Ok(Raw(bytes))
+    }
+
+    /// Bytes of the rows' values, roughly.
+    pub(super) fn weight(&self, views: &Views<'_>, columns: &[usize], rows: &[RowRef]) -> usize {
+        let one = |at: &RowRef| columns.iter().map(|i| views.at(at.batch as usize, *i).len(at.row as usize)).sum();
+        rows.iter().map(one).fold(0usize, |sum: usize, n: usize| sum.saturating_add(n))
+    }
+}
+
+/// Views of the old images of several batches.
+#[derive(Debug)]
+pub(super) struct OldViews<'a> {
+    views: Views<'a>,
+    /// For each batch its place among the views.
+    at: Vec<usize>,
+    /// For each key column its place in an old image.
+    key: Vec<usize>,
+}
+
+impl<'a> OldViews<'a> {
+    /// Looks at the old images of `batches`.
+    pub(super) fn of(schema: &TableSchema, batches: &'a [ChangeBatch]) -> Result<Self> {
+        let columns = schema.old_columns();
+        let logical: Vec<LogicalType> = columns.iter().map(|i| schema.columns[*i].logical).collect();
+        let key = schema.key.iter().filter_map(|k| columns.iter().position(|c| c == k)).collect();
+        let mut at = Vec::new();
+        let mut images = Vec::new();
+        for batch in batches {
+            at.push(images.len());
+            images.extend(batch.old.as_ref().map(|o| &o.images));
+        }
+        Ok(Self { views: Views::of(images.into_iter(), &logical)?, at, key })
+    }
+
+    fn key_column(&self, batch: usize, nth: usize) -> &super::encode::View<'a> {
+        self.views.at(self.at[batch], self.key[nth])
+    }
+}

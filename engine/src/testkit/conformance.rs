@@ -1,0 +1,399 @@
+//! The suite that every pair of adapters runs: the same cases, through the ports and through the runner.
+//!
+//! An adapter's tests implement [`Rig`] and call [`crate::conformance!`] with what makes one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio_util::sync::CancellationToken;
+
+use super::convert;
+use super::generate;
+use super::model::{Database, Event, Key, ModelTable, Row, Value};
+use crate::change::{BatchBuilder, ChangeSet, ColumnMask, Op, Step};
+use crate::error::{Class, Error};
+use crate::ports::{SnapshotKind, Source, TableState, Target, TargetLane};
+use crate::position::{Checkpoint, Lineage, Position};
+use crate::progress::Reporter;
+use crate::runner::{Task, Until};
+use crate::schema::TableId;
+use crate::task::{BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan};
+
+/// An empty source database and an empty target database.
+#[async_trait]
+pub trait Rig: Send + Sync {
+    /// The source, as a new process would make it.
+    fn source(&self) -> Arc<dyn Source>;
+    /// The target, as a new process would make it.
+    fn target(&self) -> Arc<dyn Target>;
+    /// Creates a table at the source.
+    async fn create(&self, table: &ModelTable);
+    /// Commits one transaction at the source.
+    async fn commit(&self, events: &[Event]);
+    /// The rows of the source's table, sorted.
+    async fn source_rows(&self, table: &ModelTable) -> Vec<Row>;
+    /// The rows of the target's table, sorted.
+    async fn target_rows(&self, table: &ModelTable) -> Vec<Row>;
+}
+
+/// Makes a test of every case. `$rig` is an expression to be awaited that makes a [`conformance::Rig`](Rig).
+#[macro_export]
+macro_rules! conformance {
+    ($rig:expr) => {
+        $crate::conformance!(@cases $rig,
+            full_load_then_changes,
+            key_swaps_and_chains,
+            unchanged_big_values_are_kept,
+            truncate_between_changes,
+            empty_transactions_move_the_checkpoint,
+            a_restart_goes_on_from_the_checkpoint,
+            the_last_lane_wins,
+            an_open_set_is_invisible_until_it_is_closed,
+            rows_and_checkpoint_commit_together,
+            another_history_is_refused,
+            a_drop_leaves_nothing_and_may_be_repeated,
+            a_reloaded_table_is_read_again,
+            random_transactions,
+        );
+    };
+    (@cases $rig:expr, $($case:ident,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let rig = $rig.await;
+                $crate::testkit::conformance::$case(&rig).await;
+            }
+        )*
+    };
+}
+
+fn table(name: &str) -> ModelTable {
+    ModelTable {
+        id: TableId::new("public", name),
+        columns: [("id", true), ("note", false), ("body", false), ("n", true)].map(|(n, i)| (n.to_owned(), i)).to_vec(),
+        key: vec![0],
+        big: vec![2],
+        full_image: false,
+    }
+}
+
+fn int(n: i64) -> Option<Value> {
+    Some(Value::Int(n))
+}
+
+fn text(s: &str) -> Option<Value> {
+    Some(Value::Text(s.to_owned()))
+}
+
+/// Long enough to be stored out of line, and never touched unless an event says so.
+fn body(n: i64) -> Option<Value> {
+    Some(Value::Text(format!("{n}:").repeat(2_000)))
+}
+
+fn row(id: i64) -> Row {
+    vec![int(id), text(&format!("note {id}")), body(id), int(id * 10)]
+}
+
+fn insert(t: &ModelTable, id: i64) -> Event {
+    Event::Insert(t.id.clone(), row(id))
+}
+
+fn set(t: &ModelTable, id: i64, values: impl IntoIterator<Item = (usize, Option<Value>)>) -> Event {
+    Event::Update(t.id.clone(), vec![int(id)], values.into_iter().collect::<BTreeMap<_, _>>())
+}
+
+fn delete(t: &ModelTable, id: i64) -> Event {
+    Event::Delete(t.id.clone(), vec![int(id)])
+}
+
+/// The plan that the cases run.
+pub fn plan() -> TaskPlan {
+    let include = vec![Glob::parse("public.*").unwrap()];
+    TaskPlan {
+        name: "conformance".to_owned(),
+        mode: Mode::FullLoadAndCdc,
+        on_existing: OnExisting::Refuse,
+        selection: Selection { rules: vec![TableRule { include, exclude: Vec::new() }] },
+        batch: BatchLimits { max_rows: 40, max_bytes: 1 << 20, linger: Duration::ZERO },
+        load: LoadOptions { workers: 2, chunk_bytes: 64 << 10, resume_above_bytes: 64 << 10 },
+        memory_bytes: 16 << 20,
+        retry: RetryPolicy { give_up_after: Some(Duration::from_secs(20)), ..RetryPolicy::default() },
+        rediscover: Duration::from_secs(60),
+    }
+}
+
+async fn catch_up(rig: &dyn Rig) {
+    let task = Task {
+        plan: plan(),
+        source: rig.source(),
+        target: rig.target(),
+        transforms: Vec::new(),
+        reporter: Reporter::default(),
+    };
+    task.run(Until::Current, CancellationToken::new()).await.expect("the task catches up");
+}
+
+async fn assert_equal(rig: &dyn Rig, t: &ModelTable) {
+    assert_eq!(rig.target_rows(t).await, rig.source_rows(t).await, "{} differs", t.id);
+}
+
+/// Rows that are there before, and changes that come after.
+pub async fn full_load_then_changes(rig: &dyn Rig) {
+    let (a, b) = (table("a"), table("b"));
+    rig.create(&a).await;
+    rig.create(&b).await;
+    rig.commit(&(0..50).map(|id| insert(&a, id)).collect::<Vec<_>>()).await;
+    catch_up(rig).await;
+    assert_equal(rig, &a).await;
+    rig.commit(&[insert(&b, 1), set(&a, 1, [(1, None), (3, int(-1))]), delete(&a, 2)]).await;
+    rig.commit(&[insert(&a, 100), set(&a, 100, [(3, int(5))]), delete(&b, 1), insert(&b, 1)]).await;
+    rig.commit(&[insert(&b, 2), delete(&b, 2)]).await;
+    catch_up(rig).await;
+    assert_equal(rig, &a).await;
+    assert_equal(rig, &b).await;
+    assert_eq!(rig.target_rows(&b).await.len(), 1);
+}
+
+/// A key change is one change: no stale row, whatever the order.
+pub async fn key_swaps_and_chains(rig: &dyn Rig) {
+    let t = table("t");
+    rig.create(&t).await;
+    rig.commit(&(0..6).map(|id| insert(&t, id)).collect::<Vec<_>>()).await;
+    catch_up(rig).await;
+    let to = |from, id| set(&t, from, [(0, int(id))]);
+    rig.commit(&[to(0, 90), to(1, 0), to(90, 1)]).await;
+    rig.commit(&[to(5, 6), to(4, 5), to(3, 4), to(2, 3)]).await;
+    rig.commit(&[set(&t, 6, [(0, int(7)), (2, body(77))]), delete(&t, 7), insert(&t, 6)]).await;
+    catch_up(rig).await;
+    assert_equal(rig, &t).await;
+}
+
+/// Unknown is not NULL.
+pub async fn unchanged_big_values_are_kept(rig: &dyn Rig) {
+    let t = table("t");
+    rig.create(&t).await;
+    rig.commit(&(0..8).map(|id| insert(&t, id)).collect::<Vec<_>>()).await;
+    catch_up(rig).await;
+    rig.commit(&[set(&t, 0, [(3, int(1))]), set(&t, 1, [(2, None)]), set(&t, 1, [(3, int(2))])]).await;
+    rig.commit(&[insert(&t, 20), set(&t, 20, [(3, int(3))]), set(&t, 2, [(0, int(30))])]).await;
+    rig.commit(&[set(&t, 3, [(2, body(99))]), set(&t, 3, [(1, text("x"))]), set(&t, 3, [(0, int(31))])]).await;
+    catch_up(rig).await;
+    assert_equal(rig, &t).await;
+    assert_eq!(rig.target_rows(&t).await[0][2], body(0));
+}
+
+/// A truncate takes what was there before it and nothing that comes after.
+pub async fn truncate_between_changes(rig: &dyn Rig) {
+    let (a, b) = (table("a"), table("b"));
+    rig.create(&a).await;
+    rig.create(&b).await;
+    rig.commit(&[insert(&a, 1), insert(&b, 1)]).await;
+    catch_up(rig).await;
+    rig.commit(&[insert(&a, 2), Event::Truncate(vec![a.id.clone(), b.id.clone()]), insert(&a, 1)]).await;
+    rig.commit(&[insert(&b, 5)]).await;
+    catch_up(rig).await;
+    assert_equal(rig, &a).await;
+    assert_equal(rig, &b).await;
+    assert_eq!(rig.target_rows(&a).await.len(), 1);
+}
+
+/// An idle table must not hold the source's log.
+pub async fn empty_transactions_move_the_checkpoint(rig: &dyn Rig) {
+    let t = table("t");
+    rig.create(&t).await;
+    catch_up(rig).await;
+    let before = rig.target().record().await.unwrap().unwrap().checkpoint.unwrap().position;
+    rig.commit(&[insert(&t, 1), delete(&t, 1)]).await;
+    rig.commit(&[]).await;
+    catch_up(rig).await;
+    let after = rig.target().record().await.unwrap().unwrap().checkpoint.unwrap().position;
+    assert!(after > before, "{after} is not behind {before}");
+}
+
+/// A second process goes on where the first one ended.
+pub async fn a_restart_goes_on_from_the_checkpoint(rig: &dyn Rig) {
+    let t = table("t");
+    rig.create(&t).await;
+    rig.commit(&[insert(&t, 1)]).await;
+    for id in 2..6 {
+        catch_up(rig).await;
+        assert_equal(rig, &t).await;
+        rig.commit(&[insert(&t, id), set(&t, id - 1, [(3, int(id))])]).await;
+    }
+    catch_up(rig).await;
+    assert_equal(rig, &t).await;
+}
+
+/// Another process that takes the task over locks the first one out.
+pub async fn the_last_lane_wins(rig: &dyn Rig) {
+    let target = rig.target();
+    let mut first = target.open_lane().await.unwrap();
+    first.begin(&Lineage("l".to_owned())).await.unwrap();
+    let mut second = rig.target().open_lane().await.unwrap();
+    assert!(second.epoch() > first.epoch());
+    let next = checkpoint(7);
+    let refused = first.apply(change_set(Vec::new(), 7, false), &next).await.expect_err("it was taken over");
+    assert_eq!(refused.class(), Class::Fenced, "{refused}");
+    second.apply(change_set(Vec::new(), 7, false), &next).await.unwrap();
+}
+
+fn checkpoint(n: u128) -> Checkpoint {
+    Checkpoint { lineage: Lineage("l".to_owned()), position: Position::new(n, format!("0/{n:X}")) }
+}
+
+fn change_set(steps: Vec<Step>, n: u128, open: bool) -> ChangeSet {
+    let end = checkpoint(n).position;
+    ChangeSet { steps, end, committed_at: None, open, transactions: 1, bytes: 0 }
+}
+
+fn inserts(t: &ModelTable, ids: impl IntoIterator<Item = i64>) -> Step {
+    let mut builder = BatchBuilder::new(t.schema());
+    for id in ids {
+        builder.columns().iter_mut().zip(row(id)).for_each(|(b, v)| convert::push(b, v.as_ref()));
+        builder.end_row(Op::Insert, &ColumnMask::default()).unwrap();
+    }
+    Step::Rows(builder.finish().unwrap())
+}
+
+async fn lane_with(rig: &dyn Rig, t: &ModelTable) -> Box<dyn TargetLane> {
+    let mut lane = rig.target().open_lane().await.unwrap();
+    lane.begin(&Lineage("l".to_owned())).await.unwrap();
+    lane.prepare(&t.schema(), OnExisting::Keep, false).await.unwrap();
+    lane
+}
+
+/// A transaction larger than the budget arrives in parts and shows as one.
+pub async fn an_open_set_is_invisible_until_it_is_closed(rig: &dyn Rig) {
+    let t = table("t");
+    let mut lane = lane_with(rig, &t).await;
+    lane.apply(change_set(vec![inserts(&t, [1])], 1, false), &checkpoint(1)).await.unwrap();
+    lane.apply(change_set(vec![inserts(&t, [2])], 1, true), &checkpoint(1)).await.unwrap();
+    assert_eq!(rig.target_rows(&t).await.len(), 1, "the open part shows");
+    drop(lane);
+    let mut lane = rig.target().open_lane().await.unwrap();
+    assert_eq!(lane.record().await.unwrap().checkpoint.unwrap().position, checkpoint(1).position);
+    lane.apply(change_set(vec![inserts(&t, [2])], 1, true), &checkpoint(1)).await.unwrap();
+    lane.apply(change_set(vec![inserts(&t, [3])], 2, false), &checkpoint(2)).await.unwrap();
+    assert_eq!(rig.target_rows(&t).await.len(), 3);
+}
+
+/// What the record says is what the rows are.
+pub async fn rows_and_checkpoint_commit_together(rig: &dyn Rig) {
+    let t = table("t");
+    let mut lane = lane_with(rig, &t).await;
+    lane.apply(change_set(vec![inserts(&t, [1, 2])], 5, false), &checkpoint(5)).await.unwrap();
+    let again = lane.apply(change_set(vec![inserts(&t, [3]), broken(&t)], 6, false), &checkpoint(6)).await;
+    assert!(again.is_err(), "a row that cannot be");
+    drop(lane);
+    let record = rig.target().record().await.unwrap().unwrap();
+    assert_eq!(record.checkpoint, Some(checkpoint(5)));
+    assert_eq!(record.tables[0].state, TableState::Ready);
+    assert_eq!(rig.target_rows(&t).await, vec![row(1), row(2)]);
+    let mut lane = rig.target().open_lane().await.unwrap();
+    let mut durable = None;
+    for _ in 0..100 {
+        durable = lane.durable().await.unwrap();
+        if durable.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(durable, Some(checkpoint(5).position));
+}
+
+/// Moves a row that is not there to another key, with a value only the target could know.
+fn broken(t: &ModelTable) -> Step {
+    let mut builder = BatchBuilder::new(t.schema());
+    let mut unknown = ColumnMask::default();
+    unknown.insert(2);
+    builder.columns().iter_mut().zip(row(78)).for_each(|(b, v)| convert::push(b, v.as_ref()));
+    let (old, _) = builder.old_columns();
+    convert::push(&mut old[0], int(77).as_ref());
+    builder.end_old();
+    builder.end_row(Op::Update, &unknown).unwrap();
+    Step::Rows(builder.finish().unwrap())
+}
+
+/// A database that is not the one loaded is never followed.
+pub async fn another_history_is_refused(rig: &dyn Rig) {
+    let t = table("t");
+    rig.create(&t).await;
+    catch_up(rig).await;
+    let real = rig.target().record().await.unwrap().unwrap().checkpoint.unwrap();
+    let class = |r: Result<(), Error>| r.err().map(|e| e.class());
+    let tables = [t.schema()];
+    let other = Checkpoint { lineage: Lineage("another".to_owned()), ..real.clone() };
+    assert_eq!(class(rig.source().resume(&other, &tables).await), Some(Class::Lineage));
+    rig.source().retire().await.unwrap();
+    assert_eq!(class(rig.source().resume(&real, &tables).await), Some(Class::Lineage));
+}
+
+/// After a drop nothing is left, and dropping nothing is no error.
+pub async fn a_drop_leaves_nothing_and_may_be_repeated(rig: &dyn Rig) {
+    let t = table("t");
+    rig.create(&t).await;
+    catch_up(rig).await;
+    for _ in 0..2 {
+        rig.source().retire().await.unwrap();
+        rig.target().forget().await.unwrap();
+        assert!(rig.target().record().await.unwrap().is_none());
+    }
+    let tables = rig.source().discover(&plan().selection).await.unwrap().tables;
+    let snapshot = rig.source().snapshot(&tables, SnapshotKind::Initial { discard_leftover: false }).await;
+    drop(snapshot.expect("the name is free again"));
+    rig.source().retire().await.unwrap();
+}
+
+/// The operator's way out of a suspended table.
+pub async fn a_reloaded_table_is_read_again(rig: &dyn Rig) {
+    let (a, b) = (table("a"), table("b"));
+    rig.create(&a).await;
+    rig.create(&b).await;
+    rig.commit(&[insert(&a, 1), insert(&b, 1)]).await;
+    catch_up(rig).await;
+    rig.target().reload(&a.id).await.unwrap();
+    rig.commit(&[insert(&a, 2), delete(&a, 1), insert(&b, 2)]).await;
+    catch_up(rig).await;
+    rig.commit(&[insert(&a, 3), set(&a, 2, [(1, text("after"))])]).await;
+    catch_up(rig).await;
+    assert_equal(rig, &a).await;
+    assert_equal(rig, &b).await;
+}
+
+/// Random tables and transactions, in several runs.
+pub async fn random_transactions(rig: &dyn Rig) {
+    let seed = std::env::var("TREM_SEED").map_or(20_261_122, |s| s.parse().expect("a number"));
+    eprintln!("replay with TREM_SEED={seed}");
+    let rng = &mut StdRng::seed_from_u64(seed);
+    let tables: Vec<ModelTable> =
+        (0..4).map(|i| generate::table(rng, TableId::new("public", format!("r{i}")))).collect();
+    for t in &tables {
+        rig.create(t).await;
+    }
+    let mut now = Database::default();
+    for _ in 0..6 {
+        for _ in 0..25 {
+            rig.commit(&generate::transaction(rng, &tables, &mut now)).await;
+        }
+        catch_up(rig).await;
+        for t in &tables {
+            let expected: Vec<Row> = now.table(&t.id).values().cloned().collect();
+            assert_eq!(rig.target_rows(t).await, sorted(expected), "{} differs", t.id);
+        }
+    }
+}
+
+/// Rows in the order that [`Rig::source_rows`] promises.
+pub fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
+    rows.sort();
+    rows
+}
+
+/// A key of one integer.
+pub fn key(id: i64) -> Key {
+    vec![int(id)]
+}

@@ -1,0 +1,46 @@
+//! The conformance suite on the endpoints in memory.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use trem_engine::ports::{Source, Target};
+use trem_engine::testkit::conformance::{Rig, sorted};
+use trem_engine::testkit::{Event, MemorySource, MemoryTarget, ModelTable, Row};
+
+struct Memory {
+    source: MemorySource,
+    target: MemoryTarget,
+}
+
+async fn rig() -> Memory {
+    Memory { source: MemorySource::new(Vec::new()), target: MemoryTarget::new(3, []) }
+}
+
+#[async_trait]
+impl Rig for Memory {
+    fn source(&self) -> Arc<dyn Source> {
+        Arc::new(self.source.clone())
+    }
+
+    fn target(&self) -> Arc<dyn Target> {
+        Arc::new(self.target.clone())
+    }
+
+    async fn create(&self, table: &ModelTable) {
+        self.source.create(table.clone());
+    }
+
+    async fn commit(&self, events: &[Event]) {
+        self.source.commit(events);
+    }
+
+    async fn source_rows(&self, table: &ModelTable) -> Vec<Row> {
+        sorted(self.source.database().table(&table.id).values().cloned().collect())
+    }
+
+    async fn target_rows(&self, table: &ModelTable) -> Vec<Row> {
+        sorted(self.target.database().table(&table.id).values().cloned().collect())
+    }
+}
+
+trem_engine::conformance!(rig());
