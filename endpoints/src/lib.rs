@@ -1,4 +1,5 @@
 //! Sources and targets of trem: every database driver lives in this crate, one folder for each database.
 
 pub(crate) mod failpoint;
+pub mod null;
 pub mod postgres;

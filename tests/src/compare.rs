@@ -10,6 +10,8 @@ use crate::trem::Running;
 const SHOWN: usize = 5;
 /// Tables of up to this many rows are fetched to show how they differ.
 const FETCHED: i64 = 200_000;
+/// Tables that differ shown.
+const TABLES: usize = 6;
 
 /// How the tables that are alike by pattern (SQL `LIKE` on `schema.table`) differ; empty when both sides are equal.
 ///
@@ -24,6 +26,10 @@ pub async fn differences(source: &Db, target: &Db, tables: &[&str]) -> Vec<Strin
         for name in names {
             if let Some(difference) = table_difference(source, target, &name).await {
                 found.push(difference);
+            }
+            if found.len() > TABLES {
+                found.push("... and perhaps more".to_owned());
+                return found;
             }
         }
     }

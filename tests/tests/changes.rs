@@ -264,7 +264,10 @@ async fn transactions_of_every_kind() {
              DEFERRABLE INITIALLY DEFERRED); CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.x (id int PRIMARY KEY);",
     )
     .await;
-    world.target.exec("CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.x (id int PRIMARY KEY)").await;
+    world
+        .target
+        .exec("CREATE SCHEMA IF NOT EXISTS elsewhere; CREATE TABLE IF NOT EXISTS elsewhere.x (id int PRIMARY KEY)")
+        .await;
     let all = &[
         "BEGIN; SELECT txid_current(); COMMIT; BEGIN; COMMIT",
         "BEGIN; INSERT INTO t VALUES (200, 1); SAVEPOINT a; INSERT INTO t VALUES (201, 1); SAVEPOINT b; \

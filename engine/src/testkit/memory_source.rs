@@ -314,18 +314,19 @@ impl MemoryStream {
         if !self.tables.contains_key(&table) {
             return;
         }
+        let model = self.source.0.lock().unwrap().model(&table).clone();
+        let from = model.key_of(old.as_ref().unwrap_or(&image));
         let (had, has) = (self.loaded(&table, old.as_ref().unwrap_or(&image)), self.loaded(&table, &image));
+        let orphan = op != Op::Insert && !had && self.absent.remove(&(table.clone(), from));
         match (op, had, has) {
             (Op::Insert | Op::Delete, _, true) | (Op::Update, true, true) => return,
+            (Op::Delete | Op::Update, ..) if orphan && (has || op == Op::Delete) => return,
             (Op::Update, false, true) => {
                 let gone = old.expect("a key that moved to another chunk has an old image");
                 return self.gathered.push(Entry::Row { table, op: Op::Delete, image: gone, old: None, unknown });
             }
             _ => {}
         }
-        let model = self.source.0.lock().unwrap().model(&table).clone();
-        let from = model.key_of(old.as_ref().unwrap_or(&image));
-        let orphan = self.absent.remove(&(table.clone(), from));
         let (mut op, mut old) = (op, old);
         if op == Op::Update && (had || orphan) {
             (op, old) = (Op::Insert, None);
@@ -337,9 +338,6 @@ impl MemoryStream {
                 };
                 (image, unknown) = (row, ColumnMask::default());
             }
-        }
-        if op == Op::Delete && orphan {
-            return;
         }
         self.gathered.push(Entry::Row { table, op, image, old, unknown });
     }

@@ -1,0 +1,82 @@
+//! `trem check`: everything that could stop the tasks later, and the statement that mends it.
+
+use std::process::ExitCode;
+
+use trem_engine::Error;
+use trem_engine::ports::{Finding, Severity};
+use trem_engine::runner::{Preflight, Task, preflight};
+
+use crate::cli::Pick;
+use crate::config::TaskConfig;
+use crate::overlap::overlaps;
+use crate::task::{FAILED, Failure};
+use crate::{output, task};
+
+/// Prints the findings; fails when one of them refuses a task.
+pub async fn check(args: Pick) -> Result<ExitCode, Failure> {
+    let configs = task::pick(&args)?;
+    let tasks = configs.iter().map(task::build).collect::<Result<Vec<Task>, Error>>()?;
+    let doubled = overlaps(&configs, &tasks).await;
+    let mut failed = false;
+    for ((config, task), doubled) in configs.iter().zip(&tasks).zip(doubled) {
+        output::say(format_args!("task {}: {} -> {}", config.plan.name, config.source, config.target));
+        let mut findings = doubled;
+        match preflight(task).await {
+            Ok(found) => {
+                let tables = found.previews.len();
+                findings.extend(all(found));
+                output::findings(findings.iter());
+                output::say(format_args!("{tables} tables, {}", verdict(&findings)));
+            }
+            Err(error) => {
+                findings.extend(why(config, task, &error).await);
+                output::findings(findings.iter());
+                output::say("the check could not go on");
+            }
+        }
+        failed |= findings.iter().any(|f| f.severity == Severity::Error);
+    }
+    Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn verdict(findings: &[Finding]) -> String {
+    let of = |severity| findings.iter().filter(|f| f.severity == severity).count();
+    match of(Severity::Error) {
+        0 => format!("ready to run, {} warnings", of(Severity::Warning)),
+        n => format!("{n} errors stand against a run, {} warnings", of(Severity::Warning)),
+    }
+}
+
+/// The findings of endpoints and tables.
+pub fn all(preflight: Preflight) -> impl Iterator<Item = Finding> {
+    preflight.findings.into_iter().chain(preflight.previews.into_iter().flat_map(|p| p.findings))
+}
+
+/// Why the look at both ends did not come to its end: each end that cannot be asked, or the error itself.
+pub async fn why(config: &TaskConfig, task: &Task, error: &Error) -> Vec<Finding> {
+    let (source, target) = (task.source.identity().await, task.target.identity().await);
+    let source = source.err().map(|e| as_finding(format!("source {}", config.source.name), &e));
+    let target = target.err().map(|e| as_finding(format!("target {}", config.target.name), &e));
+    let ends: Vec<Finding> = source.into_iter().chain(target).collect();
+    if !ends.is_empty() {
+        return ends;
+    }
+    let subject = error.table_id().map_or_else(|| format!("task {}", config.plan.name), |t| format!("table {t}"));
+    vec![as_finding(subject, error)]
+}
+
+fn as_finding(subject: String, error: &Error) -> Finding {
+    let remedy = error.remedy_text().map(str::to_owned);
+    Finding { severity: Severity::Error, subject, message: told(error), remedy }
+}
+
+/// Message and causes, without table and remedy, which have columns of their own.
+fn told(error: &Error) -> String {
+    let mut text = error.message().to_owned();
+    let mut cause = std::error::Error::source(error);
+    while let Some(c) = cause {
+        text.push_str(&format!(": {c}"));
+        cause = c.source();
+    }
+    text
+}

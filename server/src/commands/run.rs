@@ -1,0 +1,137 @@
+//! `trem run`: all tasks at once, until they end or are told to.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::MultiProgress;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use trem_engine::Error;
+use trem_engine::ports::{Finding, TableState};
+use trem_engine::progress::Phase;
+use trem_engine::runner::{Task, Until};
+
+use crate::cli::Run;
+use crate::overlap::overlaps;
+use crate::task::{FAILED, Failure};
+use crate::{logging, progress, task};
+
+/// The runner lets a running apply finish up to a deadline of its own; past this one the connections are cut,
+/// which rolls back on the target, and the next start reads the checkpoint.
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Runs the tasks; the exit code tells whether one failed.
+pub async fn run(args: Run) -> Result<ExitCode, Failure> {
+    let configs = task::pick(&args.pick)?;
+    let bars = MultiProgress::new();
+    logging::start(args.log_format, &bars)?;
+    let until = if args.until_current { Until::Current } else { Until::Stopped };
+    let stop = CancellationToken::new();
+    watch_signals(&stop)?;
+
+    let tasks = configs.iter().map(task::build).collect::<Result<Vec<Task>, Error>>()?;
+    let refusals = overlaps(&configs, &tasks).await;
+    let shown = tasks.iter().map(|t| (t.plan.name.clone(), t.reporter.clone())).collect();
+    let done = CancellationToken::new();
+    let display = tokio::spawn(progress::show(shown, bars, done.clone()));
+    let mut handles = Vec::new();
+    for ((config, task), refusal) in configs.iter().zip(tasks).zip(refusals) {
+        tracing::info!(task = %task.plan.name, source = %config.source, target = %config.target, "starting");
+        handles.push(tokio::spawn(one(Arc::new(task), refusal, until, stop.clone())));
+    }
+    let (count, failed) = (handles.len(), wait(handles, &stop).await);
+    done.cancel();
+    let _ = display.await;
+    tracing::info!(tasks = count, failed, "all tasks have ended");
+    Ok(if failed > 0 { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// One task to its end, which is told at once; `true` when it failed.
+async fn one(task: Arc<Task>, refusal: Vec<Finding>, until: Until, stop: CancellationToken) -> bool {
+    let ended = match refused(&refusal) {
+        Some(error) => {
+            let text = error.to_string();
+            task.reporter.update(|p| p.phase = Phase::Failed { error: text });
+            Err(error)
+        }
+        None => task.run(until, stop.clone()).await,
+    };
+    let progress = task.reporter.snapshot();
+    let name = &task.plan.name;
+    let (rows, changes) = (progress.rows_loaded(), progress::changes(&progress));
+    let position = progress.applied.as_ref().map(ToString::to_string);
+    let suspended = progress.tables.values().filter(|t| t.state == Some(TableState::Suspended)).count();
+    if suspended > 0 {
+        tracing::warn!(task = %name, suspended, "tables are suspended: `trem status` says why and what to do");
+    }
+    let how = if stop.is_cancelled() { "stopped" } else { "done" };
+    match &ended {
+        Ok(()) => tracing::info!(task = %name, rows_loaded = rows, changes, position, "{how}"),
+        Err(e) => {
+            tracing::error!(task = %name, class = ?e.class(), rows_loaded = rows, changes, position, "failed: {e}");
+        }
+    }
+    ended.is_err()
+}
+
+fn refused(findings: &[Finding]) -> Option<Error> {
+    let first = findings.first()?;
+    let texts: Vec<String> = findings.iter().map(|f| format!("{}: {}", f.subject, f.message)).collect();
+    let error = Error::refused(texts.join("; "));
+    Some(match &first.remedy {
+        Some(remedy) => error.remedy(remedy.clone()),
+        None => error,
+    })
+}
+
+/// The number of tasks that failed.
+async fn wait(mut handles: Vec<JoinHandle<bool>>, stop: &CancellationToken) -> usize {
+    let mut failed = 0;
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_DEADLINE).await;
+    };
+    tokio::pin!(overdue);
+    for n in 0..handles.len() {
+        tokio::select! {
+            ended = &mut handles[n] => failed += match ended {
+                Ok(task_failed) => usize::from(task_failed),
+                Err(panic) => {
+                    tracing::error!("a task ended abnormally: {panic}");
+                    1
+                }
+            },
+            () = &mut overdue => {
+                tracing::warn!("still busy {} s after being told to stop: cut off", STOP_DEADLINE.as_secs());
+                handles[n..].iter().for_each(JoinHandle::abort);
+                return failed;
+            }
+        }
+    }
+    failed
+}
+
+fn watch_signals(stop: &CancellationToken) -> Result<(), Failure> {
+    let listen = |kind| signal(kind).map_err(|e| Failure::System(format!("cannot listen for signals: {e}")));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        either(&mut interrupt, &mut terminate).await;
+        tracing::info!("stopping: a running transaction is finished first (signal again to stop at once)");
+        stop.cancel();
+        either(&mut interrupt, &mut terminate).await;
+        tracing::warn!("stopped at once: what was not committed is rolled back");
+        std::process::exit(i32::from(FAILED));
+    });
+    Ok(())
+}
+
+async fn either(a: &mut Signal, b: &mut Signal) {
+    tokio::select! {
+        _ = a.recv() => {}
+        _ = b.recv() => {}
+    }
+}

@@ -1,0 +1,212 @@
+//! `trem status`: the state of each table, the positions and how far the target is behind.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use trem_engine::ports::{TableRecord, TableState};
+use trem_engine::runner::Task;
+
+use crate::cli::Shown;
+use crate::config::TaskConfig;
+use crate::task::{FAILED, Failure};
+use crate::{output, task};
+
+/// All tasks. The names of the fields are documented in docs/OPERATIONS.md: scripts depend on them.
+#[derive(Serialize)]
+struct Document {
+    tasks: Vec<TaskView>,
+}
+
+#[derive(Serialize)]
+struct TaskView {
+    task: String,
+    source: String,
+    target: String,
+    /// Whether the target remembers the task.
+    started: bool,
+    lineage: Option<String>,
+    /// Up to where changes have taken effect.
+    position: Option<String>,
+    /// Where the source is now.
+    source_position: Option<String>,
+    lag_bytes: Option<u64>,
+    /// Log that the source keeps for this task.
+    retained_bytes: Option<u64>,
+    tables: Vec<TableView>,
+    /// What could not be asked, and why.
+    errors: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct TableView {
+    /// `schema.table`
+    name: String,
+    schema: String,
+    table: String,
+    state: TableState,
+    rows_loaded: u64,
+    chunks: usize,
+    chunks_done: usize,
+    reason: Option<String>,
+    remedy: Option<String>,
+}
+
+/// Prints the state; fails when an end cannot be asked.
+pub async fn status(args: Shown) -> Result<ExitCode, Failure> {
+    let mut tasks = Vec::new();
+    for config in task::pick(&args.pick)? {
+        tasks.push(view(&config, &task::build(&config)?).await);
+    }
+    let failed = tasks.iter().any(|t| !t.errors.is_empty());
+    let document = Document { tasks };
+    if args.json {
+        output::json(&document)?;
+    } else {
+        document.tasks.iter().for_each(print);
+    }
+    Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+async fn view(config: &TaskConfig, task: &Task) -> TaskView {
+    let mut errors = Vec::new();
+    let record = task.target.record().await.map_err(|e| errors.push(format!("target: {e}"))).unwrap_or_default();
+    let (mut current, mut retained) = (None, None);
+    if config.plan.mode.follows() {
+        current = task.source.current().await.map_err(|e| errors.push(format!("source: {e}"))).ok();
+        if current.is_some() {
+            retained =
+                task.source.retained_bytes().await.map_err(|e| errors.push(format!("source: {e}"))).ok().flatten();
+        }
+    }
+    let started = record.is_some();
+    let record = record.unwrap_or_default();
+    let position = record.checkpoint.map(|c| c.position);
+    let lag = current.as_ref().zip(position.as_ref()).map(|(now, at)| now.order().saturating_sub(at.order()));
+    TaskView {
+        task: config.plan.name.clone(),
+        source: config.source.to_string(),
+        target: config.target.to_string(),
+        started,
+        lineage: record.lineage.map(|l| l.to_string()),
+        position: position.map(|p| p.to_string()),
+        source_position: current.map(|p| p.to_string()),
+        lag_bytes: lag.and_then(|bytes| u64::try_from(bytes).ok()),
+        retained_bytes: retained,
+        tables: record.tables.iter().map(table_view).collect(),
+        errors,
+    }
+}
+
+fn table_view(record: &TableRecord) -> TableView {
+    let done = record.chunks.iter().filter(|c| c.done.is_some());
+    TableView {
+        name: record.schema.id.to_string(),
+        schema: record.schema.id.schema.clone(),
+        table: record.schema.id.table.clone(),
+        state: record.state,
+        rows_loaded: done.clone().map(|c| c.rows).sum(),
+        chunks: record.chunks.len(),
+        chunks_done: done.count(),
+        reason: record.reason.clone(),
+        remedy: record.remedy.clone(),
+    }
+}
+
+fn print(task: &TaskView) {
+    output::say(format_args!("task {}: {} -> {}", task.task, task.source, task.target));
+    for error in &task.errors {
+        output::say(format_args!("  {error}"));
+    }
+    if !task.started {
+        if task.errors.is_empty() {
+            output::say("  not started yet");
+        }
+        return;
+    }
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "none yet".to_owned());
+    let size = |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), output::bytes);
+    output::say(format_args!("  position {}, source at {}", text(&task.position), text(&task.source_position)));
+    output::say(format_args!("  behind by {}, log retained {}", size(task.lag_bytes), size(task.retained_bytes)));
+    let mut table = output::table(&["table", "state", "rows loaded", "chunks", "reason", "remedy"]);
+    for t in &task.tables {
+        table.add_row([
+            t.name.clone(),
+            state(t.state).to_owned(),
+            t.rows_loaded.to_string(),
+            format!("{}/{}", t.chunks_done, t.chunks),
+            t.reason.clone().unwrap_or_default(),
+            t.remedy.clone().unwrap_or_default(),
+        ]);
+    }
+    output::say(table);
+}
+
+fn state(state: TableState) -> &'static str {
+    match state {
+        TableState::Loading => "loading",
+        TableState::Ready => "ready",
+        TableState::Suspended => "suspended",
+        TableState::Reload => "reload at next start",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use std::collections::BTreeSet;
+    use trem_engine::Class;
+
+    const MANUAL: &str = include_str!("../../../docs/OPERATIONS.md");
+
+    fn names(value: &serde_json::Value) -> BTreeSet<&String> {
+        value.as_object().unwrap().keys().collect()
+    }
+
+    #[test]
+    fn the_documented_fields_are_the_fields() {
+        let example = MANUAL.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let manual: serde_json::Value = serde_json::from_str(example).unwrap();
+        let table = TableView {
+            name: String::new(),
+            schema: String::new(),
+            table: String::new(),
+            state: TableState::Ready,
+            rows_loaded: 0,
+            chunks: 0,
+            chunks_done: 0,
+            reason: None,
+            remedy: None,
+        };
+        let task = TaskView {
+            task: String::new(),
+            source: String::new(),
+            target: String::new(),
+            started: false,
+            lineage: None,
+            position: None,
+            source_position: None,
+            lag_bytes: None,
+            retained_bytes: None,
+            tables: vec![table],
+            errors: Vec::new(),
+        };
+        let written = serde_json::to_value(Document { tasks: vec![task] }).unwrap();
+        assert_eq!(names(&written), names(&manual));
+        assert_eq!(names(&written["tasks"][0]), names(&manual["tasks"][0]));
+        assert_eq!(names(&written["tasks"][0]["tables"][0]), names(&manual["tasks"][0]["tables"][0]));
+    }
+
+    #[test]
+    fn every_state_and_every_class_is_in_the_manual() {
+        for s in [TableState::Loading, TableState::Ready, TableState::Suspended, TableState::Reload] {
+            let json = serde_json::to_string(&s).unwrap();
+            let row = format!("| {} | `{}` |", state(s), json.trim_matches('"'));
+            assert!(MANUAL.contains(&row), "{row}");
+        }
+        for class in [Class::Transient, Class::Refused, Class::Lineage, Class::Fenced, Class::Fatal] {
+            assert!(MANUAL.contains(&format!("| `{class:?}` |")), "{class:?}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Configuration: the user's words in TOML (`raw`), then the validated plan (`resolve`) that the rest sees.
+//!
+//! Every error names file, line and key and says what was expected. No error repeats a value after `${ENV}`
+//! interpolation, nor the text of a line, because both may hold a password.
+
+mod interpolate;
+mod locate;
+mod raw;
+mod resolve;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::fmt;
+use std::path::Path;
+
+use trem_endpoints::postgres::config::PgConfig;
+use trem_engine::task::TaskPlan;
+
+pub use locate::Problem;
+
+/// A configuration file, validated.
+#[derive(Debug)]
+pub struct Config {
+    /// The tasks, by name.
+    pub tasks: Vec<TaskConfig>,
+}
+
+/// One task and its two ends.
+#[derive(Clone, Debug)]
+pub struct TaskConfig {
+    /// What the runner sees.
+    pub plan: TaskPlan,
+    /// Where rows come from.
+    pub source: Endpoint,
+    /// Where they go.
+    pub target: Endpoint,
+}
+
+/// A named endpoint.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// The name in `[endpoints.NAME]`.
+    pub name: String,
+    /// What it is.
+    pub kind: EndpointKind,
+}
+
+/// The kinds of endpoint, with what each needs.
+#[derive(Clone, Debug)]
+pub enum EndpointKind {
+    /// A PostgreSQL database.
+    Postgres(PgConfig),
+    /// Counts and discards; a target only.
+    Null,
+}
+
+impl EndpointKind {
+    /// Whether both are one database, as far as the configuration can tell.
+    pub fn same_database(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Postgres(a), Self::Postgres(b)) => (&a.host, a.port, &a.database) == (&b.host, b.port, &b.database),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            EndpointKind::Postgres(config) => write!(f, "{} (postgres {})", self.name, config.describe()),
+            EndpointKind::Null => write!(f, "{} (null)", self.name),
+        }
+    }
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, problem) in self.0.iter().enumerate() {
+            if n > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Reads and validates a file, with variables from the process's environment.
+pub fn load(file: &Path) -> Result<Config, Problems> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Problems(vec![Problem::of_file(file, format!("cannot read the file: {e}"))]))?;
+    parse(file, &text, &|name| std::env::var(name).ok())
+}
+
+/// Validates a text; `env` looks variables up.
+pub fn parse(file: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    let locator = locate::Locator::new(file, text).map_err(|p| Problems(vec![p]))?;
+    let raw: raw::File = toml::from_str(text).map_err(|e| Problems(vec![locator.of_toml(&e)]))?;
+    resolve::resolve(&raw, &locator, env)
+}
+
+/// The name of a task's slot and publication.
+pub fn slot_name(task: &str) -> String {
+    let replaced = task.chars().map(|c| if matches!(c, 'a'..='z' | '0'..='9' | '_') { c } else { '_' });
+    format!("trem_{}", replaced.collect::<String>())
+}

@@ -1,0 +1,380 @@
+//! From the user's words to validated plans. All problems are gathered, so that one run tells them all.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::{Spanned, Value};
+use trem_endpoints::postgres::config::PgConfig;
+use trem_engine::task::{
+    BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
+};
+
+use super::interpolate::interpolate;
+use super::locate::{Locator, Problem};
+use super::raw::{self, Leaf};
+use super::{Config, Endpoint, EndpointKind, Problems, TaskConfig, slot_name, units};
+
+const MODES: [(&str, Mode); 3] =
+    [("full-load", Mode::FullLoad), ("cdc", Mode::Cdc), ("full-load-and-cdc", Mode::FullLoadAndCdc)];
+const ON_EXISTING: [(&str, OnExisting); 4] = [
+    ("refuse", OnExisting::Refuse),
+    ("keep", OnExisting::Keep),
+    ("truncate", OnExisting::Truncate),
+    ("recreate", OnExisting::Recreate),
+];
+const DEFAULT_MEMORY: u64 = 128 << 20;
+const LEAST_MEMORY: u64 = 8 << 20;
+const DEFAULT_REDISCOVER: Duration = Duration::from_secs(60);
+const MOST_WORKERS: u64 = 64;
+/// PostgreSQL cuts longer names of slots off, and two tasks would share one.
+const LONGEST_SLOT: usize = 63;
+
+/// Validates the whole file.
+pub fn resolve(
+    file: &raw::File,
+    locator: &Locator<'_>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Problems> {
+    let mut r = Resolver { locator, env, problems: Vec::new(), declared: file.endpoints.keys().cloned().collect() };
+    let mut endpoints = BTreeMap::new();
+    for (name, raw) in &file.endpoints {
+        if let Some(known) = r.endpoint(name, raw) {
+            endpoints.insert(name.clone(), known);
+        }
+    }
+    if file.tasks.is_empty() {
+        r.problem(0..0, "no task is configured: expected at least one [tasks.NAME]");
+    }
+    let mut tasks = Vec::new();
+    let mut slots: BTreeMap<String, &str> = BTreeMap::new();
+    for (name, raw) in &file.tasks {
+        r.task_name(name, raw.span(), &mut slots);
+        tasks.extend(r.task(name, raw, &endpoints));
+    }
+    if r.problems.is_empty() {
+        Ok(Config { tasks })
+    } else {
+        r.problems.sort_by_key(|p| p.place);
+        Err(Problems(r.problems))
+    }
+}
+
+struct Resolver<'a> {
+    locator: &'a Locator<'a>,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    problems: Vec<Problem>,
+    declared: Vec<String>,
+}
+
+impl Resolver<'_> {
+    fn problem(&mut self, span: Range<usize>, message: impl Into<String>) {
+        self.problems.push(self.locator.at(span, message));
+    }
+
+    fn endpoint(&mut self, name: &str, raw: &Spanned<raw::Endpoint>) -> Option<Endpoint> {
+        let endpoint = raw.get_ref();
+        let kind = self.text(&endpoint.kind, "the kind of the endpoint: \"postgres\" or \"null\"")?;
+        match kind.as_str() {
+            "postgres" => {
+                let Some(url) = &endpoint.url else {
+                    self.problem(
+                        raw.span(),
+                        "the key `url` is missing: expected postgres://user:password@host:port/db",
+                    );
+                    return None;
+                };
+                let text = self.text(url, "a URL such as \"postgres://user:password@host:port/database\"")?;
+                let config = match PgConfig::parse(&text) {
+                    Ok(config) => config,
+                    Err(e) => {
+                        self.problem(url.span(), e.to_string());
+                        return None;
+                    }
+                };
+                let kind = EndpointKind::Postgres(config);
+                Some(Endpoint { name: name.to_owned(), kind })
+            }
+            "null" => {
+                if let Some(url) = &endpoint.url {
+                    self.problem(url.span(), "an endpoint of kind null has no `url`: leave the key out");
+                }
+                Some(Endpoint { name: name.to_owned(), kind: EndpointKind::Null })
+            }
+            _ => {
+                let written = self.locator.written(endpoint.kind.span());
+                let message =
+                    format!("kind {written} is not supported by this version: expected \"postgres\" or \"null\"");
+                self.problem(endpoint.kind.span(), message);
+                None
+            }
+        }
+    }
+
+    fn task_name<'n>(&mut self, name: &'n str, span: Range<usize>, slots: &mut BTreeMap<String, &'n str>) {
+        let slot = slot_name(name);
+        if name.is_empty() || slot.len() > LONGEST_SLOT {
+            let most = LONGEST_SLOT - "trem_".len();
+            self.problem(
+                span,
+                format!("the name of a task has 1 to {most} characters, because its slot is named after it"),
+            );
+        } else if let Some(other) = slots.insert(slot.clone(), name) {
+            let message = format!(
+                "the tasks `{other}` and `{name}` would share the slot {slot} (characters outside a-z, 0-9 and _ \
+                 become _): rename one of them"
+            );
+            self.problem(span, message);
+        }
+    }
+
+    fn task(
+        &mut self,
+        name: &str,
+        raw: &Spanned<raw::Task>,
+        endpoints: &BTreeMap<String, Endpoint>,
+    ) -> Option<TaskConfig> {
+        let task = raw.get_ref();
+        if let Some(rules) = &task.rules {
+            self.problem(rules.span(), "rules are not supported by this version: remove them");
+        }
+        let source = self.end(&task.source, "source", endpoints);
+        let target = self.end(&task.target, "target", endpoints);
+        if let (Some(source), Some(target)) = (source, target) {
+            self.two_ends(task, source, target);
+        }
+        let mode = self.word(task.mode.as_ref(), &MODES);
+        let on_existing = self.word(task.on_existing.as_ref(), &ON_EXISTING);
+        let selection = self.selection(raw);
+        let (batch, memory) = self.batch(task);
+        let plan = TaskPlan {
+            name: name.to_owned(),
+            mode,
+            on_existing,
+            selection,
+            batch,
+            load: self.load(&task.load),
+            memory_bytes: memory,
+            retry: self.retry(&task.retry),
+            rediscover: self.pause(task.rediscover.as_ref(), DEFAULT_REDISCOVER),
+        };
+        Some(TaskConfig { plan, source: source?.clone(), target: target?.clone() })
+    }
+
+    fn end<'e>(&mut self, leaf: &Leaf, role: &str, endpoints: &'e BTreeMap<String, Endpoint>) -> Option<&'e Endpoint> {
+        let name = self.text(leaf, "the name of an endpoint")?;
+        if let Some(known) = endpoints.get(&name) {
+            return Some(known);
+        }
+        // One that is declared and wrong has its own message.
+        if !self.declared.contains(&name) {
+            let known = list(self.declared.iter().map(String::as_str));
+            let written = self.locator.written(leaf.span());
+            self.problem(leaf.span(), format!("no endpoint is called {written}: expected the {role} to be {known}"));
+        }
+        None
+    }
+
+    fn two_ends(&mut self, task: &raw::Task, source: &Endpoint, target: &Endpoint) {
+        if matches!(source.kind, EndpointKind::Null) {
+            let message = "an endpoint of kind null discards rows and has none to give: it can only be a target";
+            self.problem(task.source.span(), message);
+        } else if source.name == target.name {
+            self.problem(task.target.span(), "source and target are the same endpoint: expected two databases");
+        } else if source.kind.same_database(&target.kind) {
+            let (a, b) = (&source.name, &target.name);
+            let message = format!("source `{a}` and target `{b}` are the same database: expected two databases");
+            self.problem(task.target.span(), message);
+        }
+    }
+
+    fn selection(&mut self, raw: &Spanned<raw::Task>) -> Selection {
+        let expected = "expected at least one [[tasks.NAME.tables]] with include = \"schema.table\"";
+        let Some(tables) = &raw.get_ref().tables else {
+            self.problem(raw.span(), format!("the task selects no tables: {expected}"));
+            return Selection::default();
+        };
+        if tables.get_ref().is_empty() {
+            self.problem(tables.span(), format!("the task selects no tables: {expected}"));
+        }
+        let mut rules = Vec::new();
+        for entry in tables.get_ref() {
+            let entry = entry.get_ref();
+            if let Some(filter) = &entry.filter {
+                self.problem(filter.span(), "row filters are not supported by this version: remove the filter");
+            }
+            let include = self.patterns(&entry.include);
+            if include.as_ref().is_some_and(Vec::is_empty) {
+                self.problem(entry.include.span(), "the list is empty and selects no tables: expected a pattern");
+            }
+            let exclude = entry.exclude.as_ref().and_then(|e| self.patterns(e)).unwrap_or_default();
+            rules.push(TableRule { include: include.unwrap_or_default(), exclude });
+        }
+        Selection { rules }
+    }
+
+    fn patterns(&mut self, leaf: &Leaf) -> Option<Vec<Glob>> {
+        const EXPECTED: &str = "a pattern such as \"public.*\", or a list of patterns";
+        let texts: Vec<&str> = match leaf.get_ref() {
+            Value::String(text) => vec![text],
+            Value::Array(items) if items.iter().all(Value::is_str) => items.iter().filter_map(Value::as_str).collect(),
+            other => {
+                self.problem(leaf.span(), format!("expected {EXPECTED}, found {}", found(other)));
+                return None;
+            }
+        };
+        let mut globs = Vec::new();
+        for text in texts {
+            let parsed = interpolate(text, self.env).map(|t| Glob::parse(&t));
+            match parsed {
+                Ok(Ok(glob)) => globs.push(glob),
+                Err(e) => self.problem(leaf.span(), e),
+                Ok(Err(e)) => self.problem(leaf.span(), format!("bad pattern: {e}")),
+            }
+        }
+        Some(globs)
+    }
+
+    fn batch(&mut self, task: &raw::Task) -> (BatchLimits, usize) {
+        let default = BatchLimits::default();
+        let max_rows = self.count(task.batch.max_rows.as_ref(), default.max_rows as u64, u32::MAX.into());
+        let max_bytes = self.size(task.batch.max_bytes.as_ref(), default.max_bytes as u64, 1);
+        let memory = self.size(task.memory.as_ref(), DEFAULT_MEMORY, LEAST_MEMORY);
+        if max_bytes > memory
+            && let Some(leaf) = task.batch.max_bytes.as_ref().or(task.memory.as_ref())
+        {
+            let message = format!("a batch of {max_bytes} bytes does not fit in the task's memory of {memory} bytes");
+            self.problem(leaf.span(), format!("{message}: lower batch.max-bytes or raise memory"));
+        }
+        let linger = self.duration(task.batch.linger.as_ref(), default.linger);
+        let limits = BatchLimits { max_rows: as_usize(max_rows), max_bytes: as_usize(max_bytes), linger };
+        (limits, as_usize(memory))
+    }
+
+    fn load(&mut self, raw: &raw::Load) -> LoadOptions {
+        let default = LoadOptions::default();
+        LoadOptions {
+            workers: as_usize(self.count(raw.workers.as_ref(), default.workers as u64, MOST_WORKERS)),
+            chunk_bytes: self.size(raw.chunk_bytes.as_ref(), default.chunk_bytes, 1),
+            resume_above_bytes: self.size(raw.resume_above_bytes.as_ref(), default.resume_above_bytes, 0),
+        }
+    }
+
+    fn retry(&mut self, raw: &raw::Retry) -> RetryPolicy {
+        let default = RetryPolicy::default();
+        let initial = self.pause(raw.initial.as_ref(), default.initial);
+        let max = self.pause(raw.max.as_ref(), default.max);
+        if initial > max
+            && let Some(leaf) = raw.initial.as_ref().or(raw.max.as_ref())
+        {
+            self.problem(leaf.span(), "the first pause is longer than the longest: expected initial <= max");
+        }
+        let give_up_after = raw.give_up_after.as_ref().map(|leaf| self.pause(Some(leaf), Duration::ZERO));
+        RetryPolicy { initial, max, give_up_after }
+    }
+
+    fn text(&mut self, leaf: &Leaf, expected: &str) -> Option<String> {
+        let Value::String(text) = leaf.get_ref() else {
+            self.problem(leaf.span(), format!("expected {expected}, found {}", found(leaf.get_ref())));
+            return None;
+        };
+        match interpolate(text, self.env) {
+            Ok(text) => Some(text),
+            Err(e) => {
+                self.problem(leaf.span(), e);
+                None
+            }
+        }
+    }
+
+    fn word<T: Copy + Default>(&mut self, leaf: Option<&Leaf>, words: &[(&str, T)]) -> T {
+        let Some(leaf) = leaf else { return T::default() };
+        let expected = list(words.iter().map(|(word, _)| *word));
+        let Some(text) = self.text(leaf, &expected) else { return T::default() };
+        match words.iter().find(|(word, _)| *word == text) {
+            Some((_, value)) => *value,
+            None => {
+                let written = self.locator.written(leaf.span());
+                self.problem(leaf.span(), format!("expected {expected}, found {written}"));
+                T::default()
+            }
+        }
+    }
+
+    fn count(&mut self, leaf: Option<&Leaf>, default: u64, most: u64) -> u64 {
+        let Some(leaf) = leaf else { return default };
+        match leaf.get_ref() {
+            Value::Integer(n) if u64::try_from(*n).is_ok_and(|n| (1..=most).contains(&n)) => n.unsigned_abs(),
+            other => {
+                let message = format!("expected a whole number from 1 to {most}, found {}", found(other));
+                self.problem(leaf.span(), message);
+                default
+            }
+        }
+    }
+
+    fn size(&mut self, leaf: Option<&Leaf>, default: u64, least: u64) -> u64 {
+        let Some(leaf) = leaf else { return default };
+        let Some(text) = self.text(leaf, units::SIZE) else { return default };
+        let written = self.locator.written(leaf.span());
+        match units::size(&text) {
+            Some(bytes) if bytes >= least => bytes,
+            Some(_) => {
+                self.problem(leaf.span(), format!("expected at least {least} bytes, found {written}"));
+                default
+            }
+            None => {
+                self.problem(leaf.span(), format!("expected {}, found {written}", units::SIZE));
+                default
+            }
+        }
+    }
+
+    fn duration(&mut self, leaf: Option<&Leaf>, default: Duration) -> Duration {
+        let Some(leaf) = leaf else { return default };
+        let Some(text) = self.text(leaf, units::DURATION) else { return default };
+        units::duration(&text).unwrap_or_else(|| {
+            let written = self.locator.written(leaf.span());
+            self.problem(leaf.span(), format!("expected {}, found {written}", units::DURATION));
+            default
+        })
+    }
+
+    /// A duration that must not be zero.
+    fn pause(&mut self, leaf: Option<&Leaf>, default: Duration) -> Duration {
+        let before = self.problems.len();
+        let pause = self.duration(leaf, default);
+        if let Some(leaf) = leaf
+            && pause.is_zero()
+            && self.problems.len() == before
+        {
+            self.problem(leaf.span(), "expected a duration longer than zero");
+        }
+        pause
+    }
+}
+
+fn found(value: &Value) -> String {
+    match value {
+        Value::String(_) => "a string".to_owned(),
+        Value::Integer(n) => format!("the integer {n}"),
+        Value::Float(n) => format!("the number {n}"),
+        Value::Boolean(b) => format!("the boolean {b}"),
+        Value::Datetime(_) => "a date or time".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Table(_) => "a table".to_owned(),
+    }
+}
+
+fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let words: Vec<String> = words.map(|w| format!("\"{w}\"")).collect();
+    match words.split_last() {
+        None => "one of none".to_owned(),
+        Some((only, [])) => only.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+    }
+}
+
+fn as_usize(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,257 @@
+//! Every message of a refused configuration.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use trem_engine::schema::TableId;
+use trem_engine::task::{Mode, OnExisting};
+
+use super::{Config, EndpointKind, Problems, parse, slot_name};
+
+const ENDPOINTS: &str = r#"
+[endpoints.shop]
+kind = "postgres"
+url = "postgres://trem:${SHOP_PASSWORD}@127.0.0.1:5432/shop"
+
+[endpoints.reports]
+kind = "postgres"
+url = "postgres://trem@127.0.0.1:5433/reports"
+
+[endpoints.nothing]
+kind = "null"
+"#;
+
+const TASK: &str = r#"
+[tasks.copy]
+source = "shop"
+target = "reports"
+"#;
+
+const TABLES: &str = r#"
+[[tasks.copy.tables]]
+include = "public.*"
+"#;
+
+fn read(text: &str) -> Result<Config, Problems> {
+    let env = |name: &str| match name {
+        "SHOP_PASSWORD" => Some("hush-hush".to_owned()),
+        "SCHEMA" => Some("public".to_owned()),
+        _ => None,
+    };
+    parse(Path::new("tasks.toml"), text, &env)
+}
+
+fn refused(text: &str) -> String {
+    let message = read(text).expect_err("a configuration that is refused").to_string();
+    assert!(!message.contains("hush-hush"), "{message}");
+    message
+}
+
+/// With the endpoints above and the lines added to a task that is otherwise right.
+fn task_refused(lines: &str) -> String {
+    refused(&format!("{ENDPOINTS}{TASK}{lines}{TABLES}"))
+}
+
+#[track_caller]
+fn says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+}
+
+#[test]
+fn a_small_file_has_defaults() {
+    let config = read(&format!("{ENDPOINTS}{TASK}{TABLES}")).unwrap();
+    let task = &config.tasks[0];
+    assert_eq!((task.plan.mode, task.plan.on_existing), (Mode::FullLoadAndCdc, OnExisting::Refuse));
+    assert_eq!(task.plan.memory_bytes, 128 << 20);
+    assert_eq!(task.plan.rediscover, Duration::from_secs(60));
+    assert!(task.plan.selection.takes(&TableId::new("public", "a")));
+    assert!(matches!(task.source.kind, EndpointKind::Postgres(_)));
+    assert!(!format!("{config:?}").contains("hush-hush"));
+}
+
+#[test]
+fn every_key_is_read() {
+    let text = r#"
+mode = "full-load"
+on-existing = "keep"
+memory = "1GiB"
+rediscover = "5m"
+batch = { max-rows = 7, max-bytes = "2MB", linger = "0ms" }
+load = { workers = 3, chunk-bytes = "1MiB", resume-above-bytes = "0B" }
+retry = { initial = "1s", max = "2s", give-up-after = "1h" }
+tables = [{ include = ["${SCHEMA}.a", "x$${y.b"], exclude = "public.c" }]
+"#;
+    let config = read(&format!("{ENDPOINTS}{TASK}{text}")).unwrap();
+    let plan = &config.tasks[0].plan;
+    assert_eq!((plan.mode, plan.on_existing), (Mode::FullLoad, OnExisting::Keep));
+    assert_eq!((plan.memory_bytes, plan.rediscover), (1 << 30, Duration::from_secs(300)));
+    assert_eq!((plan.batch.max_rows, plan.batch.max_bytes, plan.batch.linger), (7, 2_000_000, Duration::ZERO));
+    assert_eq!((plan.load.workers, plan.load.chunk_bytes, plan.load.resume_above_bytes), (3, 1 << 20, 0));
+    assert_eq!((plan.retry.initial, plan.retry.max), (Duration::from_secs(1), Duration::from_secs(2)));
+    assert_eq!(plan.retry.give_up_after, Some(Duration::from_secs(3600)));
+    assert!(plan.selection.names(&TableId::new("public", "a")));
+    assert!(plan.selection.names(&TableId::new("x${y", "b")));
+}
+
+#[test]
+fn the_documented_defaults_are_the_defaults() {
+    let manual = include_str!("../../../docs/CONFIGURATION.md");
+    let example = manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let written = parse(Path::new("tasks.toml"), example, &|_| Some("x".to_owned())).unwrap();
+    let required = format!("{ENDPOINTS}{TASK}{TABLES}").replace("copy", "shop-to-reports");
+    let defaults = read(&required).unwrap();
+    assert_eq!(format!("{:?}", written.tasks[0].plan), format!("{:?}", defaults.tasks[0].plan));
+}
+
+#[test]
+fn null_is_a_target() {
+    let text = format!("{ENDPOINTS}{TASK}{TABLES}").replace("target = \"reports\"", "target = \"nothing\"");
+    assert!(matches!(read(&text).unwrap().tasks[0].target.kind, EndpointKind::Null));
+    let text = format!("{ENDPOINTS}{TASK}{TABLES}").replace("source = \"shop\"", "source = \"nothing\"");
+    says(&refused(&text), &["tasks.toml:14:10: tasks.copy.source: ", "it can only be a target"]);
+}
+
+#[test]
+fn wrong_toml() {
+    let message = refused("[endpoints.shop]\nurl = \"postgres://trem:hush-hush@h/shop\nkind = 1\n");
+    says(&message, &["tasks.toml:2:"]);
+    says(&refused("[tasks.a\n"), &["tasks.toml:1:"]);
+    says(&refused("[endpoints.a]\nkind = \"null\"\nkind = \"null\"\n"), &["tasks.toml:3:1: ", "duplicate key"]);
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let message = super::load(Path::new("/nowhere/tasks.toml")).expect_err("no file").to_string();
+    says(&message, &["/nowhere/tasks.toml: cannot read the file: "]);
+}
+
+#[test]
+fn unknown_keys() {
+    let message = task_refused("speed = \"high\"\n");
+    says(&message, &["tasks.toml:16:1: tasks.copy.speed: ", "unknown key `speed`", "`on-existing`"]);
+    let message = task_refused("[tasks.copy.batch]\nrows = 5\n");
+    says(&message, &["tasks.toml:17:1: tasks.copy.batch.rows: ", "expected one of `max-rows`, `max-bytes`, `linger`"]);
+    says(&refused("[endpoint.a]\n"), &["tasks.toml:1:2: endpoint: ", "expected `endpoints` or `tasks`"]);
+}
+
+#[test]
+fn missing_keys() {
+    let message = refused("[tasks.copy]\ntarget = \"a\"\n");
+    says(&message, &["tasks.toml:1:1: tasks.copy: missing key `source`"]);
+    says(&refused("[endpoints.a]\nkind = \"postgres\"\n"), &["tasks.toml:1:1: endpoints.a: the key `url` is missing"]);
+}
+
+#[test]
+fn endpoints() {
+    let text = format!("{ENDPOINTS}{TASK}{TABLES}").replace("target = \"reports\"", "target = \"report\"");
+    let message = refused(&text);
+    says(&message, &["tasks.toml:15:10: tasks.copy.target: no endpoint is called \"report\""]);
+    says(&message, &["expected the target to be \"nothing\", \"reports\" or \"shop\""]);
+    let text = format!("{ENDPOINTS}{TASK}{TABLES}").replace("kind = \"null\"", "kind = \"mysql\"");
+    let message = refused(&text);
+    says(&message, &["tasks.toml:11:8: endpoints.nothing.kind: kind \"mysql\" is not supported by this version"]);
+    says(&refused("[endpoints.a]\nkind = 5\n"), &["endpoints.a.kind: expected the kind", "found the integer 5"]);
+    let message = refused("[endpoints.a]\nkind = \"null\"\nurl = \"x\"\n");
+    says(&message, &["tasks.toml:3:7: endpoints.a.url: ", "leave the key out"]);
+    let message = refused("[endpoints.a]\nkind = \"postgres\"\nurl = \"http://trem:hush-hush@h/d\"\n");
+    says(&message, &["tasks.toml:3:7: endpoints.a.url: "]);
+}
+
+#[test]
+fn variables() {
+    let text = format!("{ENDPOINTS}{TASK}{TABLES}").replace("SHOP_PASSWORD", "SHOP_SECRET");
+    let message = refused(&text);
+    says(&message, &["tasks.toml:4:7: endpoints.shop.url: the environment variable SHOP_SECRET is not set"]);
+    says(&task_refused("memory = \"${\"\n"), &["tasks.copy.memory: `${` has no closing `}`"]);
+    says(&task_refused("memory = \"${a b}\"\n"), &["tasks.copy.memory: ", "the name of an environment variable"]);
+    says(&task_refused("mode = \"${SHOP_PASSWORD}\"\n"), &["found \"${SHOP_PASSWORD}\""]);
+}
+
+#[test]
+fn source_equal_to_target() {
+    let text = format!("{ENDPOINTS}{TASK}{TABLES}").replace("target = \"reports\"", "target = \"shop\"");
+    says(&refused(&text), &["tasks.toml:15:10: tasks.copy.target: source and target are the same endpoint"]);
+    let text = format!("{ENDPOINTS}{TASK}{TABLES}").replace("5433/reports", "5432/shop?sslmode=disable");
+    says(&refused(&text), &["tasks.copy.target: source `shop` and target `reports` are the same database"]);
+}
+
+#[test]
+fn modes() {
+    let message = task_refused("mode = \"fullload\"\non-existing = \"overwrite\"\n");
+    says(&message, &["tasks.copy.mode: expected \"full-load\", \"cdc\" or \"full-load-and-cdc\", found \"fullload\""]);
+    says(&message, &["tasks.copy.on-existing: expected \"refuse\", \"keep\", \"truncate\" or \"recreate\""]);
+    assert_eq!(message.lines().count(), 2, "every problem is told at once");
+}
+
+#[test]
+fn rules_and_filters() {
+    let rules = "[[tasks.copy.rules]]\nmatch = \"public.*\"\naction = \"rename-schema\"\nto = \"dw\"\n";
+    says(&task_refused(rules), &["tasks.copy.rules", "rules are not supported by this version"]);
+    let filter = "[[tasks.copy.tables]]\ninclude = \"public.a\"\nfilter = \"a = 1\"\n";
+    says(&task_refused(filter), &["tasks.copy.tables[0].filter: row filters are not supported by this version"]);
+}
+
+#[test]
+fn tables() {
+    let message = refused(&format!("{ENDPOINTS}{TASK}"));
+    says(
+        &message,
+        &["tasks.toml:13:1: tasks.copy: the task selects no tables: expected at least one [[tasks.NAME.tables]]"],
+    );
+    let message = refused(&format!("{ENDPOINTS}{TASK}tables = []\n"));
+    says(&message, &["tasks.copy.tables: the task selects no tables"]);
+    let message = task_refused("[[tasks.copy.tables]]\ninclude = []\n");
+    says(&message, &["tasks.toml:17:11: tasks.copy.tables[0].include: the list is empty"]);
+    let message = task_refused("[[tasks.copy.tables]]\ninclude = \"orders\"\nexclude = [\"a.b.c\"]\n");
+    says(&message, &["tasks.copy.tables[0].include: bad pattern: `orders` is not of the form schema.table"]);
+    says(&message, &["tasks.copy.tables[0].exclude: bad pattern: `a.b.c`"]);
+    let message = task_refused("[[tasks.copy.tables]]\ninclude = 5\n");
+    says(&message, &["expected a pattern such as \"public.*\", or a list of patterns, found the integer 5"]);
+}
+
+#[test]
+fn limits() {
+    let message = task_refused("[tasks.copy.batch]\nmax-rows = 0\nmax-bytes = \"0MiB\"\nlinger = \"5 parsecs\"\n");
+    says(
+        &message,
+        &[
+            "tasks.toml:17:12: tasks.copy.batch.max-rows: expected a whole number from 1 to 4294967295",
+            "found the integer 0",
+        ],
+    );
+    says(&message, &["tasks.copy.batch.max-bytes: expected at least 1 bytes, found \"0MiB\""]);
+    says(&message, &["tasks.copy.batch.linger: expected a duration such as \"50ms\"", "found \"5 parsecs\""]);
+    says(
+        &task_refused("memory = 5\n"),
+        &["tasks.copy.memory: expected a size such as \"16MiB\"", "found the integer 5"],
+    );
+    says(&task_refused("memory = \"5\"\n"), &["tasks.copy.memory: expected a size such as \"16MiB\""]);
+    says(&task_refused("memory = \"1MiB\"\n"), &["tasks.copy.memory: expected at least 8388608 bytes"]);
+    says(&task_refused("memory = \"9MiB\"\n"), &["tasks.copy.memory: a batch of 16777216 bytes does not fit"]);
+    says(
+        &task_refused("load = { workers = 1000 }\n"),
+        &["tasks.copy.load.workers: expected a whole number from 1 to 64"],
+    );
+    says(
+        &task_refused("retry = { initial = \"0s\" }\n"),
+        &["tasks.copy.retry.initial: expected a duration longer than zero"],
+    );
+    says(&task_refused("retry = { initial = \"1h\" }\n"), &["tasks.copy.retry.initial: the first pause is longer"]);
+    says(&task_refused("rediscover = \"0s\"\n"), &["tasks.copy.rediscover: expected a duration longer than zero"]);
+}
+
+#[test]
+fn task_names() {
+    assert_eq!(slot_name("Shop-to é"), "trem__hop_to__");
+    let second = TASK.replace("copy", "c_py").replace("target = ", "tables = [{ include = \"a.b\" }]\ntarget = ");
+    let third = second.replace("c_py", "c-py");
+    let message = refused(&format!("{ENDPOINTS}{second}{third}"));
+    says(&message, &["the tasks `c-py` and `c_py` would share the slot trem_c_py", "rename one of them"]);
+    let long = TASK.replace("copy", &"a".repeat(59)) + "tables = [{ include = \"a.b\" }]\n";
+    says(&refused(&format!("{ENDPOINTS}{long}")), &["the name of a task has 1 to 58 characters"]);
+    says(&refused(ENDPOINTS), &["no task is configured: expected at least one [tasks.NAME]"]);
+}
