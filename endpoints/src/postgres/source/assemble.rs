@@ -176,7 +176,7 @@ impl Assembler {
 
     /// Where the transaction at hand committed; `None` if the target has it already.
     fn commit_lsn(&self) -> Result<Option<u64>> {
-        let begin = self.begin.ok_or_else(|| Error::transient("the server sent a change outside of a transaction"))?;
+        let begin = self.begin.ok_or_else(|| Error::fatal("the server sent a change outside of a transaction"))?;
         Ok((begin.final_lsn >= self.from).then_some(begin.final_lsn))
     }
 

@@ -51,6 +51,8 @@ pub(super) async fn plan(client: &Client, table: &TableSchema, options: ChunkOpt
     } else {
         vec![(ChunkRange::Whole, rows)]
     };
+    // A partitioned table may be without partitions, and its load is still one that begins and ends.
+    let ranges = if ranges.is_empty() { vec![(ChunkRange::Whole, 0)] } else { ranges };
     let chunks = ranges.into_iter().zip(0..).map(|((range, rows), id)| Chunk { id, range, rows });
     Ok(chunks.collect())
 }

@@ -182,12 +182,7 @@ async fn same_branch(inner: &Inner, then: &History, now: &History, at: u64) -> R
     let mut conn = inner.replication().await?;
     let rows = conn.query(&format!("TIMELINE_HISTORY {}", now.timeline)).await?;
     let content = rows.into_iter().next().and_then(|r| r.into_iter().nth(1)).flatten().unwrap_or_default();
-    let parted = content.lines().find_map(|line| {
-        let mut words = line.split_whitespace();
-        let timeline: u32 = words.next()?.parse().ok()?;
-        (timeline == then.timeline).then(|| words.next().and_then(|w| lsn::parse(w).ok())).flatten()
-    });
-    match parted {
+    match parted(&content, then.timeline) {
         Some(switch) if at <= switch => Ok(()),
         Some(switch) => Err(Error::lineage(format!(
             "the source went over to timeline {} at {}, but the target has changes of timeline {} up to {}",
@@ -203,6 +198,15 @@ async fn same_branch(inner: &Inner, then: &History, now: &History, at: u64) -> R
         ))
         .remedy(start_anew(inner))),
     }
+}
+
+/// Where a history file says that `timeline` was left.
+fn parted(content: &str, timeline: u32) -> Option<u64> {
+    content.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let left: u32 = words.next()?.parse().ok()?;
+        words.next().filter(|_| left == timeline).and_then(|switch| lsn::parse(switch).ok())
+    })
 }
 
 async fn verify_slot(inner: &Inner, at: u64) -> Result<()> {
@@ -244,4 +248,17 @@ async fn verify_slot(inner: &Inner, at: u64) -> Result<()> {
         return Err(Error::transient(format!("replication slot {name} is still in use by server process {pid}")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_file_says_where_timelines_parted() {
+        let file = "1\t0/3000000\tno recovery target specified\n\n2\t1/A0\tafter LSN 1/60\n";
+        assert_eq!(parted(file, 1), Some(0x300_0000));
+        assert_eq!(parted(file, 2), Some(0x1_0000_00A0));
+        assert_eq!(parted(file, 3), None);
+    }
 }

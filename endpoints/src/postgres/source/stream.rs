@@ -221,8 +221,14 @@ impl ChangeStream for PgStream {
             if self.assembler.full() || (progress && whole && self.assembler.ready()) {
                 return Ok(());
             }
+            if Instant::now() >= self.status_at {
+                self.queue_status(false);
+                self.conn.flush().await?;
+            }
             let ask_at = self.heard_at + ASK_AFTER;
             tokio::select! {
+                // What has arrived while nobody read is looked at before the server is called silent.
+                biased;
                 read = self.conn.read() => read?,
                 () = sleep_until(self.status_at.min(ask_at.max(self.status_at - self.every + ASK_AFTER))) => {
                     if self.heard_at.elapsed() > SILENCE {
