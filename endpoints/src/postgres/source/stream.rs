@@ -16,11 +16,11 @@ use trem_engine::{Error, Result};
 use super::assemble::{Assembler, Need};
 use super::read::select_list;
 use super::{Inner, get, lsn, relation};
-use crate::postgres::quote;
 use crate::postgres::types::TypeBook;
 use crate::postgres::wire::copy::CopyDecoder;
 use crate::postgres::wire::pgoutput::{Envelope, Relation};
 use crate::postgres::wire::{Conn, sift};
+use crate::postgres::{quote, sqlstate};
 
 /// How often the server hears of us at the least.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
@@ -28,6 +28,9 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 const ASK_AFTER: Duration = Duration::from_secs(5);
 /// A server that has not answered for this long is gone.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// How often the catalogue is asked whether the tables are still there: the log does not tell of a dropped one.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// The log of a database from one place on.
 pub(super) struct PgStream {
@@ -41,6 +44,7 @@ pub(super) struct PgStream {
     every: Duration,
     status_at: Instant,
     heard_at: Instant,
+    look_at: Instant,
     /// Everything before it has been received.
     received: u64,
     /// Everything before it is on the target for good.
@@ -79,6 +83,7 @@ impl PgStream {
             every,
             status_at: now + every,
             heard_at: now,
+            look_at: now,
             received: from,
             durable: from,
         })
@@ -119,7 +124,7 @@ impl PgStream {
         match Envelope::decode(&body)? {
             Envelope::Keepalive { server_end, reply } => {
                 self.received = self.received.max(server_end);
-                self.assembler.reached(server_end);
+                self.assembler.reached(server_end)?;
                 if reply {
                     self.queue_status(false);
                 }
@@ -143,6 +148,18 @@ impl PgStream {
         body[33] = ask.into();
         self.conn.queue(b'd', &body);
         self.status_at = Instant::now() + self.every;
+    }
+
+    async fn look_for_tables(&mut self) -> Result<()> {
+        let sql = "SELECT f.oid, pg_current_wal_insert_lsn()::text FROM unnest($1::oid[]) f(oid) \
+                   WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = f.oid)";
+        let client = self.inner.client().await?;
+        let rows = client.query(sql, &[&self.assembler.followed()]).await.map_err(sqlstate::error)?;
+        for row in rows {
+            self.assembler.is_gone(get(&row, 0)?, lsn::parse(get(&row, 1)?)?);
+        }
+        self.look_at = Instant::now() + LOOK_EVERY;
+        Ok(())
     }
 
     fn settle(&mut self, answer: Answer, need: &Need) -> Result<()> {
@@ -215,6 +232,9 @@ async fn read_row(inner: &Inner, sql: &str) -> Result<Option<Bytes>> {
 impl ChangeStream for PgStream {
     async fn fill(&mut self) -> Result<()> {
         loop {
+            if Instant::now() >= self.look_at {
+                self.look_for_tables().await?;
+            }
             let progress = self.digest().await?;
             self.conn.flush().await?;
             let whole = !self.assembler.in_transaction();

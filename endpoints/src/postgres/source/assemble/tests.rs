@@ -116,13 +116,13 @@ fn only_whole_transactions_are_given() {
 #[test]
 fn keepalives_move_the_position_between_transactions_only() {
     let mut a = plain();
-    a.reached(50);
+    a.reached(50).unwrap();
     assert_eq!(a.take().unwrap().unwrap().end.order(), 50);
     give(&mut a, &[begin(100)]);
-    a.reached(90);
+    a.reached(90).unwrap();
     assert!(!a.ready());
     give(&mut a, &[commit(100)]);
-    a.reached(60);
+    a.reached(60).unwrap();
     assert_eq!(a.take().unwrap().unwrap().end.order(), 108);
 }
 
@@ -276,6 +276,21 @@ fn an_older_shape_before_the_snapshot_does_not_matter() {
     let set = a.take().unwrap().unwrap();
     assert_eq!(set.steps.len(), 1);
     assert_eq!(ids(batches(&set)[0]), [2]);
+}
+
+#[test]
+fn a_table_that_is_gone_is_suspended_behind_its_last_change() {
+    let mut a = plain();
+    assert_eq!(a.followed(), [7]);
+    a.is_gone(7, 150);
+    a.is_gone(7, 190);
+    give(&mut a, &[begin(100), described(&relation()), insert("1", "a"), commit(100)]);
+    a.reached(160).unwrap();
+    a.reached(200).unwrap();
+    let set = a.take().unwrap().unwrap();
+    let [Step::Rows(_), Step::Schema(change)] = set.steps.as_slice() else { panic!("{set:?}") };
+    assert!(matches!(&change.kind, SchemaChangeKind::Suspend { reason, .. } if reason.contains("dropped")));
+    assert!(a.followed().is_empty());
 }
 
 #[test]
