@@ -159,7 +159,7 @@ impl Source for MemorySource {
         Ok(after(self.0.lock().unwrap().log.len()))
     }
 
-    async fn resume(&self, checkpoint: &Checkpoint, _tables: &[Arc<TableSchema>]) -> Result<()> {
+    async fn resume(&self, checkpoint: &Checkpoint, _tables: &[Arc<TableSchema>], _followed: &[TableId]) -> Result<()> {
         let state = self.0.lock().unwrap();
         if checkpoint.lineage.0 != state.lineage {
             return Err(Error::lineage("the source is another database than the one loaded"));

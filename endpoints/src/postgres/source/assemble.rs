@@ -63,6 +63,8 @@ pub(super) struct Assembler {
     committed_at: Option<SystemTime>,
     transactions: u64,
     answer: Option<Option<Bytes>>,
+    /// Tables that the catalogue no longer has, and by which place in the log that was so.
+    gone: Vec<(u64, usize)>,
     scratch: Vec<u8>,
 }
 
@@ -115,6 +117,7 @@ impl Assembler {
             committed_at: None,
             transactions: 0,
             answer: None,
+            gone: Vec::new(),
             scratch: Vec::new(),
         })
     }
@@ -143,17 +146,44 @@ impl Assembler {
     }
 
     /// The server has sent everything before this place.
-    pub(super) fn reached(&mut self, server_end: u64) {
-        if !self.in_transaction() {
-            self.end = self.end.max(server_end);
+    pub(super) fn reached(&mut self, server_end: u64) -> Result<()> {
+        if self.in_transaction() {
+            return Ok(());
         }
+        self.end = self.end.max(server_end);
+        self.lapse()
+    }
+
+    /// The numbers of the tables that are followed.
+    pub(super) fn followed(&self) -> Vec<u32> {
+        let followed = self.tables.iter().filter(|t| !t.suspended && t.schema.native_id != 0);
+        followed.map(|t| t.schema.native_id).collect()
+    }
+
+    /// The catalogue has no table of this number, at `place` in the log. Nothing in the log says so; what was logged
+    /// of it before still counts.
+    pub(super) fn is_gone(&mut self, native_id: u32, place: u64) {
+        let index = self.tables.iter().position(|t| t.schema.native_id == native_id);
+        if let Some(index) = index.filter(|i| !self.gone.iter().any(|(_, known)| known == i)) {
+            self.gone.push((place, index));
+        }
+    }
+
+    fn lapse(&mut self) -> Result<()> {
+        while let Some(at) = self.gone.iter().position(|(place, _)| *place <= self.end) {
+            let (_, index) = self.gone.swap_remove(at);
+            if !self.tables[index].suspended {
+                self.suspend(index, "the table was dropped, or dropped and created anew, at the source".to_owned())?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes one message in. After a [`Need`] the same message is to be given again.
     pub(super) fn message(&mut self, payload: &[u8], whole: &Bytes) -> Result<Option<Need>> {
         match Message::decode(payload)? {
             Message::Begin(begin) => self.begin = Some(begin),
-            Message::Commit(commit) => self.commit(commit),
+            Message::Commit(commit) => self.commit(commit)?,
             Message::Relation(relation) => return self.relation(relation),
             Message::Insert { relation, new } => return self.change(relation, Change::Insert(new), whole),
             Message::Update { relation, old, new } => return self.change(relation, Change::Update(old, new), whole),
@@ -166,17 +196,18 @@ impl Assembler {
         Ok(None)
     }
 
-    fn commit(&mut self, commit: Commit) {
+    fn commit(&mut self, commit: Commit) -> Result<()> {
         self.begin = None;
         self.end = self.end.max(commit.end_lsn);
         self.transactions += 1;
         let micros = micros_from_2000(commit.time);
         self.committed_at = u64::try_from(micros).ok().map(|m| SystemTime::UNIX_EPOCH + Duration::from_micros(m));
+        self.lapse()
     }
 
     /// Where the transaction at hand committed; `None` if the target has it already.
     fn commit_lsn(&self) -> Result<Option<u64>> {
-        let begin = self.begin.ok_or_else(|| Error::transient("the server sent a change outside of a transaction"))?;
+        let begin = self.begin.ok_or_else(|| Error::fatal("the server sent a change outside of a transaction"))?;
         Ok((begin.final_lsn >= self.from).then_some(begin.final_lsn))
     }
 
@@ -453,3 +484,6 @@ fn row_key(table: &Live, tuple: Tuple<'_>, fallback: Option<Tuple<'_>>) -> Resul
     };
     Ok(RowKey { first, whole: image::raw(&fields) })
 }
+
+#[cfg(test)]
+mod tests;

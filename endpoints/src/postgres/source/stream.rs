@@ -18,11 +18,11 @@ use super::assemble::{Assembler, Need};
 use super::catchup::{CatchUp, Piece, WORTH_BYTES};
 use super::read::select_list;
 use super::{Inner, get, lsn, relation};
-use crate::postgres::quote;
 use crate::postgres::types::TypeBook;
 use crate::postgres::wire::copy::CopyDecoder;
 use crate::postgres::wire::pgoutput::{Envelope, Relation};
 use crate::postgres::wire::{Conn, sift};
+use crate::postgres::{quote, sqlstate};
 
 /// How often the server hears of us at the least.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
@@ -30,6 +30,8 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 const ASK_AFTER: Duration = Duration::from_secs(5);
 /// A server that has not answered for this long is gone.
 const SILENCE: Duration = Duration::from_secs(60);
+/// How often the catalogue is asked whether the tables are still there: the log does not tell of a dropped one.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Where messages come from.
 enum Feed {
@@ -53,6 +55,7 @@ pub(super) struct PgStream {
     every: Duration,
     status_at: Instant,
     heard_at: Instant,
+    look_at: Instant,
     /// Everything before it has been received.
     received: u64,
     /// Everything before it is on the target for good.
@@ -85,6 +88,7 @@ impl PgStream {
             every,
             status_at: now + every,
             heard_at: now,
+            look_at: now,
             received: from,
             durable: from,
         })
@@ -117,7 +121,7 @@ impl PgStream {
                 None => Ok(false),
                 Some(Piece::Message(payload)) => self.message(payload).map(|()| true),
                 Some(Piece::End { reached, current }) => {
-                    self.assembler.reached(reached);
+                    self.assembler.reached(reached)?;
                     self.received = self.received.max(reached);
                     self.after_chunk(current.saturating_sub(reached));
                     Ok(true)
@@ -167,7 +171,7 @@ impl PgStream {
         match Envelope::decode(&body)? {
             Envelope::Keepalive { server_end, reply } => {
                 self.received = self.received.max(server_end);
-                self.assembler.reached(server_end);
+                self.assembler.reached(server_end)?;
                 if reply {
                     self.queue_status(false);
                 }
@@ -195,6 +199,18 @@ impl PgStream {
             Feed::Stream(conn) => conn.flush().await,
             Feed::Chunks(_) | Feed::Starting(_) => Ok(()),
         }
+    }
+
+    async fn look_for_tables(&mut self) -> Result<()> {
+        let sql = "SELECT f.oid, pg_current_wal_insert_lsn()::text FROM unnest($1::oid[]) f(oid) \
+                   WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = f.oid)";
+        let client = self.inner.client().await?;
+        let rows = client.query(sql, &[&self.assembler.followed()]).await.map_err(sqlstate::error)?;
+        for row in rows {
+            self.assembler.is_gone(get(&row, 0)?, lsn::parse(get(&row, 1)?)?);
+        }
+        self.look_at = Instant::now() + LOOK_EVERY;
+        Ok(())
     }
 
     fn settle(&mut self, answer: Answer, need: &Need) -> Result<()> {
@@ -283,11 +299,18 @@ async fn read_row(inner: &Inner, sql: &str) -> Result<Option<Bytes>> {
 impl ChangeStream for PgStream {
     async fn fill(&mut self) -> Result<()> {
         loop {
+            if Instant::now() >= self.look_at {
+                self.look_for_tables().await?;
+            }
             let progress = self.digest().await?;
             self.flush().await?;
             let whole = !self.assembler.in_transaction();
             if self.assembler.full() || (progress && whole && self.assembler.ready()) {
                 return Ok(());
+            }
+            if Instant::now() >= self.status_at {
+                self.queue_status(false);
+                self.flush().await?;
             }
             let ask_at = self.heard_at + ASK_AFTER;
             let wake = self.status_at.min(ask_at.max(self.status_at - self.every + ASK_AFTER));
@@ -299,6 +322,8 @@ impl ChangeStream for PgStream {
                     self.feed = Feed::Stream(conn);
                 }
                 Feed::Stream(conn) => tokio::select! {
+                    // What has arrived while nobody read is looked at before the server is called silent.
+                    biased;
                     read = conn.read() => read?,
                     () = sleep_until(wake) => {
                         if self.heard_at.elapsed() > SILENCE {

@@ -1,8 +1,7 @@
 //! Net changes of a table with a key: deletes, moves, updates, inserts; and the order of steps that is always right
 //! when constraints beside the key stand against that one.
 
-use trem_engine::change::{ColumnMask, KeyRef, Move, NetChanges, RowRef};
-use trem_engine::ports::TableCounts;
+use trem_engine::change::{ColumnMask, KeyRef, Move, NetChanges, RowRef, TableCounts};
 use trem_engine::{Error, Result};
 
 use super::copy::CopyWriter;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use trem_engine::change::{ChangeBatch, ChangeSet, NetChanges, Step, Truncate};
-use trem_engine::ports::{Applied, Chunk, Epoch, TableCounts, TableState, TargetLane, TaskRecord};
+use trem_engine::change::{ChangeBatch, ChangeSet, NetChanges, Step, TableCounts, Truncate};
+use trem_engine::ports::{Applied, Chunk, Epoch, TableState, TargetLane, TaskRecord};
 use trem_engine::position::{Checkpoint, Lineage, Position};
 use trem_engine::schema::{Identity, SchemaChange, SchemaChangeKind, TableId, TableSchema, TypeDefinition};
 use trem_engine::task::OnExisting;

@@ -1,5 +1,4 @@
 //! Connections to real servers: TLS in every mode, logins, and errors that say what to do.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use trem_endpoints::postgres::config::PgConfig;
 use trem_endpoints::postgres::tls::Transport;

@@ -1,5 +1,4 @@
 //! Every kind of type written by the PostgreSQL target in both forms, as arrays and by COPY, and as a key.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;
 

@@ -1,15 +1,12 @@
 //! Random sets, applied by the PostgreSQL target and, one change after the other, to a model: the same rows after
 //! every set. A failing seed is printed; put it into `SEED` of the environment to replay it alone.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod rig;
 
 use std::collections::BTreeMap;
 
+use crate::rig::{Change, Rig, V, delete, from, i, insert, t, table, update};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use rig::{Change, Rig, V, delete, from, i, insert, t, table, update};
 use trem_engine::change::Op;
 use trem_engine::schema::Identity;
 

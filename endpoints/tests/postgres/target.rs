@@ -1,11 +1,8 @@
 //! The PostgreSQL target against a real server: one lane, sets made by hand.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod rig;
 
 use std::sync::Arc;
 
-use rig::{Change, Rig, V, batch, checkpoint, column, delete, from, i, insert, set, t, table, update};
+use crate::rig::{Change, Rig, V, batch, checkpoint, column, delete, from, i, insert, set, t, table, update};
 use trem_endpoints::postgres::config::PgConfig;
 use trem_endpoints::postgres::target::PostgresTarget;
 use trem_engine::change::{Op, Step, Truncate};
