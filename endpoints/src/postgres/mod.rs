@@ -15,3 +15,4 @@ mod types;
 mod wire;
 
 pub use source::PostgresSource;
+pub use target::PostgresTarget;

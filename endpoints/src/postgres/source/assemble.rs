@@ -223,7 +223,7 @@ impl Assembler {
                 table.builder = BatchBuilder::new(Arc::clone(next));
                 table.wires = wires;
             }
-            SchemaChangeKind::Suspend { .. } => table.suspended = true,
+            SchemaChangeKind::Suspend { .. } | SchemaChangeKind::Reload { .. } => table.suspended = true,
         }
         self.steps.push(Step::Schema(SchemaChange { table: before, kind }));
         Ok(())
@@ -392,7 +392,8 @@ impl Assembler {
             };
             match &self.tables[index].loaded {
                 Some(loaded) if commit < loaded.highest => {
-                    self.suspend(index, "the table was emptied between two snapshots of its load".to_owned())?;
+                    let reason = "it was emptied between two snapshots of its load".to_owned();
+                    self.reshape(index, SchemaChangeKind::Reload { reason }, Vec::new())?;
                 }
                 _ => tables.push(Arc::clone(&self.tables[index].schema)),
             }

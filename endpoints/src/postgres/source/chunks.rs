@@ -66,6 +66,7 @@ async fn parts(client: &Client, table: &TableSchema) -> Result<Vec<Part>> {
                FROM pg_class r \
                JOIN pg_class c ON c.oid = r.oid AND r.relkind = 'r' \
                  OR r.relkind = 'p' AND c.oid IN (SELECT relid FROM pg_partition_tree(r.oid) WHERE isleaf) \
+               JOIN pg_namespace n ON n.oid = c.relnamespace \
                WHERE r.oid = to_regclass($1) AND c.relkind <> 'p' ORDER BY 1, 2";
     let name = quote::table(&table.id);
     let rows = client.query(sql, &[&name]).await.map_err(sqlstate::error)?;
@@ -126,12 +127,11 @@ async fn key_ranges(
     let percent = (SAMPLE_BLOCKS * 100.0 / (blocks.max(1) as f64)).min(100.0);
     let name = quote::ident(&table.columns[column].name);
     let sql = format!(
-        "SELECT DISTINCT b::text, b FROM unnest((SELECT percentile_disc($1::float8[]) WITHIN GROUP (ORDER BY {name}) \
-         FROM {}{} TABLESAMPLE SYSTEM ({percent}))) b WHERE b IS NOT NULL ORDER BY b",
+        "SELECT q.o::text FROM (SELECT DISTINCT o FROM unnest((SELECT percentile_disc($1::float8[]) WITHIN GROUP \
+         (ORDER BY {name}) FROM {}{} TABLESAMPLE SYSTEM ({percent}))) u(o) WHERE o IS NOT NULL) q ORDER BY q.o",
         only(parts),
         quote::table(&table.id),
     );
-    let sql = format!("SELECT q.b FROM ({sql}) q(b, o) ORDER BY q.o");
     let rows = client.query(&sql, &[&fractions]).await.map_err(sqlstate::error)?;
     let mut bounds = Vec::with_capacity(rows.len());
     for row in &rows {

@@ -193,7 +193,7 @@ async fn added(inner: &Inner, table: &TableSchema, relation: &Relation) -> Resul
     let kind = kind.map_err(|e| e.table(&table.id))?;
     let types = match &kind {
         SchemaChangeKind::AddColumns { next, .. } => TypeBook::of(&client, [next.as_ref()]).await?,
-        SchemaChangeKind::Suspend { .. } => TypeBook::default(),
+        SchemaChangeKind::Suspend { .. } | SchemaChangeKind::Reload { .. } => TypeBook::default(),
     };
     Ok(Answer::Shape(kind, types))
 }
@@ -247,8 +247,8 @@ impl ChangeStream for PgStream {
         self.assembler.take()
     }
 
-    async fn ack(&mut self, durable: &Position) -> Result<()> {
-        let durable = lsn::of(durable)?;
+    async fn ack(&mut self, durable: Option<&Position>) -> Result<()> {
+        let durable = durable.map_or(Ok(0), lsn::of)?;
         let news = durable > self.durable;
         self.durable = self.durable.max(durable);
         if news || Instant::now() + self.every / 2 >= self.status_at {

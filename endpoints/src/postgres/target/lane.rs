@@ -142,6 +142,9 @@ impl PgLane {
                            WHERE task = $1 AND schema_name = $2 AND table_name = $3";
                 client.execute(sql, &[&self.task, &id.schema, &id.table, &shape]).await.map_err(pg)?;
             }
+            SchemaChangeKind::Reload { .. } => {
+                bookkeeping::set_state(client, &self.task, id, TableState::Reload).await?;
+            }
             SchemaChangeKind::Suspend { reason, remedy } => {
                 bookkeeping::suspend(client, &self.task, id, reason, remedy).await?;
             }
@@ -318,7 +321,12 @@ impl TargetLane for PgLane {
     }
 
     async fn apply(&mut self, set: ChangeSet, next: &Checkpoint) -> Result<Applied> {
-        self.begin_work().await?;
+        if !self.in_transaction {
+            // Sets do not wait for the disk one by one: `durable` tells when it has them.
+            let begin = "BEGIN; SET LOCAL synchronous_commit TO off";
+            self.session.client.batch_execute(begin).await.map_err(pg)?;
+            self.in_transaction = true;
+        }
         let (open, committed_at) = (set.open, set.committed_at);
         let applied = self.steps(set).await?;
         if open {
@@ -369,8 +377,8 @@ impl PgLane {
     /// A synchronous commit takes everything before it to disk, where the background writer leaves the last page.
     async fn force_flush(&self) -> Result<()> {
         let sql = format!(
-            "BEGIN; SET LOCAL synchronous_commit TO on; UPDATE trem.task SET updated_at = clock_timestamp() \
-             WHERE task = {} AND epoch = {}; COMMIT",
+            "UPDATE trem.task SET updated_at = clock_timestamp() \
+             WHERE task = {} AND epoch = {}",
             quote::literal(&self.task),
             self.epoch.0
         );

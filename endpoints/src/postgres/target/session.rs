@@ -12,9 +12,9 @@ use super::failure::Tried;
 use crate::postgres::config::PgConfig;
 use crate::postgres::sqlstate::error as pg;
 
-/// Settings of a writing session. A statement here is one of many alike, planned once; commits wait for the disk
-/// only through `durable`; a peer that vanished does not hold its locks for hours.
-const SETTINGS: &str = "SET synchronous_commit TO off; SET plan_cache_mode TO force_generic_plan; SET jit TO off; \
+/// Settings of a writing session. A statement here is one of many alike, planned once; a peer that vanished does not
+/// hold its locks for hours.
+const SETTINGS: &str = "SET synchronous_commit TO on; SET plan_cache_mode TO force_generic_plan; SET jit TO off; \
     SET lock_timeout TO '30s'; SET tcp_keepalives_idle TO 30; SET tcp_keepalives_interval TO 10; \
     SET tcp_keepalives_count TO 3; SET row_security TO off";
 
