@@ -29,7 +29,7 @@ pub fn json(value: &impl Serialize) -> Result<(), Failure> {
 /// A table with a header; not wider than the terminal, as wide as it likes otherwise.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header.to_vec());
     table

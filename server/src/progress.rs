@@ -1,9 +1,10 @@
 //! Shows how far the tasks are: bars on a terminal, a log line now and then otherwise.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 use trem_engine::ports::TableState;
 use trem_engine::progress::{Phase, Progress, Reporter, TableProgress};
@@ -153,7 +154,7 @@ impl Drawn {
         for (id, table) in progress.tables.iter().filter(|(_, t)| loading(t)) {
             if !self.tables.contains_key(id) && self.tables.len() < MOST_BARS {
                 let bar = bars.insert_after(&self.summary, ProgressBar::new(0));
-                bar.set_style(style("  {prefix:32!} [{bar:30}] {human_pos}/{human_len} rows, {per_sec}, {eta} left"));
+                bar.set_style(style("  {prefix:32!} [{bar:30}] {human_pos}/{human_len} rows, {rate}, {eta} left"));
                 bar.set_prefix(id.to_string());
                 self.tables.insert(id.clone(), bar);
             }
@@ -166,7 +167,10 @@ impl Drawn {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("=> ").with_key("rate", |state: &ProgressState, w: &mut dyn Write| {
+        let _ = write!(w, "{}/s", HumanCount(state.per_sec() as u64));
+    })
 }
 
 fn sentence(progress: &Progress) -> String {

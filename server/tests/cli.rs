@@ -144,7 +144,8 @@ fn a_run_that_gives_up_is_1_and_logs_to_stderr() {
     let (code, out, err) = place.trem(&["run", "tasks.toml", "--log-format", "json"]);
     assert_eq!((code, out.as_str()), (Some(1), ""));
     let lines: Vec<serde_json::Value> = err.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    assert_eq!(lines[0]["message"], "starting");
+    assert_eq!((&lines[0]["message"], &lines[0]["to"]), (&"starting".into(), &"nothing (null)".into()));
+    assert!(err.lines().all(|l| l.matches("\"target\":").count() == 1), "a name stands for two things: {err}");
     let last = lines.last().unwrap();
     assert_eq!((&last["message"], &last["failed"]), (&"all tasks have ended".into(), &1.into()));
     let last = &lines[lines.len() - 2];

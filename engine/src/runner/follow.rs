@@ -77,6 +77,7 @@ impl Follow<'_> {
             applied,
             durable: None,
             replan: false,
+            open: false,
             follow: &self,
         };
         let mut background = JoinSet::new();
@@ -199,6 +200,8 @@ struct Loop<'f> {
     durable: Option<Position>,
     /// A table is to be loaded again.
     replan: bool,
+    /// The target's transaction is open.
+    open: bool,
     follow: &'f Follow<'f>,
 }
 
@@ -208,7 +211,7 @@ impl Loop<'_> {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let linger = self.follow.task.plan.batch.linger;
         loop {
-            if self.replan {
+            if self.replan && !self.open {
                 return self.end(End::Replan).await;
             }
             if self.goal_reached() {
@@ -315,8 +318,9 @@ impl Loop<'_> {
         for (table, reason) in set.reloads {
             tracing::warn!(task = %self.follow.task.plan.name, table = %table, "loaded again: {reason}");
             reporter.table(&table, |t| t.state = Some(TableState::Reload));
-            self.replan = !set.open;
+            self.replan = true;
         }
+        self.open = set.open;
         if !set.open {
             self.applied = set.checkpoint.position;
         }

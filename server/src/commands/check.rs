@@ -26,7 +26,7 @@ pub async fn check(args: Pick) -> Result<ExitCode, Failure> {
                 let tables = found.previews.len();
                 findings.extend(all(found));
                 output::findings(findings.iter());
-                output::say(format_args!("{tables} tables, {}", verdict(&findings)));
+                output::say(verdict(tables, &findings));
             }
             Err(error) => {
                 findings.extend(why(config, task, &error).await);
@@ -39,12 +39,11 @@ pub async fn check(args: Pick) -> Result<ExitCode, Failure> {
     Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
-fn verdict(findings: &[Finding]) -> String {
+fn verdict(tables: usize, findings: &[Finding]) -> String {
     let of = |severity| findings.iter().filter(|f| f.severity == severity).count();
-    match of(Severity::Error) {
-        0 => format!("ready to run, {} warnings", of(Severity::Warning)),
-        n => format!("{n} errors stand against a run, {} warnings", of(Severity::Warning)),
-    }
+    let (errors, warnings) = (of(Severity::Error), of(Severity::Warning));
+    let ready = if errors == 0 { "ready to run" } else { "refused until the errors are mended" };
+    format!("{ready}: tables {tables}, errors {errors}, warnings {warnings}")
 }
 
 /// The findings of endpoints and tables.

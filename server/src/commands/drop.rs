@@ -22,7 +22,8 @@ pub async fn drop_task(args: Drop) -> Result<ExitCode, Failure> {
     }
     if retired.is_err() && !args.force {
         output::say(format_args!(
-            "target {}: left as it is; mend the source and drop again, or add --force if the source is gone for good",
+            "target {}: left as it is; stop the task if it runs, mend the source and drop again, or add --force if the \
+             source is gone for good",
             config.target
         ));
         return Ok(ExitCode::from(FAILED));

@@ -131,12 +131,12 @@ fn table_view(preview: TablePreview) -> TableView {
 
 fn print(task: &TaskView) {
     output::say(format_args!("task {}: {} -> {}", task.task, task.source, task.target));
-    output::findings(task.findings.iter());
+    output::findings(task.findings.iter().filter(|f| f.severity > Severity::Ok));
     if !task.types.is_empty() {
         output::say("\ntypes that the tables need, created where they are missing");
     }
     for ddl in &task.types {
-        output::say(format_args!("    {}", statement(ddl)));
+        output::say(statement(ddl));
     }
     for table in &task.tables {
         let there = if table.exists { "exists on the target" } else { "is created" };
@@ -155,13 +155,13 @@ fn print(task: &TaskView) {
         }
         output::say(columns);
         for ddl in &table.ddl {
-            output::say(format_args!("    {}", statement(ddl)));
+            output::say(statement(ddl));
         }
-        output::findings(table.findings.iter());
+        output::findings(table.findings.iter().filter(|f| f.severity > Severity::Ok));
     }
     output::say(format_args!("\n{} tables, nothing was changed", task.tables.len()));
 }
 
 fn statement(ddl: &str) -> String {
-    format!("{};", ddl.trim_end().trim_end_matches(';'))
+    format!("    {};", ddl.trim_end().trim_end_matches(';').replace('\n', "\n    "))
 }

@@ -38,7 +38,7 @@ pub async fn run(args: Run) -> Result<ExitCode, Failure> {
     let display = tokio::spawn(progress::show(shown, bars, done.clone()));
     let mut handles = Vec::new();
     for ((config, task), refusal) in configs.iter().zip(tasks).zip(refusals) {
-        tracing::info!(task = %task.plan.name, source = %config.source, target = %config.target, "starting");
+        tracing::info!(task = %task.plan.name, from = %config.source, to = %config.target, "starting");
         handles.push(tokio::spawn(one(Arc::new(task), refusal, until, stop.clone())));
     }
     let (count, failed) = (handles.len(), wait(handles, &stop).await);
