@@ -395,7 +395,8 @@ impl TargetLane for PgLane {
         if late && !self.in_transaction {
             self.force_flush().await?;
         }
-        let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text, (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text";
+        let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text, \
+                   (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text";
         let statement = self.session.statement(sql).await?;
         let row = self.session.client.query_one(&statement, &[]).await.map_err(pg)?;
         let lsn = |i: usize| -> Result<u64> {
