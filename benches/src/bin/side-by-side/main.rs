@@ -6,6 +6,7 @@ mod drain;
 mod full_load;
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 use trem_benches::machine;
 use trem_benches::pair::{Pair, SETTINGS};
 use trem_benches::report::{self, Comparison};
@@ -84,7 +85,16 @@ const CASES: &[Case] = &[
 
 #[tokio::main]
 async fn main() {
-    let arguments = Arguments::parse();
+    let mut told = signal(SignalKind::terminate()).expect("a signal handler");
+    // Told to end, it returns from here, so that the servers are ended and their folders removed.
+    tokio::select! {
+        () = measure(Arguments::parse()) => {}
+        _ = tokio::signal::ctrl_c() => {}
+        _ = told.recv() => {}
+    }
+}
+
+async fn measure(arguments: Arguments) {
     let wanted = |case: &&Case| {
         let matches = |o: &String| o.strip_suffix('*').map_or(o == case.name, |start| case.name.starts_with(start));
         arguments.only.is_empty() || arguments.only.iter().any(matches)
