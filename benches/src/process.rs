@@ -152,8 +152,17 @@ fn last_lines(text: &str) -> String {
     lines[lines.len().saturating_sub(4)..].join(" | ")
 }
 
-/// The processor time of a server: its postmaster, the children that ended and those that live.
+/// The processor time of a server. A process that ends while it is looked for is missed, and found the next time.
 fn server_cpu(folder: &Path) -> Duration {
+    let looks = (0..3).map(|n| {
+        std::thread::sleep(Duration::from_millis(10 * n));
+        server_cpu_seen(folder)
+    });
+    looks.max().unwrap_or_default()
+}
+
+/// Its postmaster, the children that ended and those that live.
+fn server_cpu_seen(folder: &Path) -> Duration {
     let file = fs::read_to_string(folder.join("data/postmaster.pid")).unwrap_or_default();
     let Some(postmaster) = file.lines().next().and_then(|l| l.trim().parse::<u32>().ok()) else {
         return Duration::ZERO;

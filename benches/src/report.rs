@@ -14,8 +14,30 @@ pub struct Figure {
     pub who: String,
     /// Rows or changes of each repetition, and what they cost.
     pub runs: Vec<(u64, Cost)>,
+    /// Of each repetition, where that is what was measured.
+    pub delays: Vec<Delays>,
     /// Why there is no figure.
     pub fault: Option<String>,
+}
+
+/// What was seen of the delay between commit and visibility, in milliseconds.
+#[derive(Clone, Debug, Default)]
+pub struct Delays {
+    /// Half were faster.
+    pub p50: f64,
+    /// One in a hundred was slower.
+    pub p99: f64,
+    /// The slowest.
+    pub max: f64,
+}
+
+impl Delays {
+    /// Of all that were measured.
+    pub fn of(mut all: Vec<f64>) -> Option<Self> {
+        all.sort_by(f64::total_cmp);
+        let at = |share: f64| all.get(((all.len() as f64 * share) as usize).min(all.len().saturating_sub(1))).copied();
+        Some(Self { p50: at(0.5)?, p99: at(0.99)?, max: at(1.0)? })
+    }
 }
 
 /// The figures of one comparison.
@@ -62,18 +84,33 @@ const BARS: &[Bar] = &[
 ];
 /// Peak resident memory in all comparisons, in MiB.
 const PEAK_BAR: f64 = 200.0;
+/// Slowest commit in a hundred to visible at 2,000 transactions a second, relative to a native subscription.
+const DELAY_BAR: f64 = 1.5;
 /// Processor time of trem for one change of the mix, in microseconds.
 const CPU_BAR: f64 = 2.0;
 
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    match values.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(values[half]),
+        _ => Some(f64::midpoint(values[half - 1], values[half])),
+    }
+}
+
 impl Figure {
+    /// Nothing measured yet.
+    pub fn new(who: &str) -> Self {
+        Self { who: who.to_owned(), runs: Vec::new(), delays: Vec::new(), fault: None }
+    }
+
     fn median(&self, of: impl Fn(&(u64, Cost)) -> f64) -> Option<f64> {
-        if self.fault.is_some() || self.runs.is_empty() {
-            return None;
-        }
-        let mut values: Vec<f64> = self.runs.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        let half = values.len() / 2;
-        Some(if values.len() % 2 == 1 { values[half] } else { f64::midpoint(values[half - 1], values[half]) })
+        if self.fault.is_some() { None } else { median(self.runs.iter().map(of).collect()) }
+    }
+
+    fn delay(&self, of: impl Fn(&Delays) -> f64) -> Option<f64> {
+        if self.fault.is_some() { None } else { median(self.delays.iter().map(of).collect()) }
     }
 
     /// Rows or changes a second, the median.
@@ -83,6 +120,10 @@ impl Figure {
 
     fn micros(&self, of: impl Fn(&Cost) -> std::time::Duration) -> Option<f64> {
         self.median(|(work, cost)| of(cost).as_secs_f64() * 1e6 / (*work).max(1) as f64)
+    }
+
+    fn why(&self) -> String {
+        self.fault.as_deref().unwrap_or("not measured").replace(['\n', '|'], " ")
     }
 
     fn peak(&self) -> Option<f64> {
@@ -98,7 +139,30 @@ impl Comparison {
 
     /// As a Markdown section.
     pub fn markdown(&self) -> String {
-        let mut text = format!("### {}\n\n{}\n\n", self.name, self.what);
+        let table = if self.figures.iter().any(|f| !f.delays.is_empty()) { self.delays() } else { self.rates() };
+        let bars: String = self.bars().iter().map(|bar| format!("\n- {bar}")).collect();
+        format!("### {}\n\n{}\n\n{table}{bars}\n", self.name, self.what)
+    }
+
+    fn delays(&self) -> String {
+        let mut text =
+            "| | p50 ms | p99 ms | max ms | own CPU us/row | peak MiB |\n|---|--:|--:|--:|--:|--:|\n".to_owned();
+        for figure in &self.figures {
+            let who = &figure.who;
+            let delays = figure.delay(|d| d.p50).zip(figure.delay(|d| d.p99)).zip(figure.delay(|d| d.max));
+            let Some(((p50, p99), max)) = delays else {
+                text.push_str(&format!("| {who} | no figure: {} | | | | |\n", figure.why()));
+                continue;
+            };
+            let cpu = figure.micros(|c| c.cpu).map_or(String::new(), |c| format!("{c:.0}"));
+            let peak = figure.peak().map_or(String::new(), |p| format!("{p:.0}"));
+            text.push_str(&format!("| {who} | {p50:.1} | {p99:.1} | {max:.1} | {cpu} | {peak} |\n"));
+        }
+        text
+    }
+
+    fn rates(&self) -> String {
+        let mut text = String::new();
         let unit = self.unit.trim_end_matches('s');
         text.push_str(&format!(
             "| | {}/s | slowest to fastest | trem is | own CPU us/{unit} | source CPU | target CPU | peak MiB |\n\
@@ -109,8 +173,7 @@ impl Comparison {
         for figure in &self.figures {
             let who = &figure.who;
             let Some(rate) = figure.rate() else {
-                let fault = figure.fault.as_deref().unwrap_or("not measured").replace(['\n', '|'], " ");
-                text.push_str(&format!("| {who} | no figure: {fault} | | | | | | |\n"));
+                text.push_str(&format!("| {who} | no figure: {} | | | | | | |\n", figure.why()));
                 continue;
             };
             let rates = figure.runs.iter().map(|(work, cost)| *work as f64 / cost.wall.as_secs_f64());
@@ -129,10 +192,6 @@ impl Comparison {
                 figure.peak().map_or(String::new(), |p| format!("{p:.0}")),
             ));
         }
-        for bar in self.bars() {
-            text.push_str(&format!("\n- {bar}"));
-        }
-        text.push('\n');
         text
     }
 
@@ -145,6 +204,12 @@ impl Comparison {
                 let Bar { of, to, least, .. } = bar;
                 lines.push(format!("{verdict}: {of} is {ratio:.2} x {to} (bar: {least})"));
             }
+        }
+        let p99 = |who: &str| self.figures.iter().find(|f| f.who == who)?.delay(|d| d.p99);
+        if let (Some(ours), Some(theirs), "latency-2000") = (p99(TREM), p99(NATIVE), self.name.as_str()) {
+            let ratio = ours / theirs;
+            let verdict = if ratio <= DELAY_BAR { "reached" } else { "MISSED" };
+            lines.push(format!("{verdict}: the p99 of {TREM} is {ratio:.2} x that of a {NATIVE} (bar: {DELAY_BAR})"));
         }
         for who in [TREM, NULL] {
             let Some(figure) = self.figures.iter().find(|f| f.who == who) else { continue };
@@ -175,7 +240,9 @@ fn figure_json(figure: &Figure) -> Value {
                 "target_cpu_seconds": cost.target_cpu.as_secs_f64(), "peak_kib": cost.peak_kib })
     });
     let runs: Vec<Value> = runs.collect();
-    json!({ "who": figure.who, "rate": figure.rate(), "runs": runs, "fault": figure.fault })
+    let delays: Vec<Value> =
+        figure.delays.iter().map(|d| json!({ "p50_ms": d.p50, "p99_ms": d.p99, "max_ms": d.max })).collect();
+    json!({ "who": figure.who, "rate": figure.rate(), "runs": runs, "delays": delays, "fault": figure.fault })
 }
 
 /// Writes `NAME.json` and `NAME.md` below `folder` and returns the Markdown.

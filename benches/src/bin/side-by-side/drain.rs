@@ -18,8 +18,8 @@ use crate::Plan;
 const PEEK: &str = "SQL peek to nowhere";
 /// How a subscription comes to the source, besides port and database.
 pub const CONNINFO_OPTIONS: &str = "host=127.0.0.1 user=postgres password=x";
-const OURS: &str = "by_trem";
-const THEIRS: &str = "by_native";
+pub const OURS: &str = "by_trem";
+pub const THEIRS: &str = "by_native";
 
 /// The end of a backlog.
 #[derive(Clone, Debug)]
@@ -43,8 +43,7 @@ struct Sides<'a> {
 /// Measures all of them.
 pub async fn compare(pair: &Pair, name: &str, load: &Workload, plan: &Plan) -> Comparison {
     let who: Vec<&str> = [TREM, NATIVE, RECEIVE, PEEK, NULL].into_iter().filter(|w| plan.takes(w)).collect();
-    let mut figures: Vec<Figure> =
-        who.iter().map(|w| Figure { who: (*w).to_owned(), runs: Vec::new(), fault: None }).collect();
+    let mut figures: Vec<Figure> = who.iter().map(|w| Figure::new(w)).collect();
     let source = pair.source.create_database(SOURCE).await;
     load.create(&source).await;
     let (ours, theirs) = (pair.fresh(OURS).await, pair.fresh(THEIRS).await);
@@ -249,8 +248,7 @@ impl Sides<'_> {
         );
         until(&self.source, &moved, "true", Duration::from_millis(20)).await?;
         self.theirs.try_exec("ALTER SUBSCRIPTION native DISABLE").await?;
-        let free = "SELECT (active_pid IS NULL)::text FROM pg_replication_slots WHERE slot_name = 'native'";
-        until(&self.source, free, "true", Duration::from_millis(20)).await?;
+        self.free("native").await?;
         equal(&self.theirs, goal).await?;
         Ok(cost)
     }
@@ -302,12 +300,19 @@ impl Sides<'_> {
         let said = std::fs::read_to_string(log).unwrap_or_default();
         let counted: Option<u64> =
             said.rsplit_once("changes=").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+        self.free("trem_null").await?;
         self.source.try_rows("SELECT pg_drop_replication_slot('trem_null')").await?;
         self.source.try_exec("DROP PUBLICATION trem_null").await?;
         match counted {
             Some(n) if n == goal.changes => Ok(cost),
             _ => Err(format!("{counted:?} of {} changes came: {said}", goal.changes)),
         }
+    }
+
+    /// Waits until nobody reads from a slot.
+    async fn free(&self, slot: &str) -> Result<(), String> {
+        let sql = format!("SELECT (active_pid IS NULL)::text FROM pg_replication_slots WHERE slot_name = '{slot}'");
+        until(&self.source, &sql, "true", Duration::from_millis(20)).await
     }
 
     async fn advanced(&self, slot: &str, goal: &Goal) -> Result<(), String> {

@@ -26,8 +26,7 @@ pub async fn compare(pair: &Pair, name: &str, load: &Workload, plan: &Plan) -> C
         who.push(PGCOPYDB);
     }
     who.retain(|w| plan.takes(w));
-    let mut figures: Vec<Figure> =
-        who.iter().map(|w| Figure { who: (*w).to_owned(), runs: Vec::new(), fault: None }).collect();
+    let mut figures: Vec<Figure> = who.iter().map(|w| Figure::new(w)).collect();
     for round in 0..plan.repetitions {
         for turn in 0..who.len() {
             let at = (turn + round) % who.len();

@@ -4,6 +4,7 @@
 
 mod drain;
 mod full_load;
+mod latency;
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
@@ -61,6 +62,7 @@ impl Plan {
 enum Step {
     FullLoad,
     Drain,
+    Latency { per_second: u32 },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,10 +70,13 @@ struct Case {
     name: &'static str,
     step: Step,
     load: Workload,
+    alone: bool,
+    named: bool,
 }
 
 const fn case(name: &'static str, step: Step, kind: Kind, rows: u64, changes: u64) -> Case {
-    Case { name, step, load: Workload { kind, tables: 1, rows, changes, wide: 0, toasted: false } }
+    let load = Workload { kind, tables: 1, rows, changes, wide: 0, toasted: false };
+    Case { name, step, load, alone: false, named: false }
 }
 
 const CASES: &[Case] = &[
@@ -81,7 +86,47 @@ const CASES: &[Case] = &[
     case("drain-hot", Step::Drain, Kind::Hot, 300_000, 600_000),
     case("drain-updates", Step::Drain, Kind::Updates, 300_000, 600_000),
     case("drain-deletes", Step::Drain, Kind::Deletes, 2_000_000, 600_000),
+    case("drain-one-transaction", Step::Drain, Kind::One, 1_000, 2_000_000),
+    case("drain-wide", Step::Drain, Kind::Mix, 30_000, 100_000).wide(1900, false),
+    case("drain-toasted", Step::Drain, Kind::Updates, 2_000, 200_000).wide(100_000, true),
+    case("drain-100-tables", Step::Drain, Kind::Mix, 3_000, 600_000).tables(100),
+    case("latency-200", Step::Latency { per_second: 200 }, Kind::Inserts, 1_000, 0),
+    case("latency-2000", Step::Latency { per_second: 2_000 }, Kind::Inserts, 1_000, 0),
+    case("growth-backlog-100k", Step::Drain, Kind::Mix, 100_000, 100_000).grows(),
+    case("growth-backlog-1m", Step::Drain, Kind::Mix, 100_000, 1_000_000).grows(),
+    case("growth-backlog-10m", Step::Drain, Kind::Mix, 100_000, 10_000_000).grows().only_by_name(),
+    case("growth-tables-1", Step::Drain, Kind::Mix, 100_000, 300_000).grows(),
+    case("growth-tables-100", Step::Drain, Kind::Mix, 1_000, 300_000).tables(100).grows(),
+    case("growth-tables-1000", Step::Drain, Kind::Mix, 100, 300_000).tables(1_000).grows(),
+    case("growth-row-50b", Step::Drain, Kind::Inserts, 1_000, 300_000).wide(1, false).grows(),
+    case("growth-row-1k", Step::Drain, Kind::Inserts, 1_000, 200_000).wide(1_000, false).grows(),
+    case("growth-row-10k", Step::Drain, Kind::Inserts, 1_000, 30_000).wide(10_000, true).grows(),
+    case("growth-row-100k", Step::Drain, Kind::Inserts, 1_000, 3_000).wide(100_000, true).grows(),
 ];
+
+impl Case {
+    const fn wide(mut self, bytes: u32, toasted: bool) -> Self {
+        (self.load.wide, self.load.toasted) = (bytes, toasted);
+        self
+    }
+
+    const fn tables(mut self, tables: u32) -> Self {
+        self.load.tables = tables;
+        self
+    }
+
+    /// How the cost of trem and of nobody else grows.
+    const fn grows(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    /// Too long for an ordinary run.
+    const fn only_by_name(mut self) -> Self {
+        self.named = true;
+        self
+    }
+}
 
 #[tokio::main]
 async fn main() {
@@ -97,7 +142,7 @@ async fn main() {
 async fn measure(arguments: Arguments) {
     let wanted = |case: &&Case| {
         let matches = |o: &String| o.strip_suffix('*').map_or(o == case.name, |start| case.name.starts_with(start));
-        arguments.only.is_empty() || arguments.only.iter().any(matches)
+        (arguments.only.is_empty() && !case.named) || arguments.only.iter().any(matches)
     };
     let cases: Vec<&Case> = CASES.iter().filter(wanted).collect();
     assert!(!cases.is_empty(), "no comparison is called {:?}: --list shows all", arguments.only);
@@ -124,9 +169,14 @@ async fn measure(arguments: Arguments) {
         let scaled = |n: u64| (n as f64 * arguments.scale) as u64;
         let load = Workload { rows: scaled(case.load.rows), changes: scaled(case.load.changes), ..case.load };
         let pair = Pair::start(&trem);
+        let mut plan = plan.clone();
+        if case.alone && plan.with.is_empty() {
+            plan.with.push(report::TREM.to_owned());
+        }
         let comparison = match case.step {
             Step::FullLoad => full_load::compare(&pair, case.name, &load, &plan).await,
             Step::Drain => drain::compare(&pair, case.name, &load, &plan).await,
+            Step::Latency { per_second } => latency::compare(&pair, case.name, &load, per_second, &plan).await,
         };
         println!("{}", comparison.markdown());
         done.push(comparison);

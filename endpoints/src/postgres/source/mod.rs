@@ -1,6 +1,8 @@
 //! PostgreSQL as a source: snapshots by COPY, changes by logical replication.
 
 mod assemble;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod check;
 mod chunks;
 mod image;
