@@ -1,9 +1,10 @@
-//! From commit to visible on the target, at a steady rate: one client commits, another looks at the target, the same
-//! for all that is measured.
+//! From commit to visible on the target, at a steady rate: some clients commit, each waiting for the disk, and another
+//! looks at the target, the same for all that is measured.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
 use trem_benches::pair::{Pair, SOURCE, Task};
 use trem_benches::process::{Cost, Program, Running, Stopwatch};
 use trem_benches::report::{Comparison, Delays, Figure, NATIVE, TREM};
@@ -19,7 +20,9 @@ const SPAN: Duration = Duration::from_secs(10);
 /// Of which the first are not counted: everything gets into its stride.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// How long the last row may take to be seen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Those that commit, so that commits can share the disk's answer.
+const CLIENTS: usize = 16;
 /// Between two looks at the target.
 const LOOK: Duration = Duration::from_micros(300);
 
@@ -50,7 +53,7 @@ pub async fn compare(pair: &Pair, name: &str, load: &Workload, per_second: u32, 
         }
     }
     let what = format!(
-        "{per_second} transactions of one insert each second for {} s, the first {} s not counted: from the commit's \
+        "{per_second} transactions of one insert each second from {CLIENTS} clients for {} s, the first {} s not counted: from the commit's \
          answer at the client until another client, asking again {} us after each answer, sees the row on the target.",
         SPAN.as_secs(),
         WARM_UP.as_secs(),
@@ -79,7 +82,7 @@ async fn by_trem(pair: &Pair, source: &Db, per_second: u32, plan: &Plan) -> Meas
     let streaming = format!("SELECT count(active_pid)::text FROM pg_replication_slots WHERE slot_name = 'trem_{name}'");
     source.wait_for(&streaming, "1", Duration::from_secs(20)).await;
     let (before, watch) = (trem.used(), Stopwatch::start(pair));
-    let measured = observe(source, &target, per_second).await;
+    let measured = observe(pair, &target, per_second).await;
     let mut used = trem.used();
     used.cpu = used.cpu.saturating_sub(before.cpu);
     let cost = watch.stop(used);
@@ -101,7 +104,7 @@ async fn by_native(pair: &Pair, source: &Db, load: &Workload, per_second: u32) -
     wait_ready(&target).await?;
     pair.settle().await;
     let watch = Stopwatch::start(pair);
-    let measured = observe(source, &target, per_second).await;
+    let measured = observe(pair, &target, per_second).await;
     let cost = watch.stop(Program::default());
     let result = checked(source, &target, measured, cost).await;
     target.try_exec("DROP SUBSCRIPTION native").await?;
@@ -114,75 +117,83 @@ async fn checked(source: &Db, target: &Db, measured: Result<(Delays, u64), Strin
     if wanted == got { Ok((delays, rows, cost)) } else { Err(format!("both sides differ: {wanted}, {got}")) }
 }
 
-async fn observe(source: &Db, target: &Db, per_second: u32) -> Result<(Delays, u64), String> {
-    let first = source.number("SELECT coalesce(max(id), 0) + 1 FROM public.t0").await;
-    let last = AtomicU64::new(0);
+async fn observe(pair: &Pair, target: &Db, per_second: u32) -> Result<(Delays, u64), String> {
+    let first = pair.source.connect(SOURCE).await.number("SELECT coalesce(max(id), 0) + 1 FROM public.t0").await;
+    let count = SPAN.as_secs() as usize * per_second as usize;
     let done = AtomicBool::new(false);
-    let (committed, seen) =
-        tokio::join!(commit(source, first, per_second, &last, &done), look(target, first, &last, &done));
+    let mut clients = JoinSet::new();
+    let start = Instant::now() + Duration::from_millis(100);
+    for client in 0..CLIENTS {
+        let db = pair.source.connect(SOURCE).await;
+        clients.spawn(async move { commit(&db, first, start, client, count).await });
+    }
+    let all = async {
+        let mut times = vec![None; count];
+        while let Some(part) = clients.join_next().await {
+            for (n, at) in part.map_err(|e| e.to_string())?? {
+                times[n] = Some(at);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        let late = start.elapsed().saturating_sub(SPAN);
+        if late > SPAN / 10 { Err(format!("the source was {late:?} late")) } else { Ok(times) }
+    };
+    let (committed, seen) = tokio::join!(all, look(target, first, count, &done));
     let (committed, seen) = (committed?, seen?);
-    let warm = (WARM_UP.as_secs_f64() * f64::from(per_second)) as usize;
-    let delays = committed.iter().zip(&seen).skip(warm);
-    let delays = delays.map(|(at, seen)| seen.saturating_duration_since(*at).as_secs_f64() * 1000.0).collect();
-    let delays = Delays::of(delays).ok_or("nothing was measured")?;
-    Ok((delays, committed.len() as u64))
+    let warm = WARM_UP.as_secs() as usize * per_second as usize;
+    let both = committed.into_iter().zip(seen).skip(warm).filter_map(|(at, seen)| at.zip(seen));
+    let delays: Vec<f64> = both.map(|(at, seen)| seen.saturating_duration_since(at).as_secs_f64() * 1000.0).collect();
+    if delays.len() != count - warm {
+        return Err(format!("{} of {} rows were seen", delays.len(), count - warm));
+    }
+    Ok((Delays::of(delays).ok_or("nothing was measured")?, count as u64))
 }
 
-/// Commits one row after the other, on time; each one's answer is awaited. When did each commit?
+/// Commits this client's rows, each on time, and waits for each one's answer. When did each commit?
 async fn commit(
     source: &Db,
     first: i64,
-    per_second: u32,
-    last: &AtomicU64,
-    done: &AtomicBool,
-) -> Result<Vec<Instant>, String> {
-    let client = source.client();
-    let explain = |e: tokio_postgres::Error| e.to_string();
-    // A client that waits for the disk cannot reach such rates alone; the server is not to be the bottleneck.
-    client.batch_execute("SET synchronous_commit = off").await.map_err(explain)?;
+    start: Instant,
+    client: usize,
+    count: usize,
+) -> Result<Vec<(usize, Instant)>, String> {
     let sql = "INSERT INTO public.t0 VALUES ($1::bigint, 1, 1, 1.23, 'customer', 'a note of some length', true, now())";
-    let statement = client.prepare(sql).await.map_err(explain)?;
-    let count = (SPAN.as_secs_f64() * f64::from(per_second)) as u32;
-    let start = Instant::now();
-    let mut times = Vec::with_capacity(count as usize);
-    for n in 0..count {
-        let due = start + SPAN * n / count;
+    let statement = source.client().prepare(sql).await.map_err(|e| e.to_string())?;
+    let mut times = Vec::with_capacity(count / CLIENTS + 1);
+    for n in (client..count).step_by(CLIENTS) {
+        let due = start + SPAN.mul_f64(n as f64 / count as f64);
         // The timer is coarse: what has become due meanwhile follows at once.
         if due > Instant::now() {
             tokio::time::sleep_until(due.into()).await;
         }
-        client.execute(&statement, &[&(first + i64::from(n))]).await.map_err(explain)?;
-        times.push(Instant::now());
-        last.store(u64::from(n) + 1, Ordering::Relaxed);
+        source.client().execute(&statement, &[&(first + n as i64)]).await.map_err(|e| e.to_string())?;
+        times.push((n, Instant::now()));
     }
-    done.store(true, Ordering::Relaxed);
-    client.batch_execute("SET synchronous_commit = on").await.map_err(explain)?;
-    let late = start.elapsed().saturating_sub(SPAN);
-    if late > SPAN / 10 { Err(format!("the source was {late:?} late")) } else { Ok(times) }
+    Ok(times)
 }
 
-/// When was each row first seen? They become visible in order.
-async fn look(target: &Db, first: i64, last: &AtomicU64, done: &AtomicBool) -> Result<Vec<Instant>, String> {
-    let client = target.client();
-    let sql = "SELECT coalesce(max(id), 0) FROM public.t0";
-    let statement = client.prepare(sql).await.map_err(|e| e.to_string())?;
-    let mut seen: Vec<Instant> = Vec::new();
-    let mut news = Instant::now();
+/// When was each row first seen?
+async fn look(target: &Db, first: i64, count: usize, done: &AtomicBool) -> Result<Vec<Option<Instant>>, String> {
+    let sql = "SELECT id FROM public.t0 WHERE id >= $1";
+    let statement = target.client().prepare(sql).await.map_err(|e| e.to_string())?;
+    let mut seen: Vec<Option<Instant>> = vec![None; count];
+    // Clients overtake each other: everything from the first row that is missing is asked for.
+    let (mut missing, mut news) = (0, Instant::now());
     loop {
-        let row = client.query_one(&statement, &[]).await.map_err(|e| e.to_string())?;
+        let rows = target.client().query(&statement, &[&(first + missing as i64)]).await.map_err(|e| e.to_string())?;
         let now = Instant::now();
-        let highest: i64 = row.get(0);
-        let count = usize::try_from(highest - first + 1).unwrap_or(0);
-        if count > seen.len() {
-            seen.resize(count, now);
-            news = now;
+        for row in &rows {
+            let n = usize::try_from(row.get::<_, i64>(0) - first).unwrap_or(usize::MAX);
+            if let Some(seen) = seen.get_mut(n)
+                && seen.is_none()
+            {
+                *seen = Some(now);
+                news = now;
+            }
         }
-        let all = last.load(Ordering::Relaxed) as usize;
-        if done.load(Ordering::Relaxed) && seen.len() >= all {
+        missing += seen[missing..].iter().take_while(|s| s.is_some()).count();
+        if missing == count || (done.load(Ordering::Relaxed) && news.elapsed() > PATIENCE) {
             return Ok(seen);
-        }
-        if news.elapsed() > PATIENCE {
-            return Err(format!("{} of {all} rows were seen, and no more for {PATIENCE:?}", seen.len()));
         }
         tokio::time::sleep(LOOK).await;
     }
