@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use trem_engine::change::{ChangeBatch, ChangeSet, Op, Step};
+use trem_engine::change::{ChangeBatch, ChangeSet, Op, Step, TableCounts};
 use trem_engine::error::{Class, Error, Result};
 use trem_engine::ports::{
-    Applied, Chunk, ChunkRecord, Epoch, Finding, Loader, Severity, TableCounts, TablePreview, TableRecord, TableState,
-    Target, TargetLane, TaskRecord,
+    Applied, Chunk, ChunkRecord, Epoch, Finding, Loader, Severity, TablePreview, TableRecord, TableState, Target,
+    TargetLane, TaskRecord,
 };
 use trem_engine::position::{Checkpoint, Lineage, Position};
 use trem_engine::schema::{Catalog, SchemaChange, SchemaChangeKind, TableId, TableSchema, TypeDefinition};

@@ -4,12 +4,13 @@
 //! lanes and loaders live for one attempt and are dropped on any error.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::change::{ChangeBatch, ChangeSet};
+use crate::change::{ChangeBatch, ChangeSet, TableCounts};
 use crate::error::Result;
 use crate::position::{Checkpoint, Lineage, Position};
 use crate::schema::{Catalog, TableId, TableSchema, TypeDefinition};
@@ -162,11 +163,13 @@ pub trait Source: Send + Sync {
     async fn current(&self) -> Result<Position>;
 
     /// Verifies that the log can be followed from `checkpoint` without a gap, and brings what selects tables
-    /// at the source (PostgreSQL: the publication) in step with `tables`.
+    /// at the source (PostgreSQL: the publication) in step with `tables`. Those named in `followed` have been selected
+    /// there all the time since the checkpoint.
     ///
     /// # Errors
-    /// Class `Lineage` when the history is another or the log since the checkpoint is gone.
-    async fn resume(&self, checkpoint: &Checkpoint, tables: &[Arc<TableSchema>]) -> Result<()>;
+    /// Class `Lineage` when the history is another, the log since the checkpoint is gone, or a table that was
+    /// followed is not selected there any more.
+    async fn resume(&self, checkpoint: &Checkpoint, tables: &[Arc<TableSchema>], followed: &[TableId]) -> Result<()>;
 
     /// Takes a snapshot of all `tables` at one place in the log.
     async fn snapshot(&self, tables: &[Arc<TableSchema>], kind: SnapshotKind) -> Result<Box<dyn Snapshot>>;
@@ -270,6 +273,8 @@ pub struct TaskRecord {
     pub lineage: Option<Lineage>,
     /// The durable resume point; written when the log is retained from there on.
     pub checkpoint: Option<Checkpoint>,
+    /// When the last transaction before the checkpoint committed at the source, by the source's clock.
+    pub committed_at: Option<SystemTime>,
     /// The tables.
     pub tables: Vec<TableRecord>,
 }
@@ -290,22 +295,6 @@ pub struct TablePreview {
 /// Fencing number: the lane that was opened last is the only one that can commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub i64);
-
-/// What an apply did to one table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TableCounts {
-    /// Rows inserted.
-    pub inserted: u64,
-    /// Rows updated.
-    pub updated: u64,
-    /// Rows deleted.
-    pub deleted: u64,
-    /// Changes that took effect through a later change of the same row.
-    pub merged: u64,
-    /// Changes that found the target already different: an insert that met a row, an update or delete that
-    /// met none. The result is the source's row all the same.
-    pub conflicts: u64,
-}
 
 /// What an apply did.
 #[derive(Clone, Debug, Default)]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
-use crate::ports::{Applied, TableCounts, TableState};
+use crate::change::TableCounts;
+use crate::ports::{Applied, TableState};
 use crate::position::Position;
 use crate::schema::TableId;
 

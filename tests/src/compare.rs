@@ -126,7 +126,7 @@ fn show_rows(text: &mut String, source: Vec<Vec<Option<String>>>, target: Vec<Ve
     for (side, sign) in [("source", 1), ("target", -1)] {
         let rows: Vec<_> = surplus.iter().filter(|(_, n)| **n * sign > 0).collect();
         for (row, n) in rows.iter().take(SHOWN) {
-            let row: String = row.chars().take(400).collect();
+            let row: String = row.chars().take(160).collect();
             text.push_str(&format!("\n  only at the {side} ({}x): {row}", n.abs()));
         }
         if rows.len() > SHOWN {

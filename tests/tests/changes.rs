@@ -120,16 +120,17 @@ async fn keys_swap_chain_and_rotate() {
          UPDATE u SET id = 20 WHERE id = 21; UPDATE u SET code = 'c21' WHERE id = 1020; COMMIT",
     ];
     steps(&world, &mut running, all).await;
-    // The rotations above must have met the constraints on the target as well.
+    // Once more, with the same constraints on the target, first added behind trem's back.
     world.target.exec("CREATE UNIQUE INDEX ON u (pos); CREATE UNIQUE INDEX ON u (code)").await;
-    steps(&world, &mut running, &["UPDATE u SET pos = pos % 50 + 1", all[5], all[6].replace("c1", "d1").as_str()])
-        .await;
-    steps(
-        &world,
-        &mut running,
-        &["BEGIN; UPDATE u SET pos = pos % 50 + 1; INSERT INTO u VALUES (500, 500, 'z', 'z'); COMMIT"],
-    )
-    .await;
+    let again = &[
+        all[4],
+        all[5],
+        &all[6].replace("c1", "d1"),
+        "BEGIN; UPDATE u SET pos = pos % 50 + 1; INSERT INTO u VALUES (500, 500, 'z', 'z'); COMMIT",
+        "BEGIN; DELETE FROM u WHERE id = 30; UPDATE u SET pos = 1000 WHERE id = 31; UPDATE u SET id = 30 WHERE id = 32; \
+         INSERT INTO u SELECT 32, 1030, 'c30', NULL; UPDATE u SET code = 'c32x' WHERE id = 30; COMMIT",
+    ];
+    steps(&world, &mut running, again).await;
     running.stop(PATIENCE).expect(0);
 }
 

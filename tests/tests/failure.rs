@@ -9,6 +9,9 @@ use trem_tests::{Proxy, Running, Shutdown, World};
 use crate::PATIENCE;
 
 const ROWS: u32 = 4000;
+/// Ends trem's sessions, and not the test's own.
+const KICK: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                    WHERE application_name LIKE 'trem t%' AND application_name <> 'trem tests'";
 
 /// A world that is loaded and followed under a workload.
 async fn busy() -> (World, Workload, Running) {
@@ -161,11 +164,10 @@ async fn an_unknown_failure_stops_the_task() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_target_is_read_only_for_a_while() {
     let (world, mut work, mut running) = busy().await;
-    let kick = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'trem t%'";
     let read_only = |value: &str| format!("ALTER SYSTEM SET default_transaction_read_only = {value}");
     world.target.exec(&read_only("on")).await;
     world.target.exec("SELECT pg_reload_conf()").await;
-    world.target.exec(kick).await;
+    world.target.exec(KICK).await;
     work.run(&world.source, Duration::from_millis(500)).await;
     running.wait_log("read-only", PATIENCE).await;
     assert!(running.ended().is_none(), "a read-only target can heal: {}", running.log_tail());
@@ -196,8 +198,7 @@ async fn a_password_becomes_wrong() {
     let running = world.trem.start();
     tokio::time::sleep(Duration::from_millis(500)).await;
     world.target.exec("ALTER ROLE postgres PASSWORD 'another'").await;
-    let kick = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'trem t%'";
-    world.target.exec(kick).await;
+    world.target.exec(KICK).await;
     world.source.exec("INSERT INTO t VALUES (2)").await;
     let outcome = running.wait(PATIENCE).expect(1).says(&["password", "postgres"]);
     assert!(!outcome.stderr.contains("s3cret"), "the password is in the log:\n{}", outcome.stderr);

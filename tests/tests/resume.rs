@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use trem_tests::{Running, World};
+use trem_tests::{Running, World, workload};
 
 use crate::PATIENCE;
 
@@ -138,10 +138,7 @@ async fn transactions_open_at_the_start_are_met() {
 }
 
 /// Writes go on all through the load.
-#[tokio::test(flavor = "multi_thread")]
-async fn changes_during_the_load_are_met() {
-    use trem_tests::workload;
-    let mut world = World::two().await;
+async fn changes_during_the_load(mut world: World) {
     world.configure(|c| c.sections = LOAD.into());
     workload::create(&world.source, 40_000).await;
     let mut work = workload::Workload::new(11, 40_000);
@@ -149,6 +146,17 @@ async fn changes_during_the_load_are_met() {
     work.run(&world.source, Duration::from_secs(6)).await;
     world.equal(workload::TABLES, &mut running).await;
     running.stop(PATIENCE).expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_during_the_load_are_met() {
+    changes_during_the_load(World::two().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_during_the_load_are_met_on_the_newest_server() {
+    let Some(world) = World::newest().await else { return };
+    changes_during_the_load(world).await;
 }
 
 /// `--until-current` ends with everything that was committed when it started, and a full load ends by itself.

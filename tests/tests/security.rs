@@ -29,7 +29,7 @@ async fn tls_modes() {
     }
     // The server takes no connection without TLS.
     use_tls(&mut world, "sslmode=disable", "sslmode=require");
-    world.trem.command(&["check"]).expect(1).says(&["sslmode"]);
+    world.trem.command(&["check"]).expect(1).says(&["no encryption"]);
     for bad in [format!("sslmode=verify-ca&sslrootcert={other}"), "sslmode=verify-full".into()] {
         use_tls(&mut world, &bad, "sslmode=require");
         world.trem.command(&["check"]).expect(1).says(&["certificate"]);

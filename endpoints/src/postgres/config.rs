@@ -59,8 +59,8 @@ impl fmt::Debug for PgConfig {
 }
 
 const PARAMETERS: &str = "sslmode, sslrootcert, connect_timeout, host, port";
-const FORM: &str = "write postgres://user:password@host:5432/database?sslmode=prefer, with characters such as @ : / ? # % in \
-                    user or password percent-encoded";
+const FORM: &str = "write postgres://user:password@host:5432/database?sslmode=prefer, with characters such as \
+                    @ : / ? # % in user or password percent-encoded";
 
 impl PgConfig {
     /// Takes an endpoint's url apart. Errors never repeat the url, which holds the password.

@@ -39,6 +39,15 @@ const TABLE: &[(&str, Class, &str)] = &[
     ("28000", Class::Refused, "look at the role's LOGIN attribute and at pg_hba.conf"),
     ("28", Class::Refused, "look at the user and password in the endpoint's url and at pg_hba.conf"),
     ("3D000", Class::Refused, "correct the database in the endpoint's url, or create it"),
+    ("42704", Class::Refused, "create the missing type, or the extension it belongs to"),
+    ("2BP01", Class::Refused, "drop the objects that depend on it first"),
+    (
+        "23502",
+        Class::Fatal,
+        "drop the NOT NULL constraint of the target column, or give the column a value at the source",
+    ),
+    ("23503", Class::Fatal, "drop the target's foreign key, or let the role set session_replication_role"),
+    ("23514", Class::Fatal, "drop the target's check constraint: the source has no such rule for this row"),
     ("0A000", Class::Refused, ""),
 ];
 

@@ -115,6 +115,12 @@ impl TypeBook {
         Ok(Self(book))
     }
 
+    /// A book of these types.
+    #[cfg(test)]
+    pub(crate) fn with(types: &[(u32, Wire)]) -> Self {
+        Self(types.iter().copied().collect())
+    }
+
     /// How values of this type travel; a type that is gone is never sent in binary form.
     pub(crate) fn wire(&self, type_id: u32) -> Wire {
         self.0.get(&type_id).copied().unwrap_or(Wire::TextOnly)

@@ -162,3 +162,19 @@ impl ChangeSet {
         self.steps.iter().map(|s| if let Step::Rows(b) = s { b.len() } else { 0 }).sum()
     }
 }
+
+/// What an apply did to one table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableCounts {
+    /// Rows inserted.
+    pub inserted: u64,
+    /// Rows updated.
+    pub updated: u64,
+    /// Rows deleted.
+    pub deleted: u64,
+    /// Changes that took effect through a later change of the same row.
+    pub merged: u64,
+    /// Changes that found the target already different: an insert that met a row, an update or delete that
+    /// met none. The result is the source's row all the same.
+    pub conflicts: u64,
+}

@@ -5,7 +5,7 @@ mod builder;
 mod column;
 mod net;
 
-pub use batch::{ChangeBatch, ChangeSet, ColumnMask, OldImages, Op, Step, Truncate};
+pub use batch::{ChangeBatch, ChangeSet, ColumnMask, OldImages, Op, Step, TableCounts, Truncate};
 pub use builder::BatchBuilder;
 pub use column::ColumnBuilder;
 pub use net::{KeyRef, Move, NetChanges, RowRef, UpdateGroup};

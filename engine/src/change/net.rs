@@ -11,9 +11,8 @@ use arrow_row::{RowConverter, Rows, SortField};
 use arrow_select::interleave::interleave;
 use hashbrown::HashMap;
 
-use super::batch::{ChangeBatch, ColumnMask, Op};
+use super::batch::{ChangeBatch, ColumnMask, Op, TableCounts};
 use crate::error::{Error, Result};
-use crate::ports::TableCounts;
 use crate::schema::TableSchema;
 
 /// A row image: a row of one of [`NetChanges::batches`].
@@ -43,7 +42,7 @@ pub struct UpdateGroup {
     pub rows: Vec<RowRef>,
 }
 
-/// A row whose key changes while some columns are known to the target alone.
+/// A row whose key changes. What is unknown of it, and what the target alone has of it, stays with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Move {
     /// Where it is on the target.
@@ -59,14 +58,12 @@ pub struct NetChanges {
     pub batches: Vec<ChangeBatch>,
     /// Rows to delete, in key order.
     pub deletes: Vec<KeyRef>,
-    /// Rows to take out, keeping what is unknown of them, and to put in again after the updates.
+    /// Rows to take out before the updates, keeping what only the target knows of them, and to put in again after.
     pub moves: Vec<Move>,
     /// Rows to update, grouped by what is unknown.
     pub updates: Vec<UpdateGroup>,
     /// Rows to insert, in source order.
     pub inserts: Vec<RowRef>,
-    /// Key changes that are among the deletes and the inserts.
-    pub rekeyed: u64,
     /// Changes that took effect through a later change of the same row.
     pub merged: u64,
 }
@@ -105,16 +102,16 @@ impl NetChanges {
 
     fn empty(batches: Vec<ChangeBatch>) -> Self {
         let (deletes, moves, updates, inserts) = Default::default();
-        Self { batches, deletes, moves, updates, inserts, rekeyed: 0, merged: 0 }
+        Self { batches, deletes, moves, updates, inserts, merged: 0 }
     }
 
     /// What these changes amount to, each change of the log counted once.
     pub fn counts(&self) -> TableCounts {
         let updates: usize = self.updates.iter().map(|g| g.rows.len()).sum();
         TableCounts {
-            inserted: self.inserts.len() as u64 - self.rekeyed,
-            updated: (updates + self.moves.len()) as u64 + self.rekeyed,
-            deleted: self.deletes.len() as u64 - self.rekeyed,
+            inserted: self.inserts.len() as u64,
+            updated: (updates + self.moves.len()) as u64,
+            deleted: self.deletes.len() as u64,
             merged: self.merged,
             conflicts: 0,
         }
@@ -297,11 +294,6 @@ impl Finish<'_> {
                 }
                 None => self.net.inserts.push(image),
                 Some(origin) if self.keys.get(origin) == key => groups.entry(unknown).or_default().push(image),
-                Some(from) if unknown.is_empty() => {
-                    self.net.rekeyed += 1;
-                    self.net.deletes.push(from);
-                    self.net.inserts.push(image);
-                }
                 Some(from) => self.net.moves.push(Move { from, to: image }),
             }
         }

@@ -118,7 +118,8 @@ impl Attempt<'_> {
         let suspended =
             |t: &TableSchema| record.tables.iter().any(|r| r.schema.id == t.id && r.state == TableState::Suspended);
         tables.retain(|t| !suspended(t));
-        self.task.source.resume(checkpoint, &tables).await
+        let followed = record.tables.iter().filter(|r| r.state == TableState::Ready).map(|r| r.schema.id.clone());
+        self.task.source.resume(checkpoint, &tables, &followed.collect::<Vec<_>>()).await
     }
 
     /// Prepares and loads every table that is not on the target yet.

@@ -200,7 +200,7 @@ struct Loop<'f> {
     durable: Option<Position>,
     /// A table is to be loaded again.
     replan: bool,
-    /// The target's transaction is open.
+    /// The last set handed over was open: the target's transaction waits for the next one.
     open: bool,
     follow: &'f Follow<'f>,
 }
@@ -247,7 +247,7 @@ impl Loop<'_> {
         if waited || self.stream.full() {
             self.waiting_since = None;
             if let Some(set) = self.stream.take()? {
-                if set.steps.is_empty() && !set.open {
+                if set.steps.is_empty() && !set.open && !self.open {
                     self.idle = Some(set.end);
                 } else {
                     return self.apply(set).await;
@@ -274,6 +274,7 @@ impl Loop<'_> {
         set.steps = steps.collect::<Result<_>>()?;
         self.idle = None;
         self.idle_since = Instant::now();
+        self.open = set.open;
         let checkpoint = Checkpoint { lineage: self.follow.checkpoint.lineage.clone(), position: set.end.clone() };
         self.send(Work::Apply(set, checkpoint)).await
     }
@@ -320,7 +321,6 @@ impl Loop<'_> {
             reporter.table(&table, |t| t.state = Some(TableState::Reload));
             self.replan = true;
         }
-        self.open = set.open;
         if !set.open {
             self.applied = set.checkpoint.position;
         }

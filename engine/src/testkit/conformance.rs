@@ -327,9 +327,9 @@ pub async fn another_history_is_refused(rig: &dyn Rig) {
     let class = |r: Result<(), Error>| r.err().map(|e| e.class());
     let tables = [t.schema()];
     let other = Checkpoint { lineage: Lineage("another".to_owned()), ..real.clone() };
-    assert_eq!(class(rig.source().resume(&other, &tables).await), Some(Class::Lineage));
+    assert_eq!(class(rig.source().resume(&other, &tables, &[]).await), Some(Class::Lineage));
     rig.source().retire().await.unwrap();
-    assert_eq!(class(rig.source().resume(&real, &tables).await), Some(Class::Lineage));
+    assert_eq!(class(rig.source().resume(&real, &tables, &[]).await), Some(Class::Lineage));
 }
 
 /// After a drop nothing is left, and dropping nothing is no error.

@@ -170,6 +170,7 @@ impl Committed {
         TaskRecord {
             lineage: self.lineage.clone(),
             checkpoint: self.checkpoint.clone(),
+            committed_at: None,
             tables: self.tables.values().cloned().collect(),
         }
     }

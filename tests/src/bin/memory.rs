@@ -42,7 +42,7 @@ const CASES: &[Case] = &[
         name: "1,000 tables",
         setup: "DO $$ BEGIN FOR i IN 1..1000 LOOP
                     EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY, a text, b numeric, c jsonb)', i);
-                    EXECUTE format('INSERT INTO t%s SELECT j, md5(j::text), j, ''{}'' FROM generate_series(1, 200) j', i);
+                    EXECUTE format('INSERT INTO t%s SELECT j, md5(j::text), j, NULL FROM generate_series(1, 200) j', i);
                 END LOOP; END $$",
         change: "DO $$ BEGIN FOR i IN 1..1000 LOOP
                     EXECUTE format('UPDATE t%s SET b = b + 1 WHERE id < 50', i);

@@ -59,7 +59,8 @@ SELECT t.oid, n.nspname::text, t.typname::text,
                      FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c' ORDER BY k.conname)
         WHEN 'r' THEN ARRAY['SUBTYPE = ' || format_type(r.rngsubtype, NULL),
             'SUBTYPE_OPCLASS = ' || quote_ident(o_n.nspname) || '.' || quote_ident(o.opcname)]
-            || CASE WHEN r.rngcollation <> 0 THEN ARRAY['COLLATION = ' || r.rngcollation::regcollation::text] ELSE '{}' END
+            || CASE WHEN r.rngcollation <> 0
+               THEN ARRAY['COLLATION = ' || r.rngcollation::regcollation::text] ELSE '{}' END
             || CASE WHEN mt.oid IS NOT NULL THEN ARRAY['MULTIRANGE_TYPE_NAME = ' || quote_ident(mn.nspname) || '.'
                     || quote_ident(mt.typname)] ELSE '{}' END
         ELSE '{}' END

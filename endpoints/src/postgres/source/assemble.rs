@@ -63,6 +63,8 @@ pub(super) struct Assembler {
     committed_at: Option<SystemTime>,
     transactions: u64,
     answer: Option<Option<Bytes>>,
+    /// Tables that the catalogue no longer has, and by which place in the log that was so.
+    gone: Vec<(u64, usize)>,
     scratch: Vec<u8>,
 }
 
@@ -115,6 +117,7 @@ impl Assembler {
             committed_at: None,
             transactions: 0,
             answer: None,
+            gone: Vec::new(),
             scratch: Vec::new(),
         })
     }
@@ -139,21 +142,57 @@ impl Assembler {
 
     /// Whether [`Assembler::take`] has something to give.
     pub(super) fn ready(&self) -> bool {
-        if self.in_transaction() { self.full() } else { self.end != self.taken || self.open || !self.steps.is_empty() }
+        if self.in_transaction() {
+            return self.full();
+        }
+        self.end != self.taken || !self.steps.is_empty() || (self.open && !self.waits())
+    }
+
+    /// Whether a row is missing on the target until the log says what became of it: the target's transaction stays
+    /// open that long, as nothing would remember the row over a restart.
+    fn waits(&self) -> bool {
+        self.tables.iter().filter_map(|t| t.loaded.as_ref()).any(Loaded::waits)
     }
 
     /// The server has sent everything before this place.
-    pub(super) fn reached(&mut self, server_end: u64) {
-        if !self.in_transaction() {
-            self.end = self.end.max(server_end);
+    pub(super) fn reached(&mut self, server_end: u64) -> Result<()> {
+        if self.in_transaction() {
+            return Ok(());
         }
+        self.end = self.end.max(server_end);
+        self.lapse()
+    }
+
+    /// The numbers of the tables that are followed.
+    pub(super) fn followed(&self) -> Vec<u32> {
+        let followed = self.tables.iter().filter(|t| !t.suspended && t.schema.native_id != 0);
+        followed.map(|t| t.schema.native_id).collect()
+    }
+
+    /// The catalogue has no table of this number, at `place` in the log. Nothing in the log says so; what was logged
+    /// of it before still counts.
+    pub(super) fn is_gone(&mut self, native_id: u32, place: u64) {
+        let index = self.tables.iter().position(|t| t.schema.native_id == native_id);
+        if let Some(index) = index.filter(|i| !self.gone.iter().any(|(_, known)| known == i)) {
+            self.gone.push((place, index));
+        }
+    }
+
+    fn lapse(&mut self) -> Result<()> {
+        while let Some(at) = self.gone.iter().position(|(place, _)| *place <= self.end) {
+            let (_, index) = self.gone.swap_remove(at);
+            if !self.tables[index].suspended {
+                self.suspend(index, "the table was dropped, or dropped and created anew, at the source".to_owned())?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes one message in. After a [`Need`] the same message is to be given again.
     pub(super) fn message(&mut self, payload: &[u8], whole: &Bytes) -> Result<Option<Need>> {
         match Message::decode(payload)? {
             Message::Begin(begin) => self.begin = Some(begin),
-            Message::Commit(commit) => self.commit(commit),
+            Message::Commit(commit) => self.commit(commit)?,
             Message::Relation(relation) => return self.relation(relation),
             Message::Insert { relation, new } => return self.change(relation, Change::Insert(new), whole),
             Message::Update { relation, old, new } => return self.change(relation, Change::Update(old, new), whole),
@@ -166,17 +205,18 @@ impl Assembler {
         Ok(None)
     }
 
-    fn commit(&mut self, commit: Commit) {
+    fn commit(&mut self, commit: Commit) -> Result<()> {
         self.begin = None;
         self.end = self.end.max(commit.end_lsn);
         self.transactions += 1;
         let micros = micros_from_2000(commit.time);
         self.committed_at = u64::try_from(micros).ok().map(|m| SystemTime::UNIX_EPOCH + Duration::from_micros(m));
+        self.lapse()
     }
 
     /// Where the transaction at hand committed; `None` if the target has it already.
     fn commit_lsn(&self) -> Result<Option<u64>> {
-        let begin = self.begin.ok_or_else(|| Error::transient("the server sent a change outside of a transaction"))?;
+        let begin = self.begin.ok_or_else(|| Error::fatal("the server sent a change outside of a transaction"))?;
         Ok((begin.final_lsn >= self.from).then_some(begin.final_lsn))
     }
 
@@ -223,7 +263,10 @@ impl Assembler {
                 table.builder = BatchBuilder::new(Arc::clone(next));
                 table.wires = wires;
             }
-            SchemaChangeKind::Suspend { .. } | SchemaChangeKind::Reload { .. } => table.suspended = true,
+            SchemaChangeKind::Suspend { .. } | SchemaChangeKind::Reload { .. } => {
+                table.suspended = true;
+                table.loaded = None;
+            }
         }
         self.steps.push(Step::Schema(SchemaChange { table: before, kind }));
         Ok(())
@@ -390,6 +433,9 @@ impl Assembler {
                 Ok(None) => continue,
                 Err(need) => return Ok(Some(need)),
             };
+            if let Some(loaded) = &mut self.tables[index].loaded {
+                loaded.emptied();
+            }
             match &self.tables[index].loaded {
                 Some(loaded) if commit < loaded.highest => {
                     let reason = "it was emptied between two snapshots of its load".to_owned();
@@ -427,7 +473,7 @@ impl Assembler {
         }
         self.barrier()?;
         self.taken = self.end;
-        self.open = self.in_transaction();
+        self.open = self.in_transaction() || self.waits();
         (self.rows, self.bytes) = (0, 0);
         Ok(Some(ChangeSet {
             steps: std::mem::take(&mut self.steps),
@@ -453,3 +499,6 @@ fn row_key(table: &Live, tuple: Tuple<'_>, fallback: Option<Tuple<'_>>) -> Resul
     };
     Ok(RowKey { first, whole: image::raw(&fields) })
 }
+
+#[cfg(test)]
+mod tests;

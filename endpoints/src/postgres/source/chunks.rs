@@ -51,6 +51,8 @@ pub(super) async fn plan(client: &Client, table: &TableSchema, options: ChunkOpt
     } else {
         vec![(ChunkRange::Whole, rows)]
     };
+    // A partitioned table may be without partitions, and its load is still one that begins and ends.
+    let ranges = if ranges.is_empty() { vec![(ChunkRange::Whole, 0)] } else { ranges };
     let chunks = ranges.into_iter().zip(0..).map(|((range, rows), id)| Chunk { id, range, rows });
     Ok(chunks.collect())
 }
@@ -60,7 +62,8 @@ async fn parts(client: &Client, table: &TableSchema) -> Result<Vec<Part>> {
     let sql = "SELECT n.nspname::text, c.relname::text, pg_table_size(c.oid), \
                  pg_relation_size(c.oid) / current_setting('block_size')::int8, \
                  CASE WHEN c.reltuples >= 0 AND c.relpages > 0 \
-                   THEN (c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::int8))::int8 \
+                   THEN (c.reltuples / c.relpages \
+                     * (pg_relation_size(c.oid) / current_setting('block_size')::int8))::int8 \
                    ELSE pg_relation_size(c.oid) / 100 END, \
                  c.relispartition AND c.oid <> r.oid \
                FROM pg_class r \

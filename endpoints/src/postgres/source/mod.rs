@@ -3,6 +3,7 @@
 mod assemble;
 #[cfg(feature = "bench")]
 pub mod bench;
+mod catchup;
 mod check;
 mod chunks;
 mod image;
@@ -23,7 +24,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, Row};
 use trem_engine::ports::{ChangeStream, Finding, Snapshot, SnapshotKind, Source, StreamRequest};
 use trem_engine::position::{Checkpoint, Lineage, Position};
-use trem_engine::schema::{Catalog, TableSchema};
+use trem_engine::schema::{Catalog, TableId, TableSchema};
 use trem_engine::task::Selection;
 use trem_engine::{Error, Result};
 
@@ -48,6 +49,8 @@ struct Inner {
     client: Mutex<Option<Arc<Client>>>,
     /// A column without binary decoder was met in a binary stream: from then on streams are text.
     force_text: AtomicBool,
+    /// Catching up in chunks has failed once: from then on backlogs are streamed.
+    stream_only: AtomicBool,
 }
 
 impl fmt::Debug for PostgresSource {
@@ -67,6 +70,7 @@ impl PostgresSource {
                 task: task.to_owned(),
                 client: Mutex::new(None),
                 force_text: AtomicBool::new(false),
+                stream_only: AtomicBool::new(false),
             }),
         }
     }
@@ -149,7 +153,8 @@ impl Inner {
     /// Everything committed so far lies before it, and a reader of the log gets there.
     async fn current(&self) -> Result<u64> {
         let sql = "SELECT pg_current_wal_insert_lsn()::text, pg_current_wal_flush_lsn()::text, \
-                   current_setting('wal_block_size'), (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size')";
+                   current_setting('wal_block_size'), \
+                   (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size')";
         let row = self.one(sql).await?;
         let number = |text: String| text.parse::<u64>().ok().filter(|n| *n > 0).unwrap_or(8192);
         let (page, segment) = (number(get(&row, 2)?), number(get(&row, 3)?));
@@ -187,9 +192,9 @@ impl Source for PostgresSource {
         Ok(lsn::position(self.inner.current().await?))
     }
 
-    async fn resume(&self, checkpoint: &Checkpoint, tables: &[Arc<TableSchema>]) -> Result<()> {
+    async fn resume(&self, checkpoint: &Checkpoint, tables: &[Arc<TableSchema>], followed: &[TableId]) -> Result<()> {
         setup::verify(&self.inner, checkpoint).await?;
-        setup::publish(&self.inner, tables, true).await
+        setup::publish(&self.inner, tables, Some(followed)).await
     }
 
     async fn snapshot(&self, tables: &[Arc<TableSchema>], kind: SnapshotKind) -> Result<Box<dyn Snapshot>> {

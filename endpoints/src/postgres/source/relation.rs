@@ -118,7 +118,7 @@ pub(super) fn remedy(task: &str, table: &TableSchema) -> String {
 
 /// A table that the server does not describe but sends rows of.
 pub(super) fn undescribed(relation: u32) -> Error {
-    Error::transient(format!("the server sent a row of table {relation} without describing the table"))
+    Error::fatal(format!("the server sent a row of table {relation} without describing the table"))
 }
 
 /// The statement that reads one row by its key, each value given as a literal.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use trem_engine::position::Checkpoint;
-use trem_engine::schema::{Identity, TableSchema};
+use trem_engine::schema::{Identity, TableId, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::{History, Inner, lsn};
@@ -53,8 +53,8 @@ pub(super) async fn retire(inner: &Inner) -> Result<()> {
     client.batch_execute(&sql).await.map_err(sqlstate::error)
 }
 
-/// Makes the publication hold exactly these tables. With `existing` it must be there already.
-pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], existing: bool) -> Result<()> {
+/// Makes the publication hold exactly these tables. With `followed` it must be there already, with these in it.
+pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed: Option<&[TableId]>) -> Result<()> {
     if let Some(table) = tables.iter().find(|t| t.identity == Identity::InsertOnly) {
         return Err(Error::refused("has no replica identity: published, its UPDATE and DELETE statements would fail")
             .table(&table.id)
@@ -67,7 +67,7 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], existing
     let found = client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)?;
     let wanted: BTreeSet<u32> = tables.iter().map(|t| t.native_id).collect();
     let Some(row) = found else {
-        if existing {
+        if followed.is_some() {
             return Err(lost_publication(inner));
         }
         if wanted.is_empty() {
@@ -90,6 +90,15 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], existing
     for row in client.query(&sql, &[&oid]).await.map_err(sqlstate::error)? {
         members.insert(get::<u32>(&row, 0)?);
         untouched &= !get::<bool>(&row, 1)?;
+    }
+    let missed = |t: &&Arc<TableSchema>| followed.is_some_and(|f| f.contains(&t.id)) && !members.contains(&t.native_id);
+    if let Some(table) = tables.iter().find(missed) {
+        return Err(Error::lineage(format!(
+            "someone has taken the table out of publication {}: its changes since then are not in the log for trem",
+            inner.name
+        ))
+        .table(&table.id)
+        .remedy(format!("load it again: `trem reload <config> --task {} --table {}`", inner.task, table.id)));
     }
     // Tables dropped at the source are no longer members, and cannot be made so.
     let sql = "SELECT oid FROM pg_class WHERE oid = ANY ($1)";
@@ -182,12 +191,7 @@ async fn same_branch(inner: &Inner, then: &History, now: &History, at: u64) -> R
     let mut conn = inner.replication().await?;
     let rows = conn.query(&format!("TIMELINE_HISTORY {}", now.timeline)).await?;
     let content = rows.into_iter().next().and_then(|r| r.into_iter().nth(1)).flatten().unwrap_or_default();
-    let parted = content.lines().find_map(|line| {
-        let mut words = line.split_whitespace();
-        let timeline: u32 = words.next()?.parse().ok()?;
-        (timeline == then.timeline).then(|| words.next().and_then(|w| lsn::parse(w).ok())).flatten()
-    });
-    match parted {
+    match parted(&content, then.timeline) {
         Some(switch) if at <= switch => Ok(()),
         Some(switch) => Err(Error::lineage(format!(
             "the source went over to timeline {} at {}, but the target has changes of timeline {} up to {}",
@@ -203,6 +207,15 @@ async fn same_branch(inner: &Inner, then: &History, now: &History, at: u64) -> R
         ))
         .remedy(start_anew(inner))),
     }
+}
+
+/// Where a history file says that `timeline` was left.
+fn parted(content: &str, timeline: u32) -> Option<u64> {
+    content.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let left: u32 = words.next()?.parse().ok()?;
+        words.next().filter(|_| left == timeline).and_then(|switch| lsn::parse(switch).ok())
+    })
 }
 
 async fn verify_slot(inner: &Inner, at: u64) -> Result<()> {
@@ -244,4 +257,17 @@ async fn verify_slot(inner: &Inner, at: u64) -> Result<()> {
         return Err(Error::transient(format!("replication slot {name} is still in use by server process {pid}")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_file_says_where_timelines_parted() {
+        let file = "1\t0/3000000\tno recovery target specified\n\n2\t1/A0\tafter LSN 1/60\n";
+        assert_eq!(parted(file, 1), Some(0x300_0000));
+        assert_eq!(parted(file, 2), Some(0x1_0000_00A0));
+        assert_eq!(parted(file, 3), None);
+    }
 }

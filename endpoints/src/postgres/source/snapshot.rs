@@ -119,7 +119,7 @@ async fn initial(inner: &Inner, tables: &[Arc<TableSchema>], discard_leftover: b
         }
         setup::drop_slot(inner).await?;
     }
-    setup::publish(inner, tables, false).await?;
+    setup::publish(inner, tables, None).await?;
     let mut conn = inner.replication().await?;
     let slot = setup::create_slot(&mut conn, &inner.name, false).await?;
     Ok((slot.start, slot.snapshot, Holder::Slot { _conn: Mutex::new(conn) }))

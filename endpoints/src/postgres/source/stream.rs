@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use trem_engine::change::ChangeSet;
 use trem_engine::ports::{ChangeStream, StreamRequest};
@@ -14,13 +15,14 @@ use trem_engine::schema::{SchemaChangeKind, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::assemble::{Assembler, Need};
+use super::catchup::{CatchUp, Piece, WORTH_BYTES};
 use super::read::select_list;
 use super::{Inner, get, lsn, relation};
-use crate::postgres::quote;
 use crate::postgres::types::TypeBook;
 use crate::postgres::wire::copy::CopyDecoder;
 use crate::postgres::wire::pgoutput::{Envelope, Relation};
 use crate::postgres::wire::{Conn, sift};
+use crate::postgres::{quote, sqlstate};
 
 /// How often the server hears of us at the least.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
@@ -28,11 +30,23 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 const ASK_AFTER: Duration = Duration::from_secs(5);
 /// A server that has not answered for this long is gone.
 const SILENCE: Duration = Duration::from_secs(60);
+/// How often the catalogue is asked whether the tables are still there: the log does not tell of a dropped one.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Where messages come from.
+enum Feed {
+    /// A walsender.
+    Stream(Conn),
+    /// Chunks of a backlog.
+    Chunks(Box<CatchUp>),
+    /// The backlog is read; the walsender is being started.
+    Starting(JoinHandle<Result<Conn>>),
+}
 
 /// The log of a database from one place on.
 pub(super) struct PgStream {
     inner: Arc<Inner>,
-    conn: Conn,
+    feed: Feed,
     assembler: Assembler,
     types: TypeBook,
     binary: bool,
@@ -41,6 +55,7 @@ pub(super) struct PgStream {
     every: Duration,
     status_at: Instant,
     heard_at: Instant,
+    look_at: Instant,
     /// Everything before it has been received.
     received: u64,
     /// Everything before it is on the target for good.
@@ -57,21 +72,15 @@ impl PgStream {
         let timeout = inner.one("SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout'").await?;
         let timeout = Duration::from_millis(u64::try_from(get::<i64>(&timeout, 0)?).unwrap_or(0));
         let every = if timeout.is_zero() { STATUS_EVERY } else { STATUS_EVERY.min(timeout / 3) };
-        let mut conn = inner.replication().await?;
-        // Versions above 1 of the protocol add streamed and prepared transactions, which are not asked for: whole
-        // transactions are what the target commits.
-        let sql = format!(
-            "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}, binary '{binary}')",
-            quote::ident(&inner.name),
-            lsn::text(from),
-            quote::literal(&quote::ident(&inner.name)),
-        );
-        conn.start_copy(&sql).await.map_err(|e| e.context(format!("reading replication slot {}", inner.name)))?;
+        let feed = match CatchUp::open(inner, from, binary).await? {
+            Some(chunks) => Feed::Chunks(Box::new(chunks)),
+            None => Feed::Stream(start(inner, from, binary).await?),
+        };
         tracing::debug!(slot = inner.name, from = %lsn::text(from), binary, "following the log");
         let now = Instant::now();
         Ok(Self {
             inner: Arc::clone(inner),
-            conn,
+            feed,
             assembler: Assembler::new(&inner.task, request, &types)?,
             types,
             binary,
@@ -79,70 +88,129 @@ impl PgStream {
             every,
             status_at: now + every,
             heard_at: now,
+            look_at: now,
             received: from,
             durable: from,
         })
     }
 
-    /// Takes in what has been read, until nothing is left, the limits are reached, or `ready` has changed and no more
-    /// is there. Whether a message was taken in.
+    /// Takes in what has been read, until nothing is left or the limits are reached. Whether something was taken in.
     async fn digest(&mut self) -> Result<bool> {
         let mut progress = false;
         while !self.assembler.full() {
             if let Some((_, need)) = &self.held {
                 // The message stays held while the answer is awaited, so nothing is lost if the caller gives up.
                 let answer = answer(&self.inner, &self.assembler, need).await?;
-                if let Some((body, need)) = self.held.take() {
+                if let Some((payload, need)) = self.held.take() {
                     self.settle(answer, &need)?;
-                    self.take_in(body)?;
+                    self.message(payload)?;
                 }
-                progress = true;
-                continue;
+            } else if !self.next_buffered()? {
+                break;
             }
-            let Some(frame) = self.conn.buffered()? else { break };
-            self.heard_at = Instant::now();
-            match sift(frame)? {
-                Some(frame) if frame.tag == b'd' => {
-                    self.take_in(frame.body)?;
-                    progress = true;
-                }
-                Some(frame) if frame.tag == b'c' => {
-                    return Err(Error::transient("the source's server ended the replication stream"));
-                }
-                _ => {}
-            }
+            progress = true;
         }
         Ok(progress)
+    }
+
+    /// Takes in one message from the feed's buffer; whether there was one.
+    fn next_buffered(&mut self) -> Result<bool> {
+        match &mut self.feed {
+            Feed::Starting(_) => Ok(false),
+            Feed::Chunks(chunks) => match chunks.buffered()? {
+                None => Ok(false),
+                Some(Piece::Message(payload)) => self.message(payload).map(|()| true),
+                Some(Piece::End { reached, current }) => {
+                    self.assembler.reached(reached)?;
+                    self.received = self.received.max(reached);
+                    self.after_chunk(current.saturating_sub(reached));
+                    Ok(true)
+                }
+            },
+            Feed::Stream(conn) => loop {
+                let Some(frame) = conn.buffered()? else { return Ok(false) };
+                self.heard_at = Instant::now();
+                match sift(frame)? {
+                    Some(frame) if frame.tag == b'd' => return self.take_in(frame.body).map(|()| true),
+                    Some(frame) if frame.tag == b'c' => {
+                        return Err(Error::transient("the source's server ended the replication stream"));
+                    }
+                    _ => {}
+                }
+            },
+        }
+    }
+
+    /// Asks for another chunk, or goes over to streaming when little is left.
+    fn after_chunk(&mut self, left: u64) {
+        match &mut self.feed {
+            Feed::Chunks(chunks) if left >= WORTH_BYTES => chunks.ask(),
+            Feed::Chunks(chunks) => {
+                let (inner, from, binary) = (Arc::clone(&self.inner), self.received, self.binary);
+                let advancing = chunks.advancing();
+                self.feed = Feed::Starting(tokio::spawn(async move {
+                    if let Some(advancing) = advancing {
+                        // Its own failure has been logged.
+                        let _ = advancing.await;
+                    }
+                    start(&inner, from, binary).await
+                }));
+            }
+            Feed::Stream(_) | Feed::Starting(_) => {}
+        }
+    }
+
+    fn message(&mut self, payload: Bytes) -> Result<()> {
+        if let Some(need) = self.assembler.message(&payload, &payload)? {
+            self.held = Some((payload, need));
+        }
+        Ok(())
     }
 
     fn take_in(&mut self, body: Bytes) -> Result<()> {
         match Envelope::decode(&body)? {
             Envelope::Keepalive { server_end, reply } => {
                 self.received = self.received.max(server_end);
-                self.assembler.reached(server_end);
+                self.assembler.reached(server_end)?;
                 if reply {
                     self.queue_status(false);
                 }
             }
-            Envelope::XLogData { payload, .. } => {
-                if let Some(need) = self.assembler.message(payload, &body)? {
-                    self.held = Some((body, need));
-                }
-            }
+            Envelope::XLogData { payload, .. } => self.message(body.slice_ref(payload))?,
         }
         Ok(())
     }
 
     /// Tells the server where we are; `ask`: it is to answer.
     fn queue_status(&mut self, ask: bool) {
+        let Feed::Stream(conn) = &mut self.feed else { return };
         let mut body = [0; 34];
         body[0] = b'r';
         body[1..9].copy_from_slice(&self.received.max(self.durable).to_be_bytes());
         body[9..17].copy_from_slice(&self.durable.to_be_bytes());
         body[17..25].copy_from_slice(&self.durable.to_be_bytes());
         body[33] = ask.into();
-        self.conn.queue(b'd', &body);
+        conn.queue(b'd', &body);
         self.status_at = Instant::now() + self.every;
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        match &mut self.feed {
+            Feed::Stream(conn) => conn.flush().await,
+            Feed::Chunks(_) | Feed::Starting(_) => Ok(()),
+        }
+    }
+
+    async fn look_for_tables(&mut self) -> Result<()> {
+        let sql = "SELECT f.oid, pg_current_wal_insert_lsn()::text FROM unnest($1::oid[]) f(oid) \
+                   WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = f.oid)";
+        let client = self.inner.client().await?;
+        let rows = client.query(sql, &[&self.assembler.followed()]).await.map_err(sqlstate::error)?;
+        for row in rows {
+            self.assembler.is_gone(get(&row, 0)?, lsn::parse(get(&row, 1)?)?);
+        }
+        self.look_at = Instant::now() + LOOK_EVERY;
+        Ok(())
     }
 
     fn settle(&mut self, answer: Answer, need: &Need) -> Result<()> {
@@ -167,6 +235,22 @@ impl PgStream {
         }
         Ok(())
     }
+}
+
+/// Starts a walsender.
+///
+/// Versions above 1 of the protocol add streamed and prepared transactions, which are not asked for: whole
+/// transactions are what the target commits.
+async fn start(inner: &Inner, from: u64, binary: bool) -> Result<Conn> {
+    let mut conn = inner.replication().await?;
+    let sql = format!(
+        "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}, binary '{binary}')",
+        quote::ident(&inner.name),
+        lsn::text(from),
+        quote::literal(&quote::ident(&inner.name)),
+    );
+    conn.start_copy(&sql).await.map_err(|e| e.context(format!("reading replication slot {}", inner.name)))?;
+    Ok(conn)
 }
 
 /// What the server said to a [`Need`].
@@ -215,22 +299,39 @@ async fn read_row(inner: &Inner, sql: &str) -> Result<Option<Bytes>> {
 impl ChangeStream for PgStream {
     async fn fill(&mut self) -> Result<()> {
         loop {
+            if Instant::now() >= self.look_at {
+                self.look_for_tables().await?;
+            }
             let progress = self.digest().await?;
-            self.conn.flush().await?;
+            self.flush().await?;
             let whole = !self.assembler.in_transaction();
             if self.assembler.full() || (progress && whole && self.assembler.ready()) {
                 return Ok(());
             }
+            if Instant::now() >= self.status_at {
+                self.queue_status(false);
+                self.flush().await?;
+            }
             let ask_at = self.heard_at + ASK_AFTER;
-            tokio::select! {
-                read = self.conn.read() => read?,
-                () = sleep_until(self.status_at.min(ask_at.max(self.status_at - self.every + ASK_AFTER))) => {
-                    if self.heard_at.elapsed() > SILENCE {
-                        return Err(Error::transient("the source's server does not answer any more"));
-                    }
-                    let ask = ask_at <= Instant::now();
-                    self.queue_status(ask);
+            let wake = self.status_at.min(ask_at.max(self.status_at - self.every + ASK_AFTER));
+            match &mut self.feed {
+                Feed::Chunks(chunks) => chunks.read().await?,
+                Feed::Starting(starting) => {
+                    let conn = starting.await.map_err(|e| Error::fatal("starting the stream panicked").cause(e))??;
+                    self.heard_at = Instant::now();
+                    self.feed = Feed::Stream(conn);
                 }
+                Feed::Stream(conn) => tokio::select! {
+                    // What has arrived while nobody read is looked at before the server is called silent.
+                    biased;
+                    read = conn.read() => read?,
+                    () = sleep_until(wake) => {
+                        if self.heard_at.elapsed() > SILENCE {
+                            return Err(Error::transient("the source's server does not answer any more"));
+                        }
+                        self.queue_status(ask_at <= Instant::now());
+                    }
+                },
             }
         }
     }
@@ -251,9 +352,12 @@ impl ChangeStream for PgStream {
         let durable = durable.map_or(Ok(0), lsn::of)?;
         let news = durable > self.durable;
         self.durable = self.durable.max(durable);
+        if let Feed::Chunks(chunks) = &mut self.feed {
+            chunks.acknowledge(self.durable);
+        }
         if news || Instant::now() + self.every / 2 >= self.status_at {
             self.queue_status(false);
         }
-        self.conn.flush().await
+        self.flush().await
     }
 }

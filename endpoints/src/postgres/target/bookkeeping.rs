@@ -114,11 +114,12 @@ pub(super) async fn read(client: &Client, task: &str) -> Result<Option<TaskRecor
     if !exists(client).await? {
         return Ok(None);
     }
-    let sql = "SELECT lineage, position_order::text, position FROM trem.task WHERE task = $1";
+    let sql = "SELECT lineage, position_order::text, position, committed_at FROM trem.task WHERE task = $1";
     let Some(row) = client.query_opt(sql, &[&task]).await.map_err(pg)? else { return Ok(None) };
     let lineage = row.try_get::<_, Option<String>>(0).map_err(pg)?.map(Lineage);
     let position = position(&row, 1)?;
     let checkpoint = position.zip(lineage.clone()).map(|(position, lineage)| Checkpoint { lineage, position });
+    let committed_at = row.try_get(3).map_err(pg)?;
     let mut chunks = read_chunks(client, task).await?;
     let sql = "SELECT schema_name, table_name, state, shape, reason, remedy FROM trem.table_state WHERE task = $1 \
                ORDER BY 1, 2";
@@ -136,7 +137,7 @@ pub(super) async fn read(client: &Client, task: &str) -> Result<Option<TaskRecor
             chunks: chunks.remove(&id).unwrap_or_default(),
         });
     }
-    Ok(Some(TaskRecord { lineage, checkpoint, tables }))
+    Ok(Some(TaskRecord { lineage, checkpoint, committed_at, tables }))
 }
 
 async fn read_chunks(client: &Client, task: &str) -> Result<HashMap<TableId, Vec<ChunkRecord>>> {

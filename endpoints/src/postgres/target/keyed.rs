@@ -1,8 +1,7 @@
 //! Net changes of a table with a key: deletes, moves, updates, inserts; and the order of steps that is always right
 //! when constraints beside the key stand against that one.
 
-use trem_engine::change::{ColumnMask, KeyRef, Move, NetChanges, RowRef};
-use trem_engine::ports::TableCounts;
+use trem_engine::change::{ColumnMask, KeyRef, Move, NetChanges, RowRef, TableCounts};
 use trem_engine::{Error, Result};
 
 use super::copy::CopyWriter;
@@ -184,30 +183,57 @@ impl Keyed<'_> {
         let w = self.writer;
         let kept = self.kept_table().await?;
         let known: Vec<usize> = w.all().into_iter().filter(|i| !unknown.contains(*i)).collect();
-        let from = Feed::Arrays { columns: &known, ord: true };
-        let value = |i: usize| if unknown.contains(i) { format!("k.c{i}") } else { w.value(i, &from) };
-        let mut values: Vec<String> = w.all().into_iter().map(value).collect();
-        values.extend((0..w.extra.len()).map(|n| format!("k.x{n}")));
-        let mut names: Vec<&str> = w.columns.iter().map(|c| c.name.as_str()).collect();
-        names.extend(w.extra.iter().map(String::as_str));
-        let sql = format!(
-            "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} LEFT JOIN {kept} AS k ON k.ord = s.ord {}",
-            w.name,
-            names.join(", "),
-            values.join(", "),
-            w.from(&from),
-            w.upsert(&w.all()),
-        );
+        let arrays = Feed::Arrays { columns: &known, ord: true };
+        let by_arrays = self.put_in_sql(unknown, &arrays, &kept, "s.ord");
         let mut rest = moves;
         while !rest.is_empty() {
             let rows: Vec<RowRef> = rest.iter().map(|(_, m)| m.to).collect();
             let count = self.fitting(&known, &rows);
-            let mut arrays = w.arrays(&self.views, &known, &rows[..count])?;
-            arrays.push(Raw(ordinals(rest[0].0, count)));
-            self.session.execute(&sql, &arrays).await?;
+            if self.heavy(&known, &rows[..count]) {
+                let staged = self.stage(&known, &rows[..count]).await?;
+                let sql = self.put_in_sql(unknown, &Feed::Table(&staged), &kept, &rest[0].0.to_string());
+                self.session.client.batch_execute(&format!("{sql}; TRUNCATE {staged}")).await?;
+            } else {
+                let mut arrays = w.arrays(&self.views, &known, &rows[..count])?;
+                arrays.push(Raw(ordinals(rest[0].0, count)));
+                self.session.execute(&by_arrays, &arrays).await?;
+            }
             rest = &rest[count..];
         }
         Ok(())
+    }
+
+    fn put_in_sql(&self, unknown: &ColumnMask, from: &Feed<'_>, kept: &str, ord: &str) -> String {
+        let w = self.writer;
+        let value = |i: usize| if unknown.contains(i) { format!("k.c{i}") } else { w.value(i, from) };
+        let mut values: Vec<String> = w.all().into_iter().map(value).collect();
+        values.extend((0..w.extra.len()).map(|n| format!("k.x{n}")));
+        let mut names: Vec<&str> = w.columns.iter().map(|c| c.name.as_str()).collect();
+        names.extend(w.extra.iter().map(String::as_str));
+        format!(
+            "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} LEFT JOIN {kept} AS k ON k.ord = {ord} {}",
+            w.name,
+            names.join(", "),
+            values.join(", "),
+            w.from(from),
+            w.upsert(&w.all()),
+        )
+    }
+
+    /// Whether a part is one row too large for parameters, which are copied.
+    fn heavy(&self, columns: &[usize], part: &[RowRef]) -> bool {
+        part.len() == 1 && self.writer.weight(&self.views, columns, part) > ARRAY_BYTES
+    }
+
+    /// Copies these columns of rows into the table for images.
+    async fn stage(&mut self, columns: &[usize], rows: &[RowRef]) -> Tried<String> {
+        let staged = self.staged_table().await?;
+        let names = columns.iter().map(|i| format!("c{i}")).collect::<Vec<_>>().join(", ");
+        let into = format!("{staged} ({names})");
+        let mut copy = CopyWriter::start(&self.session.client, &into, self.writer.copy_columns(columns)).await?;
+        copy.rows(&self.views, rows.iter().copied()).await?;
+        copy.finish().await?;
+        Ok(staged)
     }
 
     /// How many of the rows fit into one statement's parameters: at least one.
@@ -229,13 +255,8 @@ impl Keyed<'_> {
         let large = group.rows.len() > ARRAY_UPDATES || w.weight(&self.views, &known, &group.rows) > ARRAY_BYTES;
         if large {
             let staged = self.staged_table().await?;
-            let from = Feed::Table(&staged);
-            let Some(sql) = self.update_sql(&known, &from) else { return Ok(()) };
-            let names = known.iter().map(|i| format!("c{i}")).collect::<Vec<_>>().join(", ");
-            let into = format!("{staged} ({names})");
-            let mut copy = CopyWriter::start(&self.session.client, &into, w.copy_columns(&known)).await?;
-            copy.rows(&self.views, group.rows.iter().copied()).await?;
-            copy.finish().await?;
+            let Some(sql) = self.update_sql(&known, &Feed::Table(&staged)) else { return Ok(()) };
+            self.stage(&known, &group.rows).await?;
             let found = self.session.execute(&sql, &[]).await?;
             self.session.client.batch_execute(&format!("TRUNCATE {staged}")).await?;
             return self.met_none(&group.rows, found, &group.unknown).await;
@@ -280,38 +301,49 @@ impl Keyed<'_> {
 
     /// Puts whole images in; one that meets a row of its key replaces it and counts as a conflict.
     async fn upsert(&mut self, rows: &[RowRef]) -> Tried<()> {
-        let w = self.writer;
-        let all = w.all();
-        let from = Feed::Arrays { columns: &all, ord: false };
-        let values: Vec<String> = all.iter().map(|i| w.value(*i, &from)).collect();
-        let sql = format!(
-            "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} {}",
-            w.name,
-            w.names(&all),
-            values.join(", "),
-            w.from(&from),
-            w.upsert(&all),
-        );
-        // A partitioned table does not tell whether a row was there.
-        let tells = !w.partitioned;
-        let sql = match tells {
-            true => {
-                format!("WITH put AS ({sql} RETURNING t.xmax = 0 AS new) SELECT count(*) FILTER (WHERE new) FROM put")
-            }
-            false => sql,
-        };
+        let all = self.writer.all();
+        let by_arrays = self.upsert_sql(&all, &Feed::Arrays { columns: &all, ord: false });
         let mut rest = rows;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(self.fitting(&all, rest));
-            let arrays = w.arrays(&self.views, &all, now)?;
-            let new = match tells {
-                true => self.session.count(&sql, &arrays).await?,
-                false => self.session.execute(&sql, &arrays).await.map(|_| now.len() as u64)?,
+            let heavy = self.heavy(&all, now);
+            let (sql, arrays) = if heavy {
+                let staged = self.stage(&all, now).await?;
+                (self.upsert_sql(&all, &Feed::Table(&staged)), Vec::new())
+            } else {
+                (by_arrays.clone(), self.writer.arrays(&self.views, &all, now)?)
             };
-            self.conflicts += (now.len() as u64).saturating_sub(new);
+            let count = now.len() as u64;
+            let new = match self.writer.partitioned {
+                false => self.session.count(&sql, &arrays).await?,
+                true => self.session.execute(&sql, &arrays).await.map(|_| count)?,
+            };
+            self.conflicts += count.saturating_sub(new);
+            if heavy {
+                let staged = self.staged_table().await?;
+                self.session.client.batch_execute(&format!("TRUNCATE {staged}")).await?;
+            }
             rest = later;
         }
         Ok(())
+    }
+
+    fn upsert_sql(&self, all: &[usize], from: &Feed<'_>) -> String {
+        let w = self.writer;
+        let values: Vec<String> = all.iter().map(|i| w.value(*i, from)).collect();
+        let put = format!(
+            "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} {}",
+            w.name,
+            w.names(all),
+            values.join(", "),
+            w.from(from),
+            w.upsert(all),
+        );
+        // A partitioned table does not tell whether a row was there.
+        if w.partitioned {
+            return put;
+        }
+        format!("WITH put AS ({put} RETURNING t.xmax = 0 AS new) SELECT count(*) FILTER (WHERE new) FROM put")
     }
 
     /// The session's table of what was taken out: emptied by the commit, until then numbers tell rows apart.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use trem_engine::change::{ChangeBatch, ChangeSet, NetChanges, Step, Truncate};
-use trem_engine::ports::{Applied, Chunk, Epoch, TableCounts, TableState, TargetLane, TaskRecord};
+use trem_engine::change::{ChangeBatch, ChangeSet, NetChanges, Step, TableCounts, Truncate};
+use trem_engine::ports::{Applied, Chunk, Epoch, TableState, TargetLane, TaskRecord};
 use trem_engine::position::{Checkpoint, Lineage, Position};
 use trem_engine::schema::{Identity, SchemaChange, SchemaChangeKind, TableId, TableSchema, TypeDefinition};
 use trem_engine::task::OnExisting;
@@ -31,9 +31,9 @@ pub(super) struct PgLane {
     epoch: Epoch,
     writers: HashMap<TableId, Arc<Writer>>,
     next_number: usize,
-    /// A transaction is open: the last set was.
     in_transaction: bool,
-    /// What the open transaction has done so far.
+    /// The transaction holds a set whose end is still to come.
+    open_set: bool,
     durability: Durability,
 }
 
@@ -51,6 +51,7 @@ impl PgLane {
     pub(super) async fn open(config: &PgConfig, task: &str) -> Result<Self> {
         let session = Session::open(config, task).await?;
         let client = &session.client;
+        end_stalled(client).await;
         client.batch_execute("BEGIN").await.map_err(pg)?;
         bookkeeping::create(client).await?;
         let epoch = bookkeeping::take_epoch(client, task).await?;
@@ -59,14 +60,33 @@ impl PgLane {
         let record = bookkeeping::read(client, task).await?;
         durability.last = record.and_then(|r| r.checkpoint).map(|c| c.position);
         let writers = HashMap::new();
-        Ok(Self { session, task: task.to_owned(), epoch, writers, next_number: 1, in_transaction: false, durability })
+        Ok(Self {
+            session,
+            task: task.to_owned(),
+            epoch,
+            writers,
+            next_number: 1,
+            in_transaction: false,
+            open_set: false,
+            durability,
+        })
     }
 
+    /// Begins a transaction of bookkeeping and tables. One that failed before, and was not followed by the end of the
+    /// lane, is rolled back.
     async fn begin_work(&mut self) -> Result<()> {
-        if !self.in_transaction {
-            self.session.client.batch_execute("BEGIN").await.map_err(pg)?;
-            self.in_transaction = true;
+        if self.open_set {
+            return Err(Error::fatal("internal: tables are looked after while a set is open"));
         }
+        self.begin("BEGIN").await
+    }
+
+    async fn begin(&mut self, begin: &str) -> Result<()> {
+        if self.in_transaction {
+            self.session.client.batch_execute("ROLLBACK").await.map_err(pg)?;
+        }
+        self.session.client.batch_execute(begin).await.map_err(pg)?;
+        self.in_transaction = true;
         Ok(())
     }
 
@@ -86,6 +106,7 @@ impl PgLane {
         self.session.client.batch_execute("COMMIT").await.map_err(pg)?;
         failpoint::crash(Point::LaneAfterCommit);
         self.in_transaction = false;
+        self.open_set = false;
         self.session.last_ord = 0;
         Ok(())
     }
@@ -122,6 +143,13 @@ impl PgLane {
         let names: Vec<String> = truncate.tables.iter().map(|t| quote::table(&t.id)).collect();
         if names.is_empty() {
             return Ok(());
+        }
+        if let ([table], false) = (truncate.tables.as_slice(), truncate.cascade) {
+            // The target may have foreign keys that the source has not.
+            let sql = prepare::empty(&self.session.client, &table.id).await?;
+            if sql.starts_with("DELETE") {
+                return self.session.client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id));
+            }
         }
         let restart = if truncate.restart_identity { " RESTART IDENTITY" } else { "" };
         let cascade = if truncate.cascade { " CASCADE" } else { "" };
@@ -186,6 +214,18 @@ impl Counts {
             Some(known) => known.1.add(&counts),
             None => self.0.push((id, counts)),
         }
+    }
+}
+
+/// Ends sessions of this task whose process stopped answering inside a transaction: they would hold their rows' locks
+/// for as long as the operating system believes in the connection. Their epoch is about to be over anyway.
+async fn end_stalled(client: &tokio_postgres::Client) {
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE application_name = current_setting('application_name') AND datname = current_database() \
+               AND usename = current_user AND pid <> pg_backend_pid() AND xact_start IS NOT NULL \
+               AND wait_event = 'ClientRead' AND state_change < clock_timestamp() - interval '10 seconds'";
+    if let Err(e) = client.batch_execute(sql).await {
+        tracing::debug!(error = %e, "could not look for stalled sessions");
     }
 }
 
@@ -271,7 +311,7 @@ impl TargetLane for PgLane {
         let client = &self.session.client;
         let keeps = bookkeeping::origin(client, &self.task, &table.id).await?.is_some_and(|o| o.keeps_rows);
         if empty && !keeps {
-            let sql = format!("TRUNCATE {}", quote::table(&table.id));
+            let sql = prepare::empty(client, &table.id).await?;
             client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id))?;
         }
         bookkeeping::put_chunks(client, &self.task, &table.id, chunks).await?;
@@ -321,15 +361,14 @@ impl TargetLane for PgLane {
     }
 
     async fn apply(&mut self, set: ChangeSet, next: &Checkpoint) -> Result<Applied> {
-        if !self.in_transaction {
+        if !self.open_set {
             // Sets do not wait for the disk one by one: `durable` tells when it has them.
-            let begin = "BEGIN; SET LOCAL synchronous_commit TO off";
-            self.session.client.batch_execute(begin).await.map_err(pg)?;
-            self.in_transaction = true;
+            self.begin("BEGIN; SET LOCAL synchronous_commit TO off").await?;
         }
         let (open, committed_at) = (set.open, set.committed_at);
         let applied = self.steps(set).await?;
         if open {
+            self.open_set = true;
             return Ok(applied);
         }
         // Last, so that the row is locked for the shortest time.
@@ -339,7 +378,8 @@ impl TargetLane for PgLane {
         let order = next.position.order().to_string();
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
             [&self.task, &self.epoch.0, &next.lineage.0, &order, &next.position.resume(), &committed_at];
-        if self.session.client.execute(sql, &parameters).await.map_err(pg)? != 1 {
+        let statement = self.session.statement(sql).await?;
+        if self.session.client.execute(&statement, &parameters).await.map_err(pg)? != 1 {
             return Err(bookkeeping::fenced(&self.task));
         }
         self.commit().await?;
@@ -356,7 +396,8 @@ impl TargetLane for PgLane {
             self.force_flush().await?;
         }
         let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text, (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text";
-        let row = self.session.client.query_one(sql, &[]).await.map_err(pg)?;
+        let statement = self.session.statement(sql).await?;
+        let row = self.session.client.query_one(&statement, &[]).await.map_err(pg)?;
         let lsn = |i: usize| -> Result<u64> {
             let text: String = row.try_get(i).map_err(pg)?;
             text.parse().map_err(|e| Error::fatal("the target's log position is not a number").cause(e))

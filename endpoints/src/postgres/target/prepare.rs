@@ -1,12 +1,12 @@
 //! Tables before the first row: what is done with the ones that are there, and the same decisions without doing.
 
+use std::sync::Arc;
+
 use tokio_postgres::Client;
 use trem_engine::ports::{Finding, Severity, TablePreview, TableState};
-use trem_engine::schema::{Catalog, Identity, TableSchema, TypeDefinition};
+use trem_engine::schema::{Catalog, Identity, TableId, TableSchema, TypeDefinition};
 use trem_engine::task::OnExisting;
 use trem_engine::{Error, Result};
-
-use std::sync::Arc;
 
 use super::bookkeeping::Origin;
 use super::shape::{TargetTable, create_keys, create_table};
@@ -57,7 +57,7 @@ pub(super) async fn decide(
         Some(have) => {
             d.findings = have.misfits(table, true);
             if load && (reload || on_existing == OnExisting::Truncate) {
-                d.before.push(format!("TRUNCATE {name}"));
+                d.before.push(empty(client, &table.id).await?);
             } else if load && !keeps_rows && d.findings.is_empty() && has_rows(client, &name).await? {
                 d.findings.push(refusal(table, "rows are there already, and on-existing is refuse"));
             }
@@ -82,6 +82,16 @@ fn refusal(table: &TableSchema, message: &str) -> Finding {
 
 async fn has_rows(client: &Client, name: &str) -> Result<bool> {
     client.query_opt(&format!("SELECT FROM {name} LIMIT 1"), &[]).await.map(|r| r.is_some()).map_err(pg)
+}
+
+/// The statement that empties a table: one that others refer to cannot be truncated alone.
+pub(super) async fn empty(client: &Client, id: &TableId) -> Result<String> {
+    let sql = "SELECT FROM pg_constraint f JOIN pg_class c ON c.oid = f.confrelid \
+               JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE f.contype = 'f' AND f.conrelid <> f.confrelid AND n.nspname = $1 AND c.relname = $2 LIMIT 1";
+    let referred = client.query_opt(sql, &[&id.schema, &id.table]).await.map_err(pg)?.is_some();
+    let verb = if referred { "DELETE FROM" } else { "TRUNCATE" };
+    Ok(format!("{verb} {}", quote::table(id)))
 }
 
 async fn schema_exists(client: &Client, name: &str) -> Result<bool> {

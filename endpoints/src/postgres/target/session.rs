@@ -43,7 +43,8 @@ impl Session {
         Ok(Self { client, last_ord: 0, statements: HashMap::new() })
     }
 
-    async fn statement(&mut self, sql: &str) -> Tried<Statement> {
+    /// The prepared form of a statement that is likely to come again.
+    pub(super) async fn statement(&mut self, sql: &str) -> Tried<Statement> {
         if let Some(known) = self.statements.get(sql) {
             return Ok(known.clone());
         }

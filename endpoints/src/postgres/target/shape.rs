@@ -45,6 +45,10 @@ pub(super) struct TargetTable {
     /// Constraints beside unique ones that rows can violate among each other.
     pub(super) exclusions: bool,
     pub(super) partitioned: bool,
+    /// A table, not a view or whatever else has a name.
+    pub(super) is_table: bool,
+    /// Privileges that writing needs and the role has not.
+    pub(super) denied: Vec<String>,
 }
 
 const COLUMNS: &str = "
@@ -80,10 +84,14 @@ FROM pg_index i WHERE i.indrelid = $1 AND (i.indisunique OR i.indisexclusion)";
 impl TargetTable {
     /// Reads the table from the catalogue; `None` if there is none of this name.
     pub(super) async fn read(client: &Client, id: &TableId) -> Result<Option<Self>> {
-        let sql = "SELECT c.oid, c.relkind = 'p' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+        let sql = "SELECT c.oid, c.relkind = 'p', c.relkind IN ('r', 'p'), \
+                   ARRAY(SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS p \
+                         WHERE c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, p)) \
+                   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                    WHERE n.nspname = $1 AND c.relname = $2";
         let Some(row) = client.query_opt(sql, &[&id.schema, &id.table]).await.map_err(pg)? else { return Ok(None) };
         let (oid, partitioned): (u32, bool) = (row.try_get(0).map_err(pg)?, row.try_get(1).map_err(pg)?);
+        let (is_table, denied) = (row.try_get(2).map_err(pg)?, row.try_get(3).map_err(pg)?);
         let mut columns = Vec::new();
         for row in client.query(COLUMNS, &[&oid]).await.map_err(pg)? {
             columns.push(TargetColumn {
@@ -107,7 +115,7 @@ impl TargetTable {
             let (primary, usable) = (row.try_get(0).map_err(pg)?, row.try_get(1).map_err(pg)?);
             unique.push(UniqueIndex { columns: row.try_get(3).map_err(pg)?, primary, usable });
         }
-        Ok(Some(Self { columns, unique, exclusions, partitioned }))
+        Ok(Some(Self { columns, unique, exclusions, partitioned, is_table, denied }))
     }
 
     pub(super) fn column(&self, name: &str) -> Option<&TargetColumn> {
@@ -132,6 +140,16 @@ impl TargetTable {
             let subject = format!("{}.{column}", source.id);
             found.push(Finding { severity: Severity::Error, subject, message, remedy: Some(remedy) });
         };
+        if !self.is_table {
+            let remedy = "rename it, or leave this table out".to_owned();
+            refuse("*", "what has this name on the target is not a table".to_owned(), remedy);
+            return found;
+        }
+        if !self.denied.is_empty() {
+            let missing = self.denied.join(", ");
+            let remedy = format!("GRANT {missing} ON {name} TO the role in the target's url");
+            refuse("*", format!("the role may not {missing} on the target"), remedy);
+        }
         for column in &source.columns {
             let quoted = quote::ident(&column.name);
             let native = &column.native.name;

@@ -189,7 +189,8 @@ pub(crate) fn sift(frame: Frame) -> Result<Option<Frame>> {
     }
 }
 
-fn text_row(body: &[u8]) -> Result<TextRow, Malformed> {
+/// The fields of a DataRow message in text form.
+pub(crate) fn text_row(body: &[u8]) -> Result<TextRow, Malformed> {
     let mut r = Reader(body);
     let count = r.u16("a row")?;
     let mut row = Vec::with_capacity(usize::from(count).min(body.len()));
@@ -203,7 +204,8 @@ fn text_row(body: &[u8]) -> Result<TextRow, Malformed> {
     Ok(row)
 }
 
-fn server_error(body: &[u8]) -> Error {
+/// The error that an ErrorResponse message tells of.
+pub(crate) fn server_error(body: &[u8]) -> Error {
     let mut message = BytesMut::with_capacity(frame::HEADER + body.len());
     message.extend_from_slice(b"E");
     message.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());

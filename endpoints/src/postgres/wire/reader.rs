@@ -16,8 +16,8 @@ impl std::error::Error for Malformed {}
 
 impl From<Malformed> for trem_engine::Error {
     fn from(e: Malformed) -> Self {
-        // A broken stream is the connection's fault more often than the server's: a new one begins in step.
-        Self::transient(e.to_string())
+        // TCP delivers what was sent, so the next attempt would meet the same bytes.
+        Self::fatal(e.to_string())
     }
 }
 

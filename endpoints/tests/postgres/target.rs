@@ -1,160 +1,15 @@
 //! The PostgreSQL target against a real server: one lane, sets made by hand.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;
 
+use crate::rig::{Change, Rig, V, batch, checkpoint, column, delete, from, i, insert, set, t, table, update};
 use trem_endpoints::postgres::config::PgConfig;
 use trem_endpoints::postgres::target::PostgresTarget;
-use trem_engine::change::{BatchBuilder, ChangeBatch, ChangeSet, ColumnBuilder, ColumnMask, Op, Step, Truncate};
-use trem_engine::ports::{Chunk, ChunkRange, TableCounts, TableState, Target, TargetLane};
-use trem_engine::position::{Checkpoint, Lineage, Position};
-use trem_engine::schema::{
-    Column, Identity, LogicalType, NativeType, SchemaChange, SchemaChangeKind, TableId, TableSchema,
-};
+use trem_engine::change::{Op, Step, Truncate};
+use trem_engine::ports::{Chunk, ChunkRange, Severity, TableState, Target};
+use trem_engine::schema::{Identity, LogicalType, SchemaChange, SchemaChangeKind};
 use trem_engine::task::OnExisting;
 use trem_engine::{Class, Error};
-use trem_tests::{Db, PgCluster, PgOptions};
-
-/// A value of a test row.
-#[derive(Clone, Debug)]
-enum V {
-    I(i32),
-    T(String),
-    Null,
-    /// The log did not send it.
-    Unknown,
-}
-
-fn i(value: i32) -> V {
-    V::I(value)
-}
-
-fn t(value: &str) -> V {
-    V::T(value.to_owned())
-}
-
-fn column(name: &str, logical: LogicalType, native: &str) -> Column {
-    let native = NativeType { name: native.to_owned(), id: 0, modifier: -1 };
-    Column { name: name.to_owned(), logical, native, nullable: name != "id" }
-}
-
-/// id (the key, unless the identity is full), a number, a text.
-fn table(name: &str, identity: Identity) -> Arc<TableSchema> {
-    let keyed = matches!(identity, Identity::Key | Identity::KeyWithFullImage);
-    Arc::new(TableSchema {
-        id: TableId::new("s x", name),
-        native_id: 1,
-        columns: vec![
-            column("id", LogicalType::Int32, "integer"),
-            column("u", LogicalType::Int32, "integer"),
-            column("Text", LogicalType::Text, "text"),
-        ],
-        key: if keyed { vec![0] } else { Vec::new() },
-        primary_key: if keyed { vec![0] } else { Vec::new() },
-        identity,
-        generated: Vec::new(),
-    })
-}
-
-fn push(builder: &mut ColumnBuilder, value: &V) {
-    match value {
-        V::I(n) => builder.push_i32(*n).unwrap(),
-        V::T(s) => builder.push_slice(s.as_bytes()).unwrap(),
-        V::Null | V::Unknown => builder.push_null(),
-    }
-}
-
-/// One change: op, old image if any, new image.
-type Change = (Op, Option<Vec<V>>, Vec<V>);
-
-fn insert(row: [V; 3]) -> Change {
-    (Op::Insert, None, row.to_vec())
-}
-
-fn update(row: [V; 3]) -> Change {
-    (Op::Update, None, row.to_vec())
-}
-
-/// An update of a row whose old image (key, or whole) is known.
-fn from(old: &[V], row: [V; 3]) -> Change {
-    (Op::Update, Some(old.to_vec()), row.to_vec())
-}
-
-fn delete(id: i32) -> Change {
-    (Op::Delete, None, vec![i(id), V::Unknown, V::Unknown])
-}
-
-fn batch(table: &Arc<TableSchema>, changes: &[Change]) -> ChangeBatch {
-    let mut builder = BatchBuilder::new(Arc::clone(table));
-    for (op, old, row) in changes {
-        let mut mask = ColumnMask::default();
-        for (at, value) in row.iter().enumerate() {
-            push(&mut builder.columns()[at], value);
-            if matches!(value, V::Unknown) {
-                mask.insert(at);
-            }
-        }
-        if let Some(old) = old {
-            for (at, value) in old.iter().enumerate() {
-                push(&mut builder.old_columns().0[at], value);
-            }
-            builder.end_old();
-        }
-        builder.end_row(*op, &mask).unwrap();
-    }
-    builder.finish().unwrap()
-}
-
-fn checkpoint(at: u128) -> Checkpoint {
-    Checkpoint { lineage: Lineage("history".to_owned()), position: Position::new(at, format!("p{at}")) }
-}
-
-fn set(steps: Vec<Step>, end: u128) -> ChangeSet {
-    let end = checkpoint(end).position;
-    ChangeSet { steps, end, committed_at: None, open: false, transactions: 1, bytes: 0 }
-}
-
-struct Rig {
-    server: PgCluster,
-    target: PostgresTarget,
-    db: Db,
-    lane: Box<dyn TargetLane>,
-    at: u128,
-}
-
-impl Rig {
-    async fn start() -> Self {
-        let server = PgCluster::start(PgOptions::default());
-        let db = server.create_database("t").await;
-        let target = PostgresTarget::new(PgConfig::parse(&server.url("t")).unwrap(), "my task");
-        let mut lane = target.open_lane().await.unwrap();
-        lane.begin(&Lineage("history".to_owned())).await.unwrap();
-        Self { server, target, db, lane, at: 0 }
-    }
-
-    async fn prepare(&mut self, table: &Arc<TableSchema>) {
-        self.lane.prepare(table, OnExisting::Refuse, false).await.unwrap();
-    }
-
-    async fn try_steps(&mut self, steps: Vec<Step>) -> Result<TableCounts, Error> {
-        self.at += 1;
-        let applied = self.lane.apply(set(steps, self.at), &checkpoint(self.at)).await?;
-        let mut sum = TableCounts::default();
-        for (_, counts) in &applied.tables {
-            sum.add(counts);
-        }
-        Ok(sum)
-    }
-
-    async fn apply(&mut self, table: &Arc<TableSchema>, changes: &[Change]) -> TableCounts {
-        self.try_steps(vec![Step::Rows(batch(table, changes))]).await.unwrap_or_else(|e| panic!("{e}"))
-    }
-
-    async fn rows(&self, table: &TableSchema) -> Vec<String> {
-        let sql = format!("SELECT r::text FROM \"{}\".\"{}\" r ORDER BY 1", table.id.schema, table.id.table);
-        self.db.rows(&sql).await.into_iter().map(|r| r[0].clone().unwrap()).collect()
-    }
-}
 
 #[tokio::test]
 async fn a_keyed_table() {
@@ -248,7 +103,23 @@ async fn large_batches_and_target_only_columns() {
     let sql = "SELECT count(*) FROM \"s x\".\"Large\" WHERE \"Text\" = repeat(E'ü\\\\\\n', 1 << 20)";
     assert_eq!(rig.db.number(sql).await, 2);
 
-    let rows: Vec<Change> = (-1..n + 10).map(delete).collect();
+    // A COPY that meets rows, one of them large, falls back and still counts.
+    let mut rows: Vec<Change> = (20_000..30_000).map(|k| insert([i(k), i(k + 200_000), text(k)])).collect();
+    rows.push(insert([i(7), i(-7), t(&big)]));
+    assert_eq!(rig.apply(&table, &rows).await.conflicts, 1);
+    let sql = "SELECT count(*) FROM \"s x\".\"Large\" WHERE u = -7 AND id = 7 AND note = 'kept 7'";
+    assert_eq!(rig.db.number(sql).await, 1);
+    // Unique values swap between two large rows, and a third, large too, is only moved.
+    let rows =
+        [update([i(0), i(-7), V::Unknown]), update([i(7), i(-5), t(&big)]), from(&[i(-1)], [i(-2), i(-1), t(&big)])];
+    assert_eq!(rig.apply(&table, &rows).await.conflicts, 0);
+    let sql = "SELECT string_agg(id || ':' || u || ':' || length(\"Text\"), ' ' ORDER BY id) \
+               FROM \"s x\".\"Large\" WHERE u < 0";
+    assert_eq!(rig.db.one(sql).await, "-2:-1:3145728 0:-7:3145728 7:-5:3145728");
+
+    let rows: Vec<Change> = (20_000..30_000).chain(std::iter::once(-2)).map(delete).collect();
+    assert_eq!(rig.apply(&table, &rows).await.conflicts, 0);
+    let rows: Vec<Change> = (0..n + 10).map(delete).collect();
     assert_eq!(rig.apply(&table, &rows).await.conflicts, 0);
     assert!(rig.rows(&table).await.is_empty());
 }
@@ -383,6 +254,7 @@ async fn existing_tables_fit_or_are_refused() {
         .exec(
             "CREATE SCHEMA \"s x\"; CREATE TABLE \"s x\".narrow (id int PRIMARY KEY, u smallint, \"Text\" text);
              CREATE TABLE \"s x\".lacking (id int PRIMARY KEY, u int);
+             CREATE VIEW \"s x\".looks AS SELECT 1 AS id;
              CREATE TABLE \"s x\".nokey (id int, u int, \"Text\" text);
              CREATE TABLE \"s x\".demanding (id int PRIMARY KEY, u int, \"Text\" text, more int NOT NULL);
              CREATE TABLE \"s x\".filled (id bigint PRIMARY KEY, u int, \"Text\" varchar, more int DEFAULT 3);
@@ -392,16 +264,17 @@ async fn existing_tables_fit_or_are_refused() {
     for (name, said, remedy) in [
         ("narrow", "cannot hold integer", "ALTER COLUMN \"u\" TYPE integer"),
         ("lacking", "lacks this column", "ADD COLUMN \"Text\" text"),
+        ("looks", "is not a table", "rename"),
         ("nokey", "no unique index", "CREATE UNIQUE INDEX"),
         ("demanding", "NOT NULL without a default", "DROP NOT NULL"),
         ("filled", "rows are there already", "on-existing"),
     ] {
-        let mut lane = rig.target.open_lane().await.unwrap();
-        let text = refusal(lane.prepare(&table(name, Identity::Key), OnExisting::Refuse, true).await.unwrap_err());
+        let text = refusal(rig.lane.prepare(&table(name, Identity::Key), OnExisting::Refuse, true).await.unwrap_err());
         assert!(text.contains(said) && text.contains(remedy), "{text}");
     }
     let filled = table("filled", Identity::Key);
-    rig.lane = rig.target.open_lane().await.unwrap();
+    rig.lane.suspend(&filled, "refused before", "nothing").await.unwrap();
+    rig.lane.forget_table(&filled.id).await.unwrap();
     rig.lane.prepare(&filled, OnExisting::Keep, true).await.unwrap();
     let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 2 };
     rig.lane.plan_chunks(&filled, std::slice::from_ref(&chunk), false).await.unwrap();
@@ -417,4 +290,30 @@ async fn existing_tables_fit_or_are_refused() {
     let findings = rig.target.check().await.unwrap();
     assert_eq!(findings.len(), 4);
     drop(rig.server);
+}
+
+#[tokio::test]
+async fn a_role_without_privileges_is_warned_and_an_ordinary_one_works() {
+    let rig = Rig::start().await;
+    rig.db.exec("CREATE ROLE plain LOGIN; CREATE ROLE owner LOGIN; GRANT CREATE ON DATABASE t TO owner").await;
+    rig.target.forget().await.unwrap();
+    let url = |user: &str| format!("postgres://{user}@127.0.0.1:{}/t", rig.server.port());
+    let target = |user: &str| PostgresTarget::new(PgConfig::parse(&url(user)).unwrap(), "ordinary");
+    let findings = target("plain").check().await.unwrap();
+    let denied = findings.iter().find(|f| f.severity == Severity::Error).unwrap();
+    assert_eq!(denied.remedy.as_deref(), Some("GRANT CREATE ON DATABASE \"t\" TO \"plain\""));
+    let warned = findings.iter().find(|f| f.severity == Severity::Warning).unwrap();
+    assert!(warned.remedy.as_deref().unwrap().contains("GRANT SET ON PARAMETER session_replication_role"));
+    let e = target("plain").open_lane().await.map(drop).unwrap_err();
+    assert_eq!(e.class(), Class::Refused, "{e}");
+
+    let target = target("owner");
+    assert!(target.check().await.unwrap().iter().all(|f| f.severity != Severity::Error));
+    let mut lane = target.open_lane().await.unwrap();
+    let table = table("Owned", Identity::Key);
+    lane.begin(&checkpoint(1).lineage).await.unwrap();
+    lane.prepare(&table, OnExisting::Refuse, false).await.unwrap();
+    let rows = batch(&table, &[insert([i(1), i(1), t("a")])]);
+    lane.apply(set(vec![Step::Rows(rows)], 1), &checkpoint(1)).await.unwrap();
+    assert_eq!(rig.rows(&table).await, ["(1,1,a)"]);
 }

@@ -1,0 +1,349 @@
+//! The assembler, driven by messages as the server would send them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use arrow_array::{Array, Int64Array, StringArray};
+use proptest::prelude::*;
+use trem_engine::change::ChangeBatch;
+use trem_engine::ports::{ChunkRange, KeyBound, LoadedChunk, StreamTable};
+
+use super::super::relation::tests::{relation, table};
+use super::*;
+
+fn begin(commit: u64) -> Vec<u8> {
+    let mut m = vec![b'B'];
+    m.extend(commit.to_be_bytes());
+    m.extend([0; 8]);
+    m.extend([0, 0, 0, 1]);
+    m
+}
+
+fn commit(at: u64) -> Vec<u8> {
+    let mut m = vec![b'C', 0];
+    m.extend(at.to_be_bytes());
+    m.extend((at + 8).to_be_bytes());
+    m.extend(1_000_000i64.to_be_bytes());
+    m
+}
+
+fn described(r: &Relation) -> Vec<u8> {
+    let mut m = vec![b'R'];
+    m.extend(r.id.to_be_bytes());
+    m.extend(format!("{}\0{}\0", r.schema, r.name).into_bytes());
+    m.push(r.replica_identity);
+    m.extend((r.columns.len() as u16).to_be_bytes());
+    for c in &r.columns {
+        m.push(u8::from(c.key));
+        m.extend(format!("{}\0", c.name).into_bytes());
+        m.extend(c.type_id.to_be_bytes());
+        m.extend(c.modifier.to_be_bytes());
+    }
+    m
+}
+
+/// `None` is NULL, `"?"` a value that is not sent.
+fn tuple(kind: u8, values: &[Option<&str>]) -> Vec<u8> {
+    let mut m = vec![kind];
+    m.extend((values.len() as u16).to_be_bytes());
+    for value in values {
+        match value {
+            None => m.push(b'n'),
+            Some("?") => m.push(b'u'),
+            Some(text) => {
+                m.push(b't');
+                m.extend((text.len() as u32).to_be_bytes());
+                m.extend(text.as_bytes());
+            }
+        }
+    }
+    m
+}
+
+fn row(tag: u8, tuples: &[Vec<u8>]) -> Vec<u8> {
+    let mut m = vec![tag, 0, 0, 0, 7];
+    tuples.iter().for_each(|t| m.extend(t));
+    m
+}
+
+fn insert(id: &str, v: &str) -> Vec<u8> {
+    row(b'I', &[tuple(b'N', &[Some(id), Some(v)])])
+}
+
+fn assembler(identity: Identity, loaded: Vec<LoadedChunk>, limits: BatchLimits) -> Assembler {
+    let mut schema = table();
+    schema.identity = identity;
+    let request = StreamRequest {
+        from: lsn::position(10),
+        tables: vec![StreamTable { schema: Arc::new(schema), loaded }],
+        limits,
+    };
+    let types = TypeBook::with(&[(20, Wire::Int8), (25, Wire::Text)]);
+    Assembler::new("t", request, &types).unwrap()
+}
+
+fn plain() -> Assembler {
+    assembler(Identity::Key, Vec::new(), BatchLimits::default())
+}
+
+fn give(a: &mut Assembler, messages: &[Vec<u8>]) {
+    for message in messages {
+        let whole = Bytes::copy_from_slice(message);
+        assert!(a.message(&whole, &whole).unwrap().is_none());
+    }
+}
+
+fn ids(batch: &ChangeBatch) -> Vec<i64> {
+    batch.rows.column(0).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec()
+}
+
+fn batches(set: &ChangeSet) -> Vec<&ChangeBatch> {
+    set.steps.iter().filter_map(|s| if let Step::Rows(b) = s { Some(b) } else { None }).collect()
+}
+
+#[test]
+fn only_whole_transactions_are_given() {
+    let mut a = plain();
+    give(&mut a, &[begin(100), described(&relation()), insert("1", "a")]);
+    assert!(!a.ready());
+    assert!(a.take().unwrap().is_none());
+    give(&mut a, &[commit(100), begin(200), commit(200)]);
+    let set = a.take().unwrap().unwrap();
+    assert_eq!((set.transactions, set.open, set.end.order()), (2, false, 208));
+    assert_eq!(ids(batches(&set)[0]), [1]);
+    assert!(set.bytes > 0 && set.committed_at.is_some());
+    assert!(!a.ready());
+}
+
+#[test]
+fn keepalives_move_the_position_between_transactions_only() {
+    let mut a = plain();
+    a.reached(50).unwrap();
+    assert_eq!(a.take().unwrap().unwrap().end.order(), 50);
+    give(&mut a, &[begin(100)]);
+    a.reached(90).unwrap();
+    assert!(!a.ready());
+    give(&mut a, &[commit(100)]);
+    a.reached(60).unwrap();
+    assert_eq!(a.take().unwrap().unwrap().end.order(), 108);
+}
+
+#[test]
+fn what_the_target_has_already_is_left_out() {
+    let mut a = plain();
+    give(&mut a, &[begin(9), described(&relation()), insert("1", "a"), commit(9), begin(10), insert("2", "b")]);
+    give(&mut a, &[commit(10)]);
+    assert_eq!(ids(batches(&a.take().unwrap().unwrap())[0]), [2]);
+}
+
+#[test]
+fn a_large_transaction_is_split_and_closed() {
+    let limits = BatchLimits { max_rows: 2, ..BatchLimits::default() };
+    let mut a = assembler(Identity::Key, Vec::new(), limits);
+    give(&mut a, &[begin(100), described(&relation())]);
+    for id in ["1", "2", "3"] {
+        give(&mut a, &[insert(id, "a")]);
+        assert!(!a.full());
+    }
+    give(&mut a, &[insert("4", "a")]);
+    assert!(a.full() && a.ready());
+    let set = a.take().unwrap().unwrap();
+    assert_eq!((set.open, set.transactions, set.end.order(), set.rows()), (true, 0, 10, 4));
+    give(&mut a, &[commit(100)]);
+    let set = a.take().unwrap().unwrap();
+    assert_eq!((set.open, set.transactions, set.end.order(), set.rows()), (false, 1, 108, 0));
+}
+
+#[test]
+fn unknown_is_not_null_and_a_deleted_row_is_its_key() {
+    let mut a = plain();
+    let update = row(b'U', &[tuple(b'K', &[Some("1"), None]), tuple(b'N', &[Some("2"), Some("?")])]);
+    let delete = row(b'D', &[tuple(b'K', &[Some("3"), None])]);
+    let null = row(b'U', &[tuple(b'N', &[Some("4"), None])]);
+    give(&mut a, &[begin(100), described(&relation()), update, delete, null, commit(100)]);
+    let set = a.take().unwrap().unwrap();
+    let batch = batches(&set)[0];
+    assert_eq!(batch.ops, [Op::Update, Op::Delete, Op::Update]);
+    assert_eq!(ids(batch), [2, 3, 4]);
+    assert!(batch.mask(0).contains(1) && batch.mask(1).contains(1) && batch.mask(2).is_empty());
+    let old = batch.old.as_ref().unwrap();
+    assert_eq!((old.rows.as_slice(), old.images.num_columns()), (&[0][..], 1));
+    assert!(batch.rows.column(1).is_null(2));
+}
+
+#[test]
+fn a_full_image_fills_what_was_not_sent() {
+    let mut a = assembler(Identity::KeyWithFullImage, Vec::new(), BatchLimits::default());
+    let mut full = relation();
+    full.replica_identity = b'f';
+    let update = row(b'U', &[tuple(b'O', &[Some("1"), Some("long")]), tuple(b'N', &[Some("1"), Some("?")])]);
+    give(&mut a, &[begin(100), described(&full), update, commit(100)]);
+    let set = a.take().unwrap().unwrap();
+    let batch = batches(&set)[0];
+    let text = batch.rows.column(1).as_any().downcast_ref::<StringArray>().unwrap();
+    assert_eq!(text.value(0), "long");
+    assert!(batch.mask(0).is_empty());
+    assert_eq!(batch.old.as_ref().unwrap().images.num_columns(), 2);
+}
+
+#[test]
+fn a_truncate_stands_between_what_was_before_and_after() {
+    let mut a = plain();
+    let truncate = vec![b'T', 0, 0, 0, 2, 3, 0, 0, 0, 7, 0, 0, 0, 99];
+    let mut other = relation();
+    (other.id, other.name) = (99, "not ours".to_owned());
+    give(&mut a, &[begin(100), described(&relation()), described(&other), insert("1", "a"), truncate]);
+    give(&mut a, &[insert("2", "b"), commit(100)]);
+    let set = a.take().unwrap().unwrap();
+    let [Step::Rows(before), Step::Truncate(t), Step::Rows(after)] = set.steps.as_slice() else { panic!("{set:?}") };
+    assert_eq!((ids(before), ids(after)), (vec![1], vec![2]));
+    assert!(t.cascade && t.restart_identity && t.tables.len() == 1);
+}
+
+#[test]
+fn a_changed_shape_suspends_once() {
+    let mut a = plain();
+    let mut renamed = relation();
+    renamed.columns[1].name = "w".to_owned();
+    give(&mut a, &[begin(100), described(&relation()), insert("1", "a"), described(&renamed), insert("2", "b")]);
+    give(&mut a, &[insert("3", "c"), commit(100)]);
+    let set = a.take().unwrap().unwrap();
+    let [Step::Rows(_), Step::Schema(change)] = set.steps.as_slice() else { panic!("{set:?}") };
+    let SchemaChangeKind::Suspend { reason, remedy } = &change.kind else { panic!("{change:?}") };
+    assert!(reason.contains("column v was dropped or renamed"), "{reason}");
+    assert!(remedy.contains("trem reload <config> --task t --table s.t"), "{remedy}");
+}
+
+#[test]
+fn added_columns_are_asked_for_and_then_the_row_comes_again() {
+    let mut a = plain();
+    let mut more = relation();
+    let mut column = more.columns[1].clone();
+    column.name = "w".to_owned();
+    more.columns.push(column);
+    give(&mut a, &[begin(100), described(&more)]);
+    let message = Bytes::from(row(b'I', &[tuple(b'N', &[Some("1"), Some("a"), Some("b")])]));
+    let Some(Need::Added { table: 0, .. }) = a.message(&message, &message).unwrap() else { panic!("no need") };
+    let mut next = table();
+    let mut column = next.columns[1].clone();
+    column.name = "w".to_owned();
+    next.columns.push(column);
+    let kind = SchemaChangeKind::AddColumns { next: Arc::new(next), existing: vec![None] };
+    a.reshape(0, kind, vec![Wire::Int8, Wire::Text, Wire::Text]).unwrap();
+    give(&mut a, &[message.to_vec(), commit(100)]);
+    let set = a.take().unwrap().unwrap();
+    let [Step::Schema(_), Step::Rows(rows)] = set.steps.as_slice() else { panic!("{set:?}") };
+    assert_eq!(rows.rows.num_columns(), 3);
+}
+
+#[test]
+fn a_row_that_no_chunk_has_is_read_again() {
+    let chunk = |lower: Option<i64>, upper: Option<i64>, at| LoadedChunk {
+        range: ChunkRange::Key { column: 0, lower: lower.map(KeyBound::Int), upper: upper.map(KeyBound::Int) },
+        snapshot: lsn::position(at),
+    };
+    let loaded = vec![chunk(None, Some(10), 10), chunk(Some(10), None, 200)];
+    let mut a = assembler(Identity::Key, loaded, BatchLimits::default());
+    let moved = row(b'U', &[tuple(b'K', &[Some("20"), None]), tuple(b'N', &[Some("2"), Some("?")])]);
+    let again = row(b'U', &[tuple(b'K', &[Some("2"), None]), tuple(b'N', &[Some("3"), Some("?")])]);
+    give(&mut a, &[begin(100), described(&relation())]);
+    let whole = Bytes::from(moved);
+    let Some(Need::Row { key, .. }) = a.message(&whole, &whole).unwrap() else { panic!("no need") };
+    assert_eq!(key, ["'2'"]);
+    a.found(None);
+    assert!(a.message(&whole, &whole).unwrap().is_none());
+    let whole = Bytes::from(again);
+    let Some(Need::Row { key, .. }) = a.message(&whole, &whole).unwrap() else { panic!("no need") };
+    assert_eq!(key, ["'3'"]);
+    let mut found = b"\0\x02\0\0\0\x08".to_vec();
+    found.extend(3i64.to_be_bytes());
+    found.extend(b"\0\0\0\x01x");
+    a.found(Some(Bytes::from(found)));
+    assert!(a.message(&whole, &whole).unwrap().is_none());
+    give(&mut a, &[commit(100)]);
+    let set = a.take().unwrap().unwrap();
+    let batch = batches(&set)[0];
+    assert_eq!((batch.ops.as_slice(), ids(batch)), (&[Op::Insert][..], vec![3]));
+}
+
+#[test]
+fn an_older_shape_before_the_snapshot_does_not_matter() {
+    let loaded = vec![LoadedChunk { range: ChunkRange::Whole, snapshot: lsn::position(150) }];
+    let mut a = assembler(Identity::Key, loaded, BatchLimits::default());
+    let mut older = relation();
+    older.columns.pop();
+    let message = row(b'I', &[tuple(b'N', &[Some("1")])]);
+    give(&mut a, &[begin(100), described(&older), message, commit(100)]);
+    give(&mut a, &[begin(160), described(&relation()), insert("2", "b"), commit(160)]);
+    let set = a.take().unwrap().unwrap();
+    assert_eq!(set.steps.len(), 1);
+    assert_eq!(ids(batches(&set)[0]), [2]);
+}
+
+#[test]
+fn a_table_that_is_gone_is_suspended_behind_its_last_change() {
+    let mut a = plain();
+    assert_eq!(a.followed(), [7]);
+    a.is_gone(7, 150);
+    a.is_gone(7, 190);
+    give(&mut a, &[begin(100), described(&relation()), insert("1", "a"), commit(100)]);
+    a.reached(160).unwrap();
+    a.reached(200).unwrap();
+    let set = a.take().unwrap().unwrap();
+    let [Step::Rows(_), Step::Schema(change)] = set.steps.as_slice() else { panic!("{set:?}") };
+    assert!(matches!(&change.kind, SchemaChangeKind::Suspend { reason, .. } if reason.contains("dropped")));
+    assert!(a.followed().is_empty());
+}
+
+#[test]
+fn a_large_row_has_a_batch_of_its_own() {
+    let mut a = plain();
+    let large = "x".repeat(LARGE_ROW);
+    give(&mut a, &[begin(100), described(&relation()), insert("1", "a"), insert("2", &large), insert("3", "c")]);
+    give(&mut a, &[commit(100)]);
+    let set = a.take().unwrap().unwrap();
+    assert_eq!(batches(&set).iter().map(|b| b.len()).collect::<Vec<_>>(), [1, 1, 1]);
+}
+
+proptest! {
+    #[test]
+    fn no_row_is_lost_or_doubled_wherever_sets_are_cut(
+        transactions in proptest::collection::vec(0usize..9, 1..12),
+        max_rows in 1usize..6,
+        takes in proptest::collection::vec(any::<bool>(), 120),
+    ) {
+        let limits = BatchLimits { max_rows, ..BatchLimits::default() };
+        let mut a = assembler(Identity::Key, Vec::new(), limits);
+        let mut takes = takes.into_iter().cycle();
+        let (mut next, mut got, mut ended, mut open) = (0i64, Vec::new(), 0, false);
+        let mut messages = Vec::new();
+        for (n, rows) in transactions.iter().enumerate() {
+            let at = 100 * (n as u64 + 1);
+            messages.push(begin(at));
+            messages.push(described(&relation()));
+            for _ in 0..*rows {
+                messages.push(insert(&next.to_string(), "v"));
+                next += 1;
+            }
+            messages.push(commit(at));
+        }
+        for message in messages {
+            give(&mut a, &[message]);
+            if a.full() || takes.next() == Some(true) {
+                let inside = a.in_transaction();
+                if let Some(set) = a.take().unwrap() {
+                    prop_assert_eq!(set.open, inside);
+                    open = set.open;
+                    ended += set.transactions;
+                    batches(&set).into_iter().for_each(|b| got.extend(ids(b)));
+                }
+            }
+        }
+        if let Some(set) = a.take().unwrap() {
+            open = set.open;
+            ended += set.transactions;
+            batches(&set).into_iter().for_each(|b| got.extend(ids(b)));
+        }
+        prop_assert!(!open);
+        prop_assert_eq!(ended as usize, transactions.len());
+        prop_assert_eq!(got, (0..next).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,5 @@
+//! The adapters on real servers.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod postgres;
+mod rig;

@@ -1,0 +1,7 @@
+//! PostgreSQL.
+
+mod conformance;
+mod connect;
+mod target;
+mod target_random;
+mod target_types;
