@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::change::ChangeBatch;
-use crate::error::{Class, Error, Result};
+use crate::error::{Error, Result};
 use crate::ports::{
     Chunk, ChunkOptions, Epoch, Loader, Snapshot, TableRecord, TableState, Target, TargetLane, Transform,
 };
@@ -44,13 +44,10 @@ impl Load<'_> {
         for table in pending {
             let chunks = match self.take_up(lane, table, known.get(&table.id).copied()).await {
                 Ok(chunks) => chunks,
-                // A table that appears while others are being replicated must not stop them.
-                Err(e) if e.class() == Class::Refused && !known.is_empty() => {
-                    let remedy = e.remedy_text().unwrap_or("mend this, then reload the table");
-                    self.task.suspend(lane, table, e.message(), remedy).await?;
+                Err(e) => {
+                    self.task.refuse_table(lane, table, e, known.is_empty()).await?;
                     continue;
                 }
-                Err(e) => return Err(e.table(&table.id)),
             };
             if chunks.is_empty() {
                 self.finish(lane, table).await?;

@@ -130,9 +130,11 @@ impl PgLane {
             let counts = match writer.schema.identity {
                 Identity::Key | Identity::KeyWithFullImage => {
                     let net = NetChanges::of(batches).map_err(|e| e.table(&id))?;
-                    keyed::apply(&mut self.session, &writer, &net).await?
+                    keyed::apply(&mut self.session, &writer, &net).await.map_err(|e| e.table(&id))?
                 }
-                Identity::Full | Identity::InsertOnly => keyless::apply(&mut self.session, &writer, &batches).await?,
+                Identity::Full | Identity::InsertOnly => {
+                    keyless::apply(&mut self.session, &writer, &batches).await.map_err(|e| e.table(&id))?
+                }
             };
             applied.add(id, counts);
         }
@@ -164,7 +166,7 @@ impl PgLane {
         let client = &self.session.client;
         match &change.kind {
             SchemaChangeKind::AddColumns { next, existing } => {
-                add_columns(client, &change.table, next, existing).await.map_err(|e| e.table(id))?;
+                add_columns(client, &change.table, next, existing).await.map_err(|e| e.table(id).of_table())?;
                 let shape = bookkeeping::shape_text(next)?;
                 let sql = "UPDATE trem.table_state SET shape = $4, updated_at = clock_timestamp() \
                            WHERE task = $1 AND schema_name = $2 AND table_name = $3";
