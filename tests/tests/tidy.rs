@@ -27,6 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("endpoints", &["trem-engine"]),
     ("server", &["trem-engine", "trem-transforms", "trem-endpoints"]),
     ("tests", &[]),
+    ("benches", &["trem-engine", "trem-endpoints", "trem-tests"]),
 ];
 /// What the engine must not know: drivers and HTTP.
 const NOT_IN_THE_ENGINE: &[&str] = &["tokio-postgres", "postgres-protocol", "mysql_async", "tiberius", "axum", "hyper"];

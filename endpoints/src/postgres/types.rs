@@ -136,6 +136,12 @@ impl TypeBook {
         table.columns.iter().map(|c| self.wire(c.native.id)).collect()
     }
 
+    /// A book of what is known anyway.
+    #[cfg(feature = "bench")]
+    pub(crate) fn known(wires: HashMap<u32, Wire>) -> Self {
+        Self(wires)
+    }
+
     /// Adds what another book knows.
     pub(crate) fn add(&mut self, other: Self) {
         self.0.extend(other.0);

@@ -201,6 +201,7 @@ impl Source for MemorySource {
             transactions: 0,
             taken: next,
             absent: HashSet::new(),
+            open: false,
         }))
     }
 
@@ -294,6 +295,8 @@ struct MemoryStream {
     taken: usize,
     /// Rows that could not be read again because they had gone on to another key.
     absent: HashSet<(TableId, Key)>,
+    /// The last set taken was open.
+    open: bool,
 }
 
 impl MemoryStream {
@@ -345,6 +348,7 @@ impl MemoryStream {
     fn take_in_truncate(&mut self, ids: Vec<TableId>) {
         let mut empty = Vec::new();
         for id in ids.into_iter().filter(|id| self.tables.contains_key(id)) {
+            self.absent.retain(|(table, _)| *table != id);
             let chunks = &self.tables[&id].1;
             let loaded = chunks.iter().filter(|c| (self.next as u128) < c.snapshot.order()).count();
             match loaded {
@@ -428,7 +432,8 @@ impl ChangeStream for MemoryStream {
     }
 
     fn ready(&self) -> bool {
-        self.next > self.taken && self.offset == 0 || self.full()
+        let closes = self.open && self.absent.is_empty();
+        (self.next > self.taken || closes) && self.offset == 0 || self.full()
     }
 
     fn full(&self) -> bool {
@@ -440,14 +445,15 @@ impl ChangeStream for MemoryStream {
             return Ok(None);
         }
         let steps = self.steps()?;
-        let open = self.offset > 0;
+        // A row that is absent is remembered by nobody but us: no checkpoint may fall before its end.
+        self.open = self.offset > 0 || !self.absent.is_empty();
         self.rows = 0;
         self.taken = self.next;
         Ok(Some(ChangeSet {
             steps,
             end: after(self.next),
             committed_at: None,
-            open,
+            open: self.open,
             transactions: std::mem::take(&mut self.transactions),
             bytes: 0,
         }))

@@ -142,7 +142,16 @@ impl Assembler {
 
     /// Whether [`Assembler::take`] has something to give.
     pub(super) fn ready(&self) -> bool {
-        if self.in_transaction() { self.full() } else { self.end != self.taken || self.open || !self.steps.is_empty() }
+        if self.in_transaction() {
+            return self.full();
+        }
+        self.end != self.taken || !self.steps.is_empty() || (self.open && !self.waits())
+    }
+
+    /// Whether a row is missing on the target until the log says what became of it: the target's transaction stays
+    /// open that long, as nothing would remember the row over a restart.
+    fn waits(&self) -> bool {
+        self.tables.iter().filter_map(|t| t.loaded.as_ref()).any(Loaded::waits)
     }
 
     /// The server has sent everything before this place.
@@ -254,7 +263,10 @@ impl Assembler {
                 table.builder = BatchBuilder::new(Arc::clone(next));
                 table.wires = wires;
             }
-            SchemaChangeKind::Suspend { .. } | SchemaChangeKind::Reload { .. } => table.suspended = true,
+            SchemaChangeKind::Suspend { .. } | SchemaChangeKind::Reload { .. } => {
+                table.suspended = true;
+                table.loaded = None;
+            }
         }
         self.steps.push(Step::Schema(SchemaChange { table: before, kind }));
         Ok(())
@@ -421,6 +433,9 @@ impl Assembler {
                 Ok(None) => continue,
                 Err(need) => return Ok(Some(need)),
             };
+            if let Some(loaded) = &mut self.tables[index].loaded {
+                loaded.emptied();
+            }
             match &self.tables[index].loaded {
                 Some(loaded) if commit < loaded.highest => {
                     let reason = "it was emptied between two snapshots of its load".to_owned();
@@ -458,7 +473,7 @@ impl Assembler {
         }
         self.barrier()?;
         self.taken = self.end;
-        self.open = self.in_transaction();
+        self.open = self.in_transaction() || self.waits();
         (self.rows, self.bytes) = (0, 0);
         Ok(Some(ChangeSet {
             steps: std::mem::take(&mut self.steps),

@@ -71,6 +71,11 @@ impl Loaded {
         commit >= self.highest && self.missing.is_empty()
     }
 
+    /// Whether a row is missing: known by no record, so no checkpoint may fall between its change and its end.
+    pub(super) fn waits(&self) -> bool {
+        !self.missing.is_empty()
+    }
+
     fn contains(&self, key: &RowKey, commit: u64) -> bool {
         let Some(first) = &key.first else { return commit < self.otherwise };
         // Ranges are disjoint and sorted: the last that begins at or before the key is the one.
@@ -109,6 +114,11 @@ impl Loaded {
     /// Notes that the row of this key is there, or gone for good.
     pub(super) fn settled(&mut self, key: &RowKey) {
         self.missing.remove(&key.whole);
+    }
+
+    /// Notes that no row is left.
+    pub(super) fn emptied(&mut self) {
+        self.missing.clear();
     }
 
     /// Notes that the row of this key should be there but could not be read.

@@ -1,6 +1,8 @@
 //! PostgreSQL as a source: snapshots by COPY, changes by logical replication.
 
 mod assemble;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod catchup;
 mod check;
 mod chunks;

@@ -1,6 +1,8 @@
 //! PostgreSQL as a target: the cheapest statement that is right, and everything that must hold together in one
 //! transaction.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod bookkeeping;
 mod copy;
 mod encode;

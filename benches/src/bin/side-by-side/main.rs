@@ -1,0 +1,187 @@
+//! trem against what a user would pick instead: on one pair of servers, in one run, turn about. A step whose check
+//! fails (both sides must be equal after it) gives no figure.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+mod drain;
+mod full_load;
+mod latency;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use trem_benches::machine;
+use trem_benches::pair::{Pair, SETTINGS};
+use trem_benches::report::{self, Comparison};
+use trem_benches::workload::{Kind, Workload};
+use trem_tests::binaries::root;
+
+/// What to measure.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Only these comparisons, by name; a `*` at the end stands for anything.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these programs, by the start of their names: trem, native, pg_recvlogical, COPY, pgcopydb, SQL.
+    #[arg(long, value_delimiter = ',')]
+    with: Vec<String>,
+    /// Sizes relative to the default ones.
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// How often each step is measured.
+    #[arg(long, default_value_t = 3)]
+    repetitions: usize,
+    /// Settings for trem's task, as TOML lines with `TASK` for its table, such as "[TASK.batch]\nmax-rows = 1000".
+    #[arg(long, default_value = "")]
+    settings: String,
+    /// Write a profile of trem in each comparison beside the results (needs perf; the figures are then slower).
+    #[arg(long)]
+    profile: bool,
+    /// Name of the files below benches/results.
+    #[arg(long, default_value = "side-by-side")]
+    name: String,
+    /// List the comparisons.
+    #[arg(long)]
+    list: bool,
+}
+
+/// How to measure.
+#[derive(Clone, Debug)]
+struct Plan {
+    with: Vec<String>,
+    repetitions: usize,
+    settings: String,
+    profile: bool,
+}
+
+impl Plan {
+    fn takes(&self, who: &str) -> bool {
+        self.with.is_empty() || self.with.iter().any(|w| who == w || (who.starts_with(w.as_str()) && w != "trem"))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    FullLoad,
+    Drain,
+    Latency { per_second: u32 },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    name: &'static str,
+    step: Step,
+    load: Workload,
+    alone: bool,
+    named: bool,
+}
+
+const fn case(name: &'static str, step: Step, kind: Kind, rows: u64, changes: u64) -> Case {
+    let load = Workload { kind, tables: 1, rows, changes, wide: 0, toasted: false };
+    Case { name, step, load, alone: false, named: false }
+}
+
+const CASES: &[Case] = &[
+    case("full-load", Step::FullLoad, Kind::Inserts, 2_000_000, 0),
+    case("drain-mix", Step::Drain, Kind::Mix, 300_000, 600_000),
+    case("drain-inserts", Step::Drain, Kind::Inserts, 1_000, 600_000),
+    case("drain-hot", Step::Drain, Kind::Hot, 300_000, 600_000),
+    case("drain-updates", Step::Drain, Kind::Updates, 300_000, 600_000),
+    case("drain-deletes", Step::Drain, Kind::Deletes, 2_000_000, 600_000),
+    case("drain-one-transaction", Step::Drain, Kind::One, 1_000, 2_000_000),
+    case("drain-wide", Step::Drain, Kind::Mix, 30_000, 100_000).wide(1900, false),
+    case("drain-toasted", Step::Drain, Kind::Updates, 2_000, 200_000).wide(100_000, true),
+    case("drain-100-tables", Step::Drain, Kind::Mix, 3_000, 600_000).tables(100),
+    case("latency-200", Step::Latency { per_second: 200 }, Kind::Inserts, 1_000, 0),
+    case("latency-2000", Step::Latency { per_second: 2_000 }, Kind::Inserts, 1_000, 0),
+    case("growth-backlog-100k", Step::Drain, Kind::Mix, 100_000, 100_000).grows(),
+    case("growth-backlog-1m", Step::Drain, Kind::Mix, 100_000, 1_000_000).grows(),
+    case("growth-backlog-10m", Step::Drain, Kind::Mix, 100_000, 10_000_000).grows().only_by_name(),
+    case("growth-tables-1", Step::Drain, Kind::Mix, 100_000, 300_000).grows(),
+    case("growth-tables-100", Step::Drain, Kind::Mix, 1_000, 300_000).tables(100).grows(),
+    case("growth-tables-1000", Step::Drain, Kind::Mix, 100, 300_000).tables(1_000).grows(),
+    case("growth-row-50b", Step::Drain, Kind::Inserts, 1_000, 300_000).wide(1, false).grows(),
+    case("growth-row-1k", Step::Drain, Kind::Inserts, 1_000, 200_000).wide(1_000, false).grows(),
+    case("growth-row-10k", Step::Drain, Kind::Inserts, 1_000, 30_000).wide(10_000, true).grows(),
+    case("growth-row-100k", Step::Drain, Kind::Inserts, 1_000, 3_000).wide(100_000, true).grows(),
+];
+
+impl Case {
+    const fn wide(mut self, bytes: u32, toasted: bool) -> Self {
+        (self.load.wide, self.load.toasted) = (bytes, toasted);
+        self
+    }
+
+    const fn tables(mut self, tables: u32) -> Self {
+        self.load.tables = tables;
+        self
+    }
+
+    /// How the cost of trem and of nobody else grows.
+    const fn grows(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    /// Too long for an ordinary run.
+    const fn only_by_name(mut self) -> Self {
+        self.named = true;
+        self
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let mut told = signal(SignalKind::terminate()).expect("a signal handler");
+    // Told to end, it returns from here, so that the servers are ended and their folders removed.
+    tokio::select! {
+        () = measure(Arguments::parse()) => {}
+        _ = tokio::signal::ctrl_c() => {}
+        _ = told.recv() => {}
+    }
+}
+
+async fn measure(arguments: Arguments) {
+    let wanted = |case: &&Case| {
+        let matches = |o: &String| o.strip_suffix('*').map_or(o == case.name, |start| case.name.starts_with(start));
+        (arguments.only.is_empty() && !case.named) || arguments.only.iter().any(matches)
+    };
+    let cases: Vec<&Case> = CASES.iter().filter(wanted).collect();
+    assert!(!cases.is_empty(), "no comparison is called {:?}: --list shows all", arguments.only);
+    if arguments.list {
+        cases.iter().for_each(|c| println!("{}", c.name));
+        return;
+    }
+    let trem = machine::trem();
+    let mut facts = machine::facts();
+    facts.push(("settings of both servers", SETTINGS.join(", ")));
+    facts.push(("repetitions, turn about", arguments.repetitions.to_string()));
+    facts.push(("scale", arguments.scale.to_string()));
+    let own = if arguments.settings.is_empty() { "the defaults" } else { &arguments.settings };
+    facts.push(("settings of trem", own.replace('\n', " ")));
+    let plan = Plan {
+        with: arguments.with.clone(),
+        repetitions: arguments.repetitions,
+        settings: arguments.settings.replace("\\n", "\n"),
+        profile: arguments.profile,
+    };
+    let folder = root().join("benches/results");
+    let mut done: Vec<Comparison> = Vec::new();
+    for case in cases {
+        let scaled = |n: u64| (n as f64 * arguments.scale) as u64;
+        let load = Workload { rows: scaled(case.load.rows), changes: scaled(case.load.changes), ..case.load };
+        let pair = Pair::start(&trem);
+        let mut plan = plan.clone();
+        if case.alone && plan.with.is_empty() {
+            plan.with.push(report::TREM.to_owned());
+        }
+        let comparison = match case.step {
+            Step::FullLoad => full_load::compare(&pair, case.name, &load, &plan).await,
+            Step::Drain => drain::compare(&pair, case.name, &load, &plan).await,
+            Step::Latency { per_second } => latency::compare(&pair, case.name, &load, per_second, &plan).await,
+        };
+        println!("{}", comparison.markdown());
+        done.push(comparison);
+        // Written after each, so that an interrupted run leaves what it has.
+        report::write(&folder, &arguments.name, &facts, &done);
+    }
+    println!("written to {}/{}.md and .json", folder.display(), arguments.name);
+}
