@@ -227,7 +227,8 @@ impl Sides<'_> {
         let mut command = self.pair.trem(&task);
         let watch = Stopwatch::start(self.pair);
         let used = Running::start(&mut command, &self.pair.file("trem.log")).wait()?;
-        let cost = watch.stop(used);
+        // Under perf these are perf's own.
+        let cost = watch.stop(if plan.profile { Program::default() } else { used });
         profiled(self.pair, self.name, plan);
         equal(&self.ours, goal).await?;
         Ok(cost)
