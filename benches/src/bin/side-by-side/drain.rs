@@ -87,7 +87,8 @@ fn describe(load: &Workload) -> String {
     };
     let Workload { changes, tables, rows, .. } = load;
     format!(
-        "A backlog of {changes} changes: {what}; {tables} table(s) of 8 columns and {rows} rows, {width}. trem from the \
+        "A backlog of {changes} changes: {what}; {tables} table(s) of 8 columns and {rows} rows, \
+        {width}. trem from the \
          start of its process to its end (`--until-current`); the subscription from ENABLE until the last change can \
          be seen."
     )
