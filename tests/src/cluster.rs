@@ -5,12 +5,12 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rand::Rng;
 use tempfile::TempDir;
 
-use crate::binaries::PgBinaries;
+use crate::binaries::{PgBinaries, target_dir};
 use crate::db::Db;
 use crate::tls;
 
@@ -48,6 +48,8 @@ pub struct PgOptions {
     pub tls_only: bool,
     /// Whether commits wait for the disk.
     pub fsync: bool,
+    /// Clusters of the same number are copies of each other, with one system identifier.
+    pub identity: u8,
 }
 
 impl Default for PgOptions {
@@ -59,6 +61,7 @@ impl Default for PgOptions {
             tls: false,
             tls_only: false,
             fsync: false,
+            identity: 0,
         }
     }
 }
@@ -95,14 +98,16 @@ impl PgCluster {
         let dir = tempfile::Builder::new().prefix("trem-pg-").tempdir().expect("a temporary folder");
         own(dir.path());
         let mut cluster = Self { dir, options, port: free_port(), postmaster: None };
-        cluster.initdb();
+        let template = cluster.template();
+        copy(&template, &cluster.data());
         cluster.configure();
         cluster.up();
         cluster
     }
 
-    /// Two clusters, set up side by side.
+    /// Two clusters that are no copies of each other, set up side by side.
     pub fn pair(first: PgOptions, second: PgOptions) -> (Self, Self) {
+        let second = PgOptions { identity: first.identity + 1, ..second };
         std::thread::scope(|scope| {
             let first = scope.spawn(|| Self::start(first));
             let second = Self::start(second);
@@ -207,13 +212,43 @@ impl PgCluster {
         command
     }
 
-    fn initdb(&self) {
-        let password = self.dir.path().join("password");
+    /// A fresh cluster that was never started, kept below cargo's folder: a copy of it is had sooner than a new one.
+    fn template(&self) -> PathBuf {
+        let PgBinaries { bin, major } = &self.options.binaries;
+        let built = fs::metadata(bin.join("initdb")).and_then(|m| m.modified()).ok();
+        let built = built.and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default().as_secs();
+        let user = if is_root() { "nobody" } else { "own" };
+        let md5 = if self.options.auth == Auth::Md5 { "-md5" } else { "" };
+        let name = format!("{major}-{built}-{user}{md5}-{}", self.options.identity);
+        let folder = target_dir().join("tmp/clusters");
+        let template = folder.join(name);
+        if template.exists() {
+            return template;
+        }
+        fs::create_dir_all(&folder).expect("a folder for templates");
+        let fresh = tempfile::Builder::new().prefix("trem-pg-").tempdir().expect("a temporary folder");
+        own(fresh.path());
+        self.initdb(fresh.path());
+        // Another test may be at it, too: the first to have all of it in place wins.
+        let whole = tempfile::tempdir_in(&folder).expect("a folder for a template");
+        copy(&fresh.path().join("data"), &whole.path().join("data"));
+        if let Err(e) = fs::rename(whole.path().join("data"), &template) {
+            assert!(template.exists(), "{}: {e}", template.display());
+        }
+        template
+    }
+
+    fn initdb(&self, dir: &Path) {
+        let password = dir.join("password");
         fs::write(&password, PASSWORD).expect("the password file");
         own(&password);
         let mut initdb = self.command("initdb");
-        initdb.arg("-D").arg(self.data()).arg("--pwfile").arg(&password);
+        initdb.arg("-D").arg(dir.join("data")).arg("--pwfile").arg(&password);
         initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]);
+        if self.options.auth == Auth::Md5 {
+            // What the password is stored as.
+            initdb.arg("--auth-host=md5");
+        }
         let out = initdb.output().expect("initdb starts");
         assert!(out.status.success(), "initdb: {}", String::from_utf8_lossy(&out.stderr));
     }
@@ -230,9 +265,6 @@ impl PgCluster {
             "shared_buffers=64MB".into(),
             format!("fsync={}", if options.fsync { "on" } else { "off" }),
         ];
-        if options.auth == Auth::Md5 {
-            conf.push("password_encryption=md5".into());
-        }
         if options.tls {
             tls::make_certificates(self.dir.path());
             for file in ["server.key", "server.crt", "ca.crt"] {
@@ -288,6 +320,12 @@ pub fn free_port() -> u16 {
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
+}
+
+/// Copies a folder with everything that belongs to its files.
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp starts");
+    assert!(done.success(), "cp -a {} {}: {done}", from.display(), to.display());
 }
 
 /// Gives a file or folder to the server's user, and to nobody else.

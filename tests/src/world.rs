@@ -85,6 +85,11 @@ impl World {
         self.target = self.target_cluster().connect("reports").await;
     }
 
+    /// Waits until nobody reads from the task's slot: a server notices late that a process has ended.
+    pub async fn idle_slot(&self) {
+        self.source.wait_for("SELECT count(*) FROM pg_replication_slots WHERE active", "0", PATIENCE).await;
+    }
+
     /// Waits until every table alike by pattern is equal on both sides.
     #[track_caller]
     pub fn equal<'a>(&'a self, tables: &'a [&'a str], running: &'a mut Running) -> impl Future<Output = ()> + 'a {

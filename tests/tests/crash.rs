@@ -8,88 +8,113 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use trem_tests::{PgOptions, World, workload};
 
-use crate::PATIENCE;
+use crate::{PATIENCE, seed};
 
-const ROWS: u32 = 20_000;
-
-/// A number that decides everything that is random here.
-fn seed() -> u64 {
-    let seed = std::env::var("TREM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
-    eprintln!("TREM_SEED={seed}");
-    seed
-}
+const ROWS: u32 = 6000;
 
 /// Small chunks and batches, so that a kill can hit between any two of them.
-const SMALL: &str = "[TASK.load]\nworkers = 2\nchunk-bytes = \"128KiB\"\nresume-above-bytes = \"512KiB\"\n\n\
+const SMALL: &str = "[TASK.load]\nworkers = 2\nchunk-bytes = \"64KiB\"\nresume-above-bytes = \"256KiB\"\n\n\
                      [TASK.batch]\nmax-rows = 300\nmax-bytes = \"256KiB\"\n";
 
 async fn world() -> World {
     let mut world = World::two().await;
-    world.configure(|c| c.sections = SMALL.into());
+    world.configure(|c| {
+        c.sections = SMALL.into();
+        c.keys.push("on-existing = \"recreate\"".into());
+    });
     workload::create(&world.source, ROWS).await;
     world
 }
 
-/// Kills `kills` times while changes are being applied.
+/// trem catches up, and both sides are equal.
+async fn catches_up(world: &World) {
+    world.trem.until_current().expect(0);
+    world.assert_equal(workload::TABLES).await;
+}
+
+/// Kills `kills` times while changes are being applied; both sides are compared after each.
 async fn killed_while_following(kills: u32, failpoint: Option<&str>) {
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
     let world = world().await;
     let mut work = workload::Workload::new(seed, ROWS);
     world.trem.until_current().expect(0);
+    let mut hit = 0;
     for kill in 0..kills {
-        let running = match failpoint {
-            Some(name) => world.trem.start_with_failpoint(&format!("{name}:{}", random.random_range(1..6))),
+        let before = checkpoint(&world).await;
+        let mut running = match failpoint {
+            Some(name) => world.trem.start_with_failpoint(&format!("{name}:{}", random.random_range(1..4))),
             None => world.trem.start(),
         };
-        let moment = Duration::from_millis(random.random_range(20..900));
+        let moment = Duration::from_millis(random.random_range(40..700));
         work.run(&world.source, moment).await;
+        hit += u32::from(checkpoint(&world).await != before);
+        if failpoint.is_some() {
+            let deadline = std::time::Instant::now() + PATIENCE;
+            while running.ended().is_none() {
+                assert!(std::time::Instant::now() < deadline, "the failpoint did not end the process");
+                work.run(&world.source, Duration::from_millis(50)).await;
+            }
+        }
         running.kill();
         // Some of what comes next happens while nobody reads.
-        work.run(&world.source, Duration::from_millis(30)).await;
-        if kill % 3 == 2 {
-            world.trem.until_current().expect(0);
-            world.assert_equal(workload::TABLES).await;
-        }
+        work.run(&world.source, Duration::from_millis(20)).await;
+        eprintln!("kill {kill} after {moment:?}");
+        catches_up(&world).await;
     }
-    world.trem.until_current().expect(0);
-    world.assert_equal(workload::TABLES).await;
+    eprintln!("{hit} of {kills} kills came after changes had been applied");
+    assert!(failpoint.is_some() || hit * 4 > kills, "only {hit} of {kills} kills hit a process that applied changes");
+}
+
+async fn checkpoint(world: &World) -> String {
+    world.target.one("SELECT position FROM trem.task").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_following_first_half() {
-    killed_while_following(21, None).await;
+    killed_while_following(15, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_following_second_half() {
-    killed_while_following(21, None).await;
+    killed_while_following(15, None).await;
 }
 
-/// Each round is a new load, killed several times before it is complete, while the source changes.
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_while_loading() {
+/// Each round is a new load, killed before it is complete, perhaps again while it goes on, and then caught up.
+async fn killed_while_loading(rounds: u32) {
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
     let world = world().await;
     let mut work = workload::Workload::new(seed, ROWS);
-    for round in 0..4 {
-        for _ in 0..4 {
-            let running = world.trem.start();
-            let moment = Duration::from_millis(random.random_range(5..700));
-            work.run(&world.source, moment).await;
-            running.kill();
-        }
-        world.trem.until_current().expect(0);
-        world.assert_equal(workload::TABLES).await;
-        if round < 3 {
+    let loading = "SELECT count(*) > 0 FROM trem.table_state WHERE state = 'loading'";
+    let (mut kills, mut hit) = (0, 0);
+    for round in 0..rounds {
+        if round > 0 {
             world.trem.command(&["drop", "--task", "t"]).expect(0);
-            let tables = "SELECT string_agg(format('%I', relname), ', ') FROM pg_class \
-                          WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace";
-            let tables = world.target.one(tables).await;
-            world.target.exec(&format!("DROP TABLE {tables}")).await;
         }
+        for _ in 0..random.random_range(1..=2) {
+            let running = world.trem.start();
+            let moment = Duration::from_millis(random.random_range(20..600));
+            work.run(&world.source, moment).await;
+            hit += u32::from(world.target.try_rows(loading).await.is_ok_and(|r| r[0][0].as_deref() == Some("t")));
+            running.kill();
+            kills += 1;
+        }
+        eprintln!("round {round}, {kills} kills");
+        catches_up(&world).await;
     }
+    eprintln!("{hit} of {kills} kills came in the middle of a load");
+    assert!(hit > 0, "no kill hit a load");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_loading_first_half() {
+    killed_while_loading(12).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_loading_second_half() {
+    killed_while_loading(12).await;
 }
 
 /// Servers crash too: unsynchronised commits may be lost on the target, and nothing may be missing afterwards.
@@ -108,8 +133,8 @@ async fn the_target_crashes_and_loses_what_it_had_not_written() {
         work.run(&world.source, Duration::from_millis(700)).await;
         world.second.as_mut().expect("a server of its own").restart(Shutdown::Immediate);
         world.reconnect().await;
+        world.equal(workload::TABLES, &mut running).await;
     }
-    world.equal(workload::TABLES, &mut running).await;
     running.stop(PATIENCE).expect(0);
 }
 
@@ -146,6 +171,5 @@ async fn killed_after_a_chunk_is_committed() {
         let outcome = running.wait(PATIENCE);
         assert_ne!(outcome.code, Some(0), "the failpoint ends the process");
     }
-    world.trem.until_current().expect(0);
-    world.assert_equal(workload::TABLES).await;
+    catches_up(&world).await;
 }

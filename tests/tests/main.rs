@@ -1,15 +1,19 @@
 //! End-to-end tests on real servers and the real binary, and the tidy test.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod backlog;
 mod bad_input;
 mod bank;
 mod changes;
 mod commands;
+mod contract;
 mod crash;
+mod documents;
 mod existing;
 mod failure;
 mod harness;
 mod lineage;
+mod random;
 mod resume;
 mod schema_changes;
 mod security;
@@ -18,3 +22,10 @@ mod types;
 
 /// How long anything may take that must happen.
 const PATIENCE: std::time::Duration = trem_tests::world::PATIENCE;
+
+/// A number that decides everything that is random in a test: `TREM_SEED`, or else a new one, which is printed.
+fn seed() -> u64 {
+    let seed = std::env::var("TREM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
+    eprintln!("TREM_SEED={seed}");
+    seed
+}

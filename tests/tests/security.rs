@@ -29,7 +29,7 @@ async fn tls_modes() {
     }
     // The server takes no connection without TLS.
     use_tls(&mut world, "sslmode=disable", "sslmode=require");
-    world.trem.command(&["check"]).expect(1).says(&["no encryption"]);
+    world.trem.command(&["check"]).expect(1).says(&["no encryption", "sslmode"]);
     for bad in [format!("sslmode=verify-ca&sslrootcert={other}"), "sslmode=verify-full".into()] {
         use_tls(&mut world, &bad, "sslmode=require");
         world.trem.command(&["check"]).expect(1).says(&["certificate"]);
@@ -55,6 +55,8 @@ async fn tls_modes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_tls() {
     let mut world = World::one_with(PgOptions { auth: Auth::Md5, ..PgOptions::default() }).await;
+    let stored = "SELECT left(rolpassword, 3) FROM pg_authid WHERE rolname = 'postgres'";
+    assert_eq!(world.source.one(stored).await, "md5");
     world.source.exec("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
     use_tls(&mut world, "sslmode=require", "sslmode=prefer");
     world.trem.command(&["check"]).expect(1).says(&["TLS", "sslmode"]);

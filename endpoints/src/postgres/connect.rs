@@ -28,6 +28,16 @@ pub const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("client_min_messages", "warning"),
 ];
 
+/// A line that is silent for so long is asked for a sign of life: a peer that vanished without a word is noticed
+/// within a minute, in the middle of a COPY too.
+pub(super) const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// How long an answer to that may take before it is asked again.
+pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often it is asked again.
+pub(super) const KEEPALIVE_RETRIES: u32 = 3;
+/// How long bytes may wait for the peer, which includes a server too busy to read them.
+pub(super) const UNANSWERED: Duration = Duration::from_secs(120);
+
 /// One statement string that makes [`SESSION_SETTINGS`] hold.
 pub fn session_sql() -> String {
     let set = |(name, value): &(&str, &str)| match *name {
@@ -82,13 +92,12 @@ impl PgConfig {
             SslMode::Prefer => PgSslMode::Prefer,
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => PgSslMode::Require,
         });
-        // A peer that vanished without a word is noticed within about two minutes.
         options
             .connect_timeout(self.connect_timeout)
-            .keepalives_idle(Duration::from_secs(60))
-            .keepalives_interval(Duration::from_secs(10))
-            .keepalives_retries(6)
-            .tcp_user_timeout(Duration::from_secs(120));
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES)
+            .tcp_user_timeout(UNANSWERED);
         options
     }
 }

@@ -36,7 +36,11 @@ const TABLE: &[(&str, Class, &str)] = &[
     ("58030", Class::Transient, "the server met an input/output error: look at its log and its disks"),
     ("42501", Class::Refused, "grant the privilege that the message names to the role in the endpoint's url"),
     ("28P01", Class::Refused, "correct the user or the password in the endpoint's url"),
-    ("28000", Class::Refused, "look at the role's LOGIN attribute and at pg_hba.conf"),
+    (
+        "28000",
+        Class::Refused,
+        "look at the role's LOGIN attribute, at pg_hba.conf, and at sslmode in the endpoint's url",
+    ),
     ("28", Class::Refused, "look at the user and password in the endpoint's url and at pg_hba.conf"),
     ("3D000", Class::Refused, "correct the database in the endpoint's url, or create it"),
     ("42704", Class::Refused, "create the missing type, or the extension it belongs to"),

@@ -12,6 +12,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -19,6 +20,7 @@ use tokio_rustls::client::TlsStream;
 use trem_engine::{Error, Result};
 
 use super::config::{Host, PgConfig, SslMode};
+use super::connect::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, UNANSWERED};
 use super::sqlstate;
 
 /// The TLS settings that the endpoint's `sslmode` asks for; `None` when it asks for none.
@@ -160,6 +162,7 @@ impl Transport {
         };
         let mut tcp = TcpStream::connect((host.as_str(), config.port)).await.map_err(sqlstate::io)?;
         tcp.set_nodelay(true).map_err(sqlstate::io)?;
+        watch(&tcp).map_err(sqlstate::io)?;
         let Some(tls) = client_config(config)? else { return Ok(Self::Tcp(tcp)) };
         let mut request = [0; 8];
         request[..4].copy_from_slice(&8i32.to_be_bytes());
@@ -186,6 +189,17 @@ impl Transport {
             Self::Tcp(_) | Self::Unix(_) => None,
         }
     }
+}
+
+/// Has the operating system notice a line that went dead in silence.
+fn watch(tcp: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(tcp);
+    let alive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE);
+    #[cfg(any(target_os = "linux", target_os = "macos", target_os = "windows"))]
+    let alive = alive.with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_RETRIES);
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNANSWERED))?;
+    socket.set_tcp_keepalive(&alive)
 }
 
 fn handshake_error(e: io::Error) -> Error {

@@ -3,5 +3,6 @@
 mod conformance;
 mod connect;
 mod target;
+mod target_load;
 mod target_random;
 mod target_types;

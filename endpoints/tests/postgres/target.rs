@@ -264,7 +264,7 @@ async fn existing_tables_fit_or_are_refused() {
     for (name, said, remedy) in [
         ("narrow", "cannot hold integer", "ALTER COLUMN \"u\" TYPE integer"),
         ("lacking", "lacks this column", "ADD COLUMN \"Text\" text"),
-        ("looks", "is not a table", "rename"),
+        ("looks", "is a view", "rename"),
         ("nokey", "no unique index", "CREATE UNIQUE INDEX"),
         ("demanding", "NOT NULL without a default", "DROP NOT NULL"),
         ("filled", "rows are there already", "on-existing"),

@@ -1,6 +1,7 @@
 //! `trem status`: the state of each table, the positions and how far the target is behind.
 
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use serde::Serialize;
 use trem_engine::ports::{TableRecord, TableState};
@@ -30,6 +31,8 @@ struct TaskView {
     /// Where the source is now.
     source_position: Option<String>,
     lag_bytes: Option<u64>,
+    /// Age of the last commit that has taken effect; 0 when nothing is missing.
+    lag_seconds: Option<f64>,
     /// Log that the source keeps for this task.
     retained_bytes: Option<u64>,
     tables: Vec<TableView>,
@@ -82,6 +85,7 @@ async fn view(config: &TaskConfig, task: &Task) -> TaskView {
     let record = record.unwrap_or_default();
     let position = record.checkpoint.map(|c| c.position);
     let lag = current.as_ref().zip(position.as_ref()).map(|(now, at)| now.order().saturating_sub(at.order()));
+    let lag_seconds = lag.and_then(|bytes| lag_seconds(bytes, record.committed_at, SystemTime::now()));
     TaskView {
         task: config.plan.name.clone(),
         source: config.source.to_string(),
@@ -91,10 +95,20 @@ async fn view(config: &TaskConfig, task: &Task) -> TaskView {
         position: position.map(|p| p.to_string()),
         source_position: current.map(|p| p.to_string()),
         lag_bytes: lag.and_then(|bytes| u64::try_from(bytes).ok()),
+        lag_seconds,
         retained_bytes: retained,
         tables: record.tables.iter().map(table_view).collect(),
         errors,
     }
+}
+
+/// The source's clock may be ahead of this machine's: that is no lag either.
+fn lag_seconds(bytes: u128, committed_at: Option<SystemTime>, now: SystemTime) -> Option<f64> {
+    if bytes == 0 {
+        return Some(0.0);
+    }
+    let age = now.duration_since(committed_at?).unwrap_or_default();
+    Some(age.as_millis() as f64 / 1000.0)
 }
 
 fn table_view(record: &TableRecord) -> TableView {
@@ -126,7 +140,8 @@ fn print(task: &TaskView) {
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "none yet".to_owned());
     let size = |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), output::bytes);
     output::say(format_args!("  position {}, source at {}", text(&task.position), text(&task.source_position)));
-    output::say(format_args!("  behind by {}, log retained {}", size(task.lag_bytes), size(task.retained_bytes)));
+    let age = task.lag_seconds.map_or_else(String::new, |s| format!(" and {s:.1} s"));
+    output::say(format_args!("  behind by {}{age}, log retained {}", size(task.lag_bytes), size(task.retained_bytes)));
     let mut table = output::table(&["table", "state", "rows loaded", "chunks", "reason", "remedy"]);
     for t in &task.tables {
         table.add_row([
@@ -156,6 +171,7 @@ mod tests {
 
     use super::*;
     use std::collections::BTreeSet;
+    use std::time::Duration;
     use trem_engine::Class;
 
     const MANUAL: &str = include_str!("../../../docs/OPERATIONS.md");
@@ -188,6 +204,7 @@ mod tests {
             position: None,
             source_position: None,
             lag_bytes: None,
+            lag_seconds: None,
             retained_bytes: None,
             tables: vec![table],
             errors: Vec::new(),
@@ -196,6 +213,16 @@ mod tests {
         assert_eq!(names(&written), names(&manual));
         assert_eq!(names(&written["tasks"][0]), names(&manual["tasks"][0]));
         assert_eq!(names(&written["tasks"][0]["tables"][0]), names(&manual["tasks"][0]["tables"][0]));
+    }
+
+    #[test]
+    fn lag_is_the_age_of_the_last_commit_unless_nothing_is_missing() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        let at = |ms: u64| Some(SystemTime::UNIX_EPOCH + Duration::from_millis(ms));
+        assert_eq!(lag_seconds(0, at(1000), now), Some(0.0));
+        assert_eq!(lag_seconds(9, at(98_750), now), Some(1.25));
+        assert_eq!(lag_seconds(9, at(101_000), now), Some(0.0));
+        assert_eq!(lag_seconds(9, None, now), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tokio_postgres::Client;
 use trem_engine::Result;
 use trem_engine::ports::{Finding, Severity};
-use trem_engine::schema::{Identity, TableSchema};
+use trem_engine::schema::{Identity, TableId, TableSchema};
 use trem_engine::task::Selection;
 
 use super::setup::{identity_remedy, slot_exists};
@@ -217,12 +217,13 @@ async fn identities(client: &Client, tables: &[&TableSchema], findings: &mut Fin
                  AND c.relreplident <> r.relreplident ORDER BY 2, 3";
     let oids: Vec<u32> = tables.iter().map(|t| t.native_id).collect();
     for row in client.query(sql, &[&oids]).await.map_err(sqlstate::error)? {
-        let name = trem_engine::schema::TableId::new(get::<String>(&row, 1)?, get::<String>(&row, 2)?);
+        let name = TableId::new(get::<String>(&row, 1)?, get::<String>(&row, 2)?);
         let message = "is a partition whose replica identity is not that of its partitioned table";
         let remedy =
             format!("ALTER TABLE {} REPLICA IDENTITY ... as that of its partitioned table", quote::table(&name));
         findings.error(&name.to_string(), message, remedy);
     }
+    foreign_partitions(client, &oids, findings).await?;
     let sql = "SELECT oid FROM pg_class WHERE oid = ANY ($1) AND relkind = 'p'";
     for row in client.query(sql, &[&oids]).await.map_err(sqlstate::error)? {
         let oid: u32 = get(&row, 0)?;
@@ -231,6 +232,21 @@ async fn identities(client: &Client, tables: &[&TableSchema], findings: &mut Fin
             let remedy = format!("after one of these, `trem reload <config> --task <task> --table {}`", table.id);
             findings.warn(&table.id.to_string(), message, remedy);
         }
+    }
+    Ok(())
+}
+
+/// A foreign table's rows are read with those of its partitioned table, and their changes are in no log of this server.
+async fn foreign_partitions(client: &Client, oids: &[u32], findings: &mut Findings) -> Result<()> {
+    let sql = "SELECT n.nspname::text, c.relname::text FROM pg_class r \
+               CROSS JOIN LATERAL pg_partition_tree(r.oid) p JOIN pg_class c ON c.oid = p.relid \
+               JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE r.oid = ANY ($1) AND r.relkind = 'p' AND c.relkind = 'f' ORDER BY 1, 2";
+    for row in client.query(sql, &[&oids]).await.map_err(sqlstate::error)? {
+        let name = TableId::new(get::<String>(&row, 0)?, get::<String>(&row, 1)?);
+        let message = "is a foreign table that is a partition: its rows are loaded, its changes never follow";
+        let remedy = "replicate it from its own server, and exclude its partitioned table or detach it";
+        findings.warn(&name.to_string(), message, remedy);
     }
     Ok(())
 }

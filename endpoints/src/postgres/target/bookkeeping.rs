@@ -9,6 +9,8 @@ use trem_engine::position::{Checkpoint, Lineage, Position};
 use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::{Class, Error, Result};
 
+use crate::postgres::catalog::get;
+use crate::postgres::quote;
 use crate::postgres::sqlstate::error as pg;
 
 /// The layout that this program reads and writes.
@@ -193,13 +195,47 @@ pub(super) struct Origin {
 pub(super) async fn origin(client: &Client, task: &str, id: &TableId) -> Result<Option<Origin>> {
     let sql = "SELECT state, created_by_trem, keeps_rows FROM trem.table_state \
                WHERE task = $1 AND schema_name = $2 AND table_name = $3";
-    let Some(row) = client.query_opt(sql, &[&task, &id.schema, &id.table]).await.map_err(pg)? else { return Ok(None) };
-    let state: String = row.try_get(0).map_err(pg)?;
-    Ok(Some(Origin {
+    let row = client.query_opt(sql, &[&task, &id.schema, &id.table]).await.map_err(pg)?;
+    row.map(|row| origin_of(&row, id)).transpose()
+}
+
+/// How the task's tables came to be.
+pub(super) async fn origins(client: &Client, task: &str) -> Result<HashMap<TableId, Origin>> {
+    let sql = "SELECT state, created_by_trem, keeps_rows, schema_name, table_name FROM trem.table_state \
+               WHERE task = $1";
+    let rows = client.query(sql, &[&task]).await.map_err(pg)?;
+    let one = |row: &Row| {
+        let id = TableId { schema: get(row, 3)?, table: get(row, 4)? };
+        Ok((id.clone(), origin_of(row, &id)?))
+    };
+    rows.iter().map(one).collect()
+}
+
+fn origin_of(row: &Row, id: &TableId) -> Result<Origin> {
+    let state: String = get(row, 0)?;
+    Ok(Origin {
         state: state_of(&state).ok_or_else(|| damaged(id, "state"))?,
-        created_by_trem: row.try_get(1).map_err(pg)?,
-        keeps_rows: row.try_get(2).map_err(pg)?,
-    }))
+        created_by_trem: get(row, 1)?,
+        keeps_rows: get(row, 2)?,
+    })
+}
+
+/// Waits for other tasks that are about to take this table up, until the end of the open transaction.
+pub(super) async fn claim(client: &Client, id: &TableId) -> Result<()> {
+    let name = quote::literal(&id.to_string());
+    let sql = format!("SELECT pg_advisory_xact_lock(hashtextextended({name}, 8387219012217))");
+    client.batch_execute(&sql).await.map_err(pg)
+}
+
+/// Which of these tables other tasks write. A task that has suspended a table does not write it.
+pub(super) async fn holders(client: &Client, task: &str, ids: &[&TableId]) -> Result<HashMap<TableId, String>> {
+    let sql = "SELECT s.schema_name, s.table_name, s.task FROM unnest($2::text[], $3::text[]) AS w (a, b) \
+               JOIN trem.table_state s ON s.schema_name = w.a AND s.table_name = w.b \
+               WHERE s.task <> $1 AND s.state <> 'suspended'";
+    let schemas: Vec<&str> = ids.iter().map(|i| i.schema.as_str()).collect();
+    let names: Vec<&str> = ids.iter().map(|i| i.table.as_str()).collect();
+    let rows = client.query(sql, &[&task, &schemas, &names]).await.map_err(pg)?;
+    rows.iter().map(|row| Ok((TableId { schema: get(row, 0)?, table: get(row, 1)? }, get(row, 2)?))).collect()
 }
 
 /// Remembers a table, in the open transaction; its chunks are forgotten.
@@ -241,6 +277,13 @@ pub(super) async fn suspend(client: &Client, task: &str, id: &TableId, reason: &
     let state = state_name(TableState::Suspended);
     let row: [&(dyn tokio_postgres::types::ToSql + Sync); 6] = [&task, &id.schema, &id.table, &state, &reason, &remedy];
     client.execute(sql, &row).await.map(drop).map_err(pg)
+}
+
+/// Whether any chunk of the table is in.
+pub(super) async fn any_chunk_done(client: &Client, task: &str, id: &TableId) -> Result<bool> {
+    let sql = "SELECT FROM trem.chunk WHERE task = $1 AND schema_name = $2 AND table_name = $3 \
+               AND snapshot IS NOT NULL LIMIT 1";
+    client.query_opt(sql, &[&task, &id.schema, &id.table]).await.map(|r| r.is_some()).map_err(pg)
 }
 
 /// Replaces the chunks of a table, in the open transaction.

@@ -1,6 +1,8 @@
 //! Net changes of a table with a key: deletes, moves, updates, inserts; and the order of steps that is always right
 //! when constraints beside the key stand against that one.
 
+use std::sync::atomic::Ordering;
+
 use trem_engine::change::{ColumnMask, KeyRef, Move, NetChanges, RowRef, TableCounts};
 use trem_engine::{Error, Result};
 
@@ -35,6 +37,7 @@ pub(super) async fn apply(session: &mut Session, writer: &Writer, net: &NetChang
     let old = OldViews::of(&writer.schema, &net.batches)?;
     let mut keyed = Keyed { session, writer, net, views, old, conflicts: 0 };
     keyed.run().await.map_err(|f| Error::from(f).table(&writer.schema.id))?;
+    writer.proven.store(true, Ordering::Relaxed);
     Ok(TableCounts { conflicts: keyed.conflicts, ..net.counts() })
 }
 
@@ -43,7 +46,7 @@ impl Keyed<'_> {
         let copies = self.copies(&self.net.inserts);
         let guarded = self.writer.other_unique || copies;
         if !guarded {
-            return self.in_order(false).await;
+            return self.in_order(false).await.map_err(|f| self.stale(f));
         }
         self.session.client.batch_execute("SAVEPOINT trem").await?;
         match self.in_order(copies).await {
@@ -57,6 +60,17 @@ impl Keyed<'_> {
         }
         self.session.client.batch_execute("RELEASE SAVEPOINT trem").await?;
         Ok(())
+    }
+
+    /// A constraint that was not there when the table was looked at: the next attempt looks again and goes the
+    /// guarded way. Where the look has only just been taken, it would see no more.
+    fn stale(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Unique(e) if self.writer.proven.load(Ordering::Relaxed) => Failure::Other(
+                Error::transient("the target table has got another unique constraint: it is looked at again").cause(e),
+            ),
+            other => other,
+        }
     }
 
     fn copies(&self, rows: &[RowRef]) -> bool {
@@ -112,6 +126,10 @@ impl Keyed<'_> {
     }
 
     async fn delete(&mut self) -> Tried<()> {
+        self.delete_keys(&self.net.deletes).await
+    }
+
+    async fn delete_keys(&mut self, keys: &[KeyRef]) -> Tried<()> {
         let from = Feed::Arrays { columns: &self.writer.schema.key, ord: false };
         let sql = format!(
             "DELETE FROM {} AS t USING {} WHERE {}",
@@ -119,8 +137,7 @@ impl Keyed<'_> {
             self.writer.from(&from),
             self.writer.by_key(&from)
         );
-        let net = self.net;
-        for keys in net.deletes.chunks(ARRAY_ROWS) {
+        for keys in keys.chunks(ARRAY_ROWS) {
             let arrays = self.writer.key_arrays(&self.views, &self.old, keys)?;
             let gone = self.session.execute(&sql, &arrays).await?;
             self.conflicts += (keys.len() as u64).saturating_sub(gone);
@@ -128,9 +145,18 @@ impl Keyed<'_> {
         Ok(())
     }
 
+    /// Whether the images are all there is to know of the rows.
+    fn whole(&self, unknown: &ColumnMask) -> bool {
+        unknown.is_empty() && self.writer.extra.is_empty()
+    }
+
     /// Deletes rows, keeping in a temporary table what the images do not know and what only the target has.
     async fn take_out(&mut self, unknown: &ColumnMask, moves: &[(i32, Move)]) -> Tried<()> {
         let w = self.writer;
+        if self.whole(unknown) {
+            let keys: Vec<KeyRef> = moves.iter().map(|(_, m)| m.from).collect();
+            return self.delete_keys(&keys).await;
+        }
         let kept = self.kept_table().await?;
         let lost: Vec<usize> = w.all().into_iter().filter(|i| unknown.contains(*i)).collect();
         let into: Vec<String> =
@@ -142,7 +168,8 @@ impl Keyed<'_> {
             .collect();
         let from = Feed::Arrays { columns: &w.schema.key, ord: true };
         let sql = format!(
-            "WITH gone AS (DELETE FROM {} AS t USING {} WHERE {} RETURNING {}) INSERT INTO {kept} ({}) SELECT * FROM gone",
+            "WITH gone AS (DELETE FROM {} AS t USING {} WHERE {} RETURNING {}) \
+             INSERT INTO {kept} ({}) SELECT * FROM gone",
             w.name,
             w.from(&from),
             w.by_key(&from),
@@ -181,6 +208,10 @@ impl Keyed<'_> {
 
     async fn put_in(&mut self, unknown: &ColumnMask, moves: &[(i32, Move)]) -> Tried<()> {
         let w = self.writer;
+        if self.whole(unknown) {
+            let rows: Vec<RowRef> = moves.iter().map(|(_, m)| m.to).collect();
+            return self.upsert(&rows).await;
+        }
         let kept = self.kept_table().await?;
         let known: Vec<usize> = w.all().into_iter().filter(|i| !unknown.contains(*i)).collect();
         let arrays = Feed::Arrays { columns: &known, ord: true };
@@ -211,7 +242,8 @@ impl Keyed<'_> {
         let mut names: Vec<&str> = w.columns.iter().map(|c| c.name.as_str()).collect();
         names.extend(w.extra.iter().map(String::as_str));
         format!(
-            "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} LEFT JOIN {kept} AS k ON k.ord = {ord} {}",
+            "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE \
+             SELECT {} FROM {} LEFT JOIN {kept} AS k ON k.ord = {ord} {}",
             w.name,
             names.join(", "),
             values.join(", "),
@@ -354,7 +386,8 @@ impl Keyed<'_> {
         let extra = w.extra.iter().enumerate().map(|(n, x)| format!("t.{x} AS x{n}"));
         let list: Vec<String> = columns.chain(extra).collect();
         let sql = format!(
-            "CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DELETE ROWS AS SELECT 0::int4 AS ord, {} FROM {} AS t WITH NO DATA",
+            "CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DELETE ROWS AS \
+             SELECT 0::int4 AS ord, {} FROM {} AS t WITH NO DATA",
             list.join(", "),
             w.name,
         );
@@ -368,7 +401,8 @@ impl Keyed<'_> {
         let name = format!("pg_temp.trem_staged_{}", w.number);
         let list: Vec<String> = w.columns.iter().enumerate().map(|(i, c)| format!("t.{} AS c{i}", c.name)).collect();
         let sql = format!(
-            "CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DELETE ROWS AS SELECT {} FROM {} AS t WITH NO DATA",
+            "CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DELETE ROWS AS \
+             SELECT {} FROM {} AS t WITH NO DATA",
             list.join(", "),
             w.name,
         );

@@ -293,8 +293,10 @@ impl TargetLane for PgLane {
         self.begin_work().await?;
         self.writers.remove(&table.id);
         let client = &self.session.client;
+        bookkeeping::claim(client, &table.id).await?;
         let known = bookkeeping::origin(client, &self.task, &table.id).await?;
-        let decision = prepare::decide(client, table, on_existing, load, known).await?;
+        let facts = prepare::Facts::read(client, Some(&self.task), &[&table.id], on_existing).await?;
+        let decision = prepare::decide(&facts, table, on_existing, load, known);
         prepare::verdict(table, &decision.findings)?;
         for sql in &decision.before {
             client.batch_execute(sql).await.map_err(|e| pg(e).table(&table.id))?;
@@ -310,7 +312,16 @@ impl TargetLane for PgLane {
         self.begin_work().await?;
         let client = &self.session.client;
         let keeps = bookkeeping::origin(client, &self.task, &table.id).await?.is_some_and(|o| o.keeps_rows);
-        if empty && !keeps {
+        // A chunk that is in and is not to stay was read at a snapshot that is gone.
+        let loaded = bookkeeping::any_chunk_done(client, &self.task, &table.id).await?;
+        if keeps && loaded {
+            return Err(Error::refused(
+                "its load was interrupted, and the rows loaded so far cannot be told from those it keeps",
+            )
+            .table(&table.id)
+            .remedy(format!("empty it on the target (DELETE FROM {}), then reload it", quote::table(&table.id))));
+        }
+        if !keeps && (empty || loaded) {
             let sql = prepare::empty(client, &table.id).await?;
             client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id))?;
         }
@@ -395,7 +406,8 @@ impl TargetLane for PgLane {
         if late && !self.in_transaction {
             self.force_flush().await?;
         }
-        let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text, (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text";
+        let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text, \
+                   (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text";
         let statement = self.session.statement(sql).await?;
         let row = self.session.client.query_one(&statement, &[]).await.map_err(pg)?;
         let lsn = |i: usize| -> Result<u64> {

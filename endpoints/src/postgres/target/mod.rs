@@ -16,6 +16,8 @@ mod session;
 mod shape;
 mod writer;
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -98,17 +100,14 @@ impl Target for PostgresTarget {
 
     async fn plan(&self, catalog: &Catalog, on_existing: OnExisting, load: bool) -> Result<Vec<TablePreview>> {
         let client = self.connect().await?;
-        let record = bookkeeping::read(&client, &self.task).await?.unwrap_or_default();
-        let mut known = std::collections::HashMap::new();
-        for table in &record.tables {
-            let id = &table.schema.id;
-            known.insert(id.clone(), bookkeeping::origin(&client, &self.task, id).await?);
-        }
-        let of = |table: &trem_engine::schema::TableSchema| known.get(&table.id).copied().flatten();
-        let mut previews = prepare::plan(&client, catalog, on_existing, load, of).await?;
+        let task = bookkeeping::exists(&client).await?.then_some(self.task.as_str());
+        let known = match task {
+            Some(task) => bookkeeping::origins(&client, task).await?,
+            None => HashMap::new(),
+        };
+        let mut previews = prepare::plan(&client, task, catalog, on_existing, load, &known).await?;
         for preview in &mut previews {
-            let state = record.tables.iter().find(|t| t.schema.id == preview.table.id).map(|t| t.state);
-            if state.is_some_and(|s| s != TableState::Reload) {
+            if known.get(&preview.table.id).is_some_and(|k| k.state != TableState::Reload) {
                 // The task has met it: a run goes on with it as it is.
                 preview.ddl.clear();
                 preview.findings.clear();

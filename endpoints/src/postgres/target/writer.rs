@@ -1,6 +1,7 @@
 //! One table as the target has it, and the statements that write to it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio_postgres::Client;
 use trem_engine::change::{ChangeBatch, KeyRef, RowRef};
@@ -44,6 +45,8 @@ pub(super) struct Writer {
     pub(super) partitioned: bool,
     /// Distinguishes this table's temporary tables in the session.
     pub(super) number: usize,
+    /// Changes have gone in since the table was looked at.
+    pub(super) proven: AtomicBool,
 }
 
 /// A list of columns, and what is to be known of them in a statement.
@@ -91,6 +94,7 @@ impl Writer {
             other_unique: have.other_unique(&key_names(schema)),
             partitioned: have.partitioned,
             number,
+            proven: AtomicBool::new(false),
             schema: Arc::clone(schema),
         })
     }
