@@ -90,7 +90,8 @@ impl Load<'_> {
             physical: on_existing != OnExisting::Keep,
         };
         let chunks = self.snapshot.chunks(table, options).await?;
-        let interrupted = record.is_some() && on_existing != OnExisting::Keep;
+        // The target knows by its own record whether rows were there before that must stay.
+        let interrupted = record.is_some();
         lane.plan_chunks(table, &chunks, interrupted).await?;
         self.task.reporter.table(&table.id, |t| {
             t.state = Some(TableState::Loading);
