@@ -101,7 +101,8 @@ impl Attempt<'_> {
             let id = &known.schema.id;
             if !selection.takes(id) {
                 lane.forget_table(id).await?;
-                tracing::info!(task = %self.task.plan.name, table = %id, "no longer selected: forgotten, its rows stay");
+                let task = &self.task.plan.name;
+                tracing::info!(%task, table = %id, "no longer selected: forgotten, its rows stay");
             } else if !tables.iter().any(|t| t.id == *id) {
                 tracing::warn!(task = %self.task.plan.name, table = %id, "the source no longer has this table");
             }
