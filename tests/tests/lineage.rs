@@ -159,8 +159,9 @@ async fn a_publication_that_was_changed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_one_task() {
     let world = loaded().await;
-    let first = world.trem.start();
-    world.source.wait_for("SELECT active FROM pg_replication_slots", "t", PATIENCE).await;
+    let mut first = world.trem.start();
+    world.source.exec("INSERT INTO t VALUES (10)").await;
+    world.equal(&["public.t"], &mut first).await;
     let mut second = world.trem.start();
     for n in 0..20 {
         world.source.exec(&format!("INSERT INTO t SELECT generate_series({n} * 100 + 100, {n} * 100 + 150)")).await;
