@@ -130,9 +130,11 @@ impl PgLane {
             let counts = match writer.schema.identity {
                 Identity::Key | Identity::KeyWithFullImage => {
                     let net = NetChanges::of(batches).map_err(|e| e.table(&id))?;
-                    keyed::apply(&mut self.session, &writer, &net).await?
+                    keyed::apply(&mut self.session, &writer, &net).await.map_err(|e| e.table(&id))?
                 }
-                Identity::Full | Identity::InsertOnly => keyless::apply(&mut self.session, &writer, &batches).await?,
+                Identity::Full | Identity::InsertOnly => {
+                    keyless::apply(&mut self.session, &writer, &batches).await.map_err(|e| e.table(&id))?
+                }
             };
             applied.add(id, counts);
         }
@@ -164,7 +166,8 @@ impl PgLane {
         let client = &self.session.client;
         match &change.kind {
             SchemaChangeKind::AddColumns { next, existing } => {
-                add_columns(&self.session, &change.table, next, existing).await.map_err(|e| e.table(id))?;
+                let added = add_columns(&self.session, &change.table, next, existing).await;
+                added.map_err(|e| e.table(id).of_table())?;
                 let shape = bookkeeping::shape_text(next)?;
                 let sql = "UPDATE trem.table_state SET shape = $4, updated_at = clock_timestamp() \
                            WHERE task = $1 AND schema_name = $2 AND table_name = $3";
@@ -299,7 +302,12 @@ impl TargetLane for PgLane {
         let facts =
             prepare::Facts::read(client, &self.session.reads, Some(&self.task), &[&table.id], on_existing).await?;
         let decision = prepare::decide(&facts, table, on_existing, load, known);
-        prepare::verdict(table, &decision.findings)?;
+        if let Err(refused) = prepare::verdict(table, &decision.findings) {
+            // What has been looked at is the operator's to mend now: no lock stays on it.
+            client.batch_execute("ROLLBACK").await.map_err(pg)?;
+            self.in_transaction = false;
+            return Err(refused);
+        }
         for sql in &decision.before {
             client.batch_execute(sql).await.map_err(|e| pg(e).table(&table.id))?;
         }
