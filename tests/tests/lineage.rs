@@ -83,6 +83,7 @@ async fn another_cluster_behind_the_same_address() {
     refused(world.trem.start(), &["another"]);
     assert_eq!(world.target.one("SELECT string_agg(id::text, ',' ORDER BY id) FROM t").await, "1,2");
     assert_eq!(there.one("SELECT count(*) FROM pg_replication_slots").await, "0", "nothing was created there");
+    assert_eq!(world.target.one("SELECT state FROM trem.table_state").await, "ready", "nor noted here");
     // While it runs, too.
     proxy.redirect(world.cluster.port());
     let mut running = world.trem.start();
