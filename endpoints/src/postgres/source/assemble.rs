@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use trem_engine::change::{BatchBuilder, ChangeSet, Op, Step, Truncate};
 use trem_engine::ports::StreamRequest;
-use trem_engine::schema::{Identity, SchemaChange, SchemaChangeKind, TableSchema};
+use trem_engine::schema::{SchemaChange, SchemaChangeKind, TableSchema};
 use trem_engine::task::BatchLimits;
 use trem_engine::time::micros_from_2000;
 use trem_engine::{Error, Result};
 
-use super::loaded::{self, Loaded, RowKey, Verdict};
+use super::loaded::{Loaded, RowKey, Verdict};
 use super::read::{LARGE_ROW, push_row};
 use super::relation::{self, Difference};
 use super::{image, lsn};
@@ -310,7 +310,7 @@ impl Assembler {
             self.write(index, change, whole)?;
             return Ok(None);
         };
-        let key = |tuple, fallback| row_key(table, tuple, fallback);
+        let key = |tuple, fallback| image::row_key(table, tuple, fallback);
         let (old, new) = match change {
             Change::Insert(new) => (None, Some(key(new, None)?)),
             Change::Update(Some(old), new) => (Some(key(old.tuple(), None)?), Some(key(new, Some(old.tuple()))?)),
@@ -484,20 +484,6 @@ impl Assembler {
             bytes: std::mem::take(&mut self.step_bytes),
         }))
     }
-}
-
-fn row_key(table: &Live, tuple: Tuple<'_>, fallback: Option<Tuple<'_>>) -> Result<RowKey> {
-    let schema = &table.schema;
-    if matches!(schema.identity, Identity::Full | Identity::InsertOnly) {
-        // Such a table is loaded at one snapshot only.
-        return Ok(RowKey { first: None, whole: Vec::new() });
-    }
-    let fields = image::key_fields(table, tuple, fallback)?;
-    let first = match (fields.first(), schema.key.first()) {
-        (Some(field), Some(&column)) => loaded::bound(schema.columns[column].logical, table.wires[column], *field)?,
-        _ => None,
-    };
-    Ok(RowKey { first, whole: image::raw(&fields) })
 }
 
 #[cfg(test)]

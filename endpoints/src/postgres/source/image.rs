@@ -6,7 +6,7 @@ use trem_engine::schema::{Column, Identity};
 use trem_engine::{Error, Result};
 
 use super::assemble::Live;
-use super::loaded;
+use super::loaded::{self, RowKey};
 use crate::postgres::decode::{push_binary, push_text};
 use crate::postgres::types::Wire;
 use crate::postgres::wire::pgoutput::{Field, OldTuple, Tuple};
@@ -143,4 +143,19 @@ pub(super) fn raw(fields: &[Field<'_>]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// The key of a row, as the filter of loaded rows needs it; values that a tuple does not have come from `fallback`.
+pub(super) fn row_key(table: &Live, tuple: Tuple<'_>, fallback: Option<Tuple<'_>>) -> Result<RowKey> {
+    let schema = &table.schema;
+    if matches!(schema.identity, Identity::Full | Identity::InsertOnly) {
+        // Such a table is loaded at one snapshot only.
+        return Ok(RowKey { first: None, whole: Vec::new() });
+    }
+    let fields = key_fields(table, tuple, fallback)?;
+    let first = match (fields.first(), schema.key.first()) {
+        (Some(field), Some(&column)) => loaded::bound(schema.columns[column].logical, table.wires[column], *field)?,
+        _ => None,
+    };
+    Ok(RowKey { first, whole: raw(&fields) })
 }

@@ -5,6 +5,7 @@ use arrow_array::{Array, Int64Array, StringArray};
 use proptest::prelude::*;
 use trem_engine::change::ChangeBatch;
 use trem_engine::ports::{ChunkRange, KeyBound, LoadedChunk, StreamTable};
+use trem_engine::schema::Identity;
 
 use super::super::relation::tests::{relation, table};
 use super::*;
