@@ -196,15 +196,12 @@ impl Source for PostgresSource {
         Ok(lsn::position(self.inner.current().await?))
     }
 
-    async fn resume(
-        &self,
-        checkpoint: &Checkpoint,
-        tables: &[Arc<TableSchema>],
-        followed: &[TableId],
-    ) -> Result<Lineage> {
-        let lineage = setup::verify(&self.inner, checkpoint).await?;
-        setup::publish(&self.inner, tables, Some(followed)).await?;
-        Ok(lineage)
+    async fn verify(&self, checkpoint: &Checkpoint) -> Result<Lineage> {
+        setup::verify(&self.inner, checkpoint).await
+    }
+
+    async fn select(&self, tables: &[Arc<TableSchema>], followed: &[TableId]) -> Result<()> {
+        setup::publish(&self.inner, tables, Some(followed)).await
     }
 
     async fn snapshot(&self, tables: &[Arc<TableSchema>], kind: SnapshotKind) -> Result<Box<dyn Snapshot>> {
