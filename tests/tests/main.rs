@@ -17,6 +17,7 @@ mod random;
 mod resume;
 mod schema_changes;
 mod security;
+mod source_traps;
 mod tidy;
 mod types;
 
