@@ -1,7 +1,7 @@
 # The commands of this repository. Each installs what it lacks (Debian and Ubuntu).
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
-.PHONY: help setup build demo test bench bench-side-by-side bench-memory lint
+.PHONY: help setup build demo test bench bench-side-by-side bench-micro bench-memory lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -23,11 +23,15 @@ lint: setup ## format and lints only
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-bench: bench-side-by-side bench-memory ## all benchmarks; not part of `make test`
+bench: bench-side-by-side bench-micro bench-memory ## all benchmarks; not part of `make test`
 
 bench-side-by-side: setup ## trem against COPY, native replication and others; ARGS="--only drain-mix" for a part
 	@scripts/setup benches
 	cargo run -q --release -p trem-benches --bin side-by-side -- $(ARGS)
+
+bench-micro: setup ## decoding, compaction and encoding on one core, with their allocations
+	mkdir -p benches/results
+	cargo bench -q -p trem-benches --bench micro | tee benches/results/micro.txt
 
 bench-memory: setup ## peak memory: a transaction of 5 million rows, a row of 200 MB, 1,000 tables
 	cargo build --release -p trem

@@ -122,6 +122,11 @@ impl Figure {
         self.median(|(work, cost)| of(cost).as_secs_f64() * 1e6 / (*work).max(1) as f64)
     }
 
+    /// Of the program itself, where it is one process whose time is known.
+    fn own_cpu(&self) -> Option<f64> {
+        self.micros(|c| c.cpu).filter(|micros| *micros > 0.0)
+    }
+
     fn why(&self) -> String {
         self.fault.as_deref().unwrap_or("not measured").replace(['\n', '|'], " ")
     }
@@ -154,7 +159,7 @@ impl Comparison {
                 text.push_str(&format!("| {who} | no figure: {} | | | | |\n", figure.why()));
                 continue;
             };
-            let cpu = figure.micros(|c| c.cpu).map_or(String::new(), |c| format!("{c:.0}"));
+            let cpu = figure.own_cpu().map_or(String::new(), |c| format!("{c:.0}"));
             let peak = figure.peak().map_or(String::new(), |p| format!("{p:.0}"));
             text.push_str(&format!("| {who} | {p50:.1} | {p99:.1} | {max:.1} | {cpu} | {peak} |\n"));
         }
@@ -186,7 +191,7 @@ impl Comparison {
                 thousands(rate),
                 thousands(slowest),
                 thousands(fastest),
-                micros(figure.micros(|c| c.cpu)),
+                micros(figure.own_cpu()),
                 micros(figure.micros(|c| c.source_cpu)),
                 micros(figure.micros(|c| c.target_cpu)),
                 figure.peak().map_or(String::new(), |p| format!("{p:.0}")),
@@ -219,7 +224,7 @@ impl Comparison {
             }
         }
         if let Some(figure) = self.figures.iter().find(|f| f.who == TREM && self.name == "drain-mix")
-            && let Some(cpu) = figure.micros(|c| c.cpu)
+            && let Some(cpu) = figure.own_cpu()
         {
             let verdict = if cpu < CPU_BAR { "reached" } else { "MISSED" };
             lines.push(format!("{verdict}: trem's own CPU is {cpu:.2} us a change (bar: {CPU_BAR})"));

@@ -78,7 +78,8 @@ impl Workload {
             return format!("left(md5({id}::text) || md5(({id} + 1)::text), {bytes})");
         }
         format!(
-            "(SELECT left(string_agg(md5(({id} * 7 + g)::text), ''), {bytes}) FROM generate_series(1, {bytes} / 32 + 1) g)"
+            "(SELECT left(string_agg(md5(({id} * 7 + g)::text), ''), {bytes}) \
+             FROM generate_series(1, {bytes} / 32 + 1) g)"
         )
     }
 

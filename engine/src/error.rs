@@ -15,6 +15,9 @@ pub enum Class {
     Refused,
     /// Resuming would lose or double rows (another history, a lost slot): stopped for good.
     Lineage,
+    /// One table cannot go on (a value the target's table does not take, a target table that is gone): it is
+    /// suspended, the others go on.
+    Table,
     /// Another process has taken the task over.
     Fenced,
     /// Anything else, the unknown included: the task stops loudly.
@@ -87,6 +90,14 @@ impl Error {
         self
     }
 
+    /// Makes what would stop the task a matter of its table alone.
+    pub fn of_table(mut self) -> Self {
+        if matches!(self.0.class, Class::Refused | Class::Fatal) && self.0.table.is_some() {
+            self.0.class = Class::Table;
+        }
+        self
+    }
+
     /// The class.
     pub fn class(&self) -> Class {
         self.0.class
@@ -102,6 +113,18 @@ impl Error {
         self.0.remedy.as_deref()
     }
 
+    /// What happened and what lay underneath, without table and remedy.
+    pub fn reason(&self) -> String {
+        let mut text = self.0.message.clone();
+        let mut cause: Option<&(dyn StdError + 'static)> = self.0.cause.as_deref().map(|c| c as _);
+        while let Some(c) = cause {
+            text.push_str(": ");
+            text.push_str(&c.to_string());
+            cause = c.source();
+        }
+        text
+    }
+
     /// What happened, without table, remedy or cause.
     pub fn message(&self) -> &str {
         &self.0.message
@@ -113,12 +136,7 @@ impl fmt::Display for Error {
         if let Some(table) = &self.0.table {
             write!(f, "{table}: ")?;
         }
-        f.write_str(&self.0.message)?;
-        let mut cause: Option<&(dyn StdError + 'static)> = self.0.cause.as_deref().map(|c| c as _);
-        while let Some(c) = cause {
-            write!(f, ": {c}")?;
-            cause = c.source();
-        }
+        f.write_str(&self.reason())?;
         if let Some(remedy) = &self.0.remedy {
             write!(f, " (remedy: {remedy})")?;
         }

@@ -159,17 +159,29 @@ pub trait Source: Send + Sync {
     /// The history that this source's positions belong to now.
     async fn lineage(&self) -> Result<Lineage>;
 
+    /// Whether nothing at the source has the name of what this task would create there.
+    ///
+    /// # Errors
+    /// Class `Refused` when something has: it belongs to someone else.
+    async fn vacant(&self) -> Result<()>;
+
     /// A place in the log behind every change committed before the call.
     async fn current(&self) -> Result<Position>;
 
     /// Verifies that the log can be followed from `checkpoint` without a gap, and brings what selects tables
     /// at the source (PostgreSQL: the publication) in step with `tables`. Those named in `followed` have been selected
-    /// there all the time since the checkpoint.
+    /// there all the time since the checkpoint. Returns the lineage that positions have from now on: another one than
+    /// the checkpoint's when the same history has gone on under another name.
     ///
     /// # Errors
     /// Class `Lineage` when the history is another, the log since the checkpoint is gone, or a table that was
     /// followed is not selected there any more.
-    async fn resume(&self, checkpoint: &Checkpoint, tables: &[Arc<TableSchema>], followed: &[TableId]) -> Result<()>;
+    async fn resume(
+        &self,
+        checkpoint: &Checkpoint,
+        tables: &[Arc<TableSchema>],
+        followed: &[TableId],
+    ) -> Result<Lineage>;
 
     /// Takes a snapshot of all `tables` at one place in the log.
     async fn snapshot(&self, tables: &[Arc<TableSchema>], kind: SnapshotKind) -> Result<Box<dyn Snapshot>>;

@@ -128,7 +128,8 @@ async fn keys_swap_chain_and_rotate() {
         &all[6].replace("c1", "d1"),
         "BEGIN; UPDATE u SET pos = pos % 50 + 1; INSERT INTO u VALUES (500, 500, 'z', 'z'); COMMIT",
         "BEGIN; DELETE FROM u WHERE id = 30; UPDATE u SET pos = 1000 WHERE id = 31; \
-         UPDATE u SET id = 30 WHERE id = 32; INSERT INTO u SELECT 32, 1030, 'c30', NULL; UPDATE u SET code = 'c32x' WHERE id = 30; COMMIT",
+         UPDATE u SET id = 30 WHERE id = 32; INSERT INTO u SELECT 32, 1030, 'c30', NULL; \
+         UPDATE u SET code = 'c32x' WHERE id = 30; COMMIT",
     ];
     steps(&world, &mut running, again).await;
     running.stop(PATIENCE).expect(0);

@@ -33,6 +33,21 @@ async fn check_is_content_with_what_is_right() {
     assert_eq!(world.target.one("SELECT count(*) FROM pg_namespace WHERE nspname = 'trem'").await, "0", "nothing made");
 }
 
+/// Rows of a foreign partition are read with the others, and no log has their changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_warns_of_foreign_partitions() {
+    let world = World::one().await;
+    world
+        .source
+        .exec(
+            "CREATE TABLE p (id int) PARTITION BY RANGE (id); ALTER TABLE p REPLICA IDENTITY FULL;
+             CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER far FOREIGN DATA WRAPPER nowhere;
+             CREATE FOREIGN TABLE p_far PARTITION OF p FOR VALUES FROM (0) TO (9) SERVER far",
+        )
+        .await;
+    world.trem.command(&["check"]).expect(0).says(&["public.p_far", "foreign table"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn plan_shows_all_and_touches_nothing() {
     let world = World::one().await;

@@ -186,3 +186,39 @@ async fn runs_end_when_they_should() {
     world.assert_equal(&["public.t"]).await;
     assert_eq!(world.source.one("SELECT count(*) FROM pg_replication_slots").await, "0", "a full load leaves no slot");
 }
+
+/// What was loaded before the interruption and deleted since goes; what only the target has stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_kept_beside_an_interrupted_load() {
+    let mut world = World::two().await;
+    world.configure(|c| {
+        c.keys.push("on-existing = \"keep\"".into());
+        c.sections = LOAD.into();
+    });
+    // The key of the second orders no ranges, so it is one chunk.
+    let tables = "CREATE TABLE ranges (id bigint PRIMARY KEY, t text); \
+                  CREATE TABLE whole (id numeric PRIMARY KEY, t text);";
+    world.source.exec(tables).await;
+    world.target.exec(tables).await;
+    let rows = "SELECT i, md5(i::text) || repeat('x', 100) FROM generate_series(1, 100000) i";
+    world.source.exec(&format!("INSERT INTO ranges {rows}; INSERT INTO whole {rows}; ANALYZE")).await;
+    for table in ["ranges", "whole"] {
+        world.target.exec(&format!("INSERT INTO {table} VALUES (-1, 'own'), (50000, 'replaced')")).await;
+    }
+    let running = world.trem.start();
+    kill_halfway(&world, running, "ranges WHERE id > 0 AND id <> 50000", 99_999).await;
+    for table in ["ranges", "whole"] {
+        world
+            .source
+            .exec(&format!(
+                "DELETE FROM {table} WHERE id % 3 = 0; UPDATE {table} SET id = id + 500000 WHERE id % 50 = 1;
+                 UPDATE {table} SET id = -id WHERE id > 590000; INSERT INTO {table} VALUES (900000, 'new')"
+            ))
+            .await;
+    }
+    world.trem.until_current().expect(0);
+    for table in ["ranges", "whole"] {
+        assert_eq!(world.target.one(&format!("DELETE FROM {table} WHERE id = -1 RETURNING t")).await, "own");
+    }
+    world.assert_equal(&["public.ranges", "public.whole"]).await;
+}

@@ -47,11 +47,28 @@ const TABLE: &[(&str, Class, &str)] = &[
     ("2BP01", Class::Refused, "drop the objects that depend on it first"),
     (
         "23502",
-        Class::Fatal,
-        "drop the NOT NULL constraint of the target column, or give the column a value at the source",
+        Class::Table,
+        "drop the NOT NULL constraint of the target column, or give the column a value at the source; then reload",
     ),
-    ("23503", Class::Fatal, "drop the target's foreign key, or let the role set session_replication_role"),
-    ("23514", Class::Fatal, "drop the target's check constraint: the source has no such rule for this row"),
+    (
+        "23503",
+        Class::Table,
+        "drop the target's foreign key, or let the role set session_replication_role; then reload the table",
+    ),
+    (
+        "23514",
+        Class::Table,
+        "drop the target's check constraint, which the source does not have; then reload the table",
+    ),
+    (
+        "22P02",
+        Class::Table,
+        "the target's type does not take the value (a new enum label? ALTER TYPE .. ADD VALUE there); then reload",
+    ),
+    ("22", Class::Table, "the target's column does not take the value: change its type, then reload the table"),
+    ("42P01", Class::Table, "the target's table is gone: reload it"),
+    ("42703", Class::Table, "a column of the target's table is gone: reload the table"),
+    ("42804", Class::Table, "a column of the target's table has another type by now: reload the table"),
     ("0A000", Class::Refused, ""),
 ];
 

@@ -11,7 +11,7 @@ use crate::ports::{
     LoadedChunk, Snapshot, SnapshotKind, StreamRequest, StreamTable, TableRecord, TableState, TargetLane, TaskRecord,
     Transform,
 };
-use crate::position::{Checkpoint, Position};
+use crate::position::{Checkpoint, Lineage, Position};
 use crate::progress::Phase;
 use crate::schema::{Catalog, Identity, TableId, TableSchema};
 use crate::task::Mode;
@@ -28,6 +28,8 @@ pub(super) enum End {
     Replan,
 }
 
+type Tables = Vec<Arc<TableSchema>>;
+
 pub(super) struct Attempt<'a> {
     pub(super) task: &'a Task,
     pub(super) goal: Option<Position>,
@@ -36,24 +38,36 @@ pub(super) struct Attempt<'a> {
 
 impl Attempt<'_> {
     pub(super) async fn run(self) -> Result<End> {
-        let plan = &self.task.plan;
+        // Up to here nothing of a stopped attempt needs care: connections close, and their transactions roll back.
+        let (lane, lineage) = tokio::select! {
+            () = self.stop.cancelled() => return Ok(End::Finished),
+            ready = self.get_ready() => ready?,
+        };
+        match lineage {
+            Some(lineage) if !self.stop.is_cancelled() => self.follow(lane, lineage).await,
+            _ => Ok(End::Finished),
+        }
+    }
+
+    /// Everything before the log is followed; the lineage verified, unless it never will be.
+    async fn get_ready(&self) -> Result<(Box<dyn TargetLane>, Option<Lineage>)> {
         self.refuse_early().await?;
         let mut lane = self.task.target.open_lane().await?;
         let record = lane.record().await?;
         self.report(&record);
-        let snapshot = match (&record.checkpoint, plan.mode) {
-            (_, Mode::FullLoad) => None,
+        let (lineage, tables, snapshot) = match (&record.checkpoint, self.task.plan.mode) {
+            (_, Mode::FullLoad) => (None, self.discover().await?.tables, None),
             (Some(checkpoint), _) => {
-                self.resume(lane.as_mut(), &record, checkpoint).await?;
-                None
+                let (lineage, tables) = self.resume(lane.as_mut(), &record, checkpoint).await?;
+                (Some(lineage), tables, None)
             }
-            (None, _) => Some(self.start(lane.as_mut(), &record).await?),
+            (None, _) => {
+                let (lineage, tables, snapshot) = self.start(lane.as_mut(), &record).await?;
+                (Some(lineage), tables, Some(snapshot))
+            }
         };
-        self.bring_in(lane.as_mut(), snapshot).await?;
-        if self.stop.is_cancelled() || !plan.mode.follows() {
-            return Ok(End::Finished);
-        }
-        self.follow(lane).await
+        self.bring_in(lane.as_mut(), &tables, snapshot).await?;
+        Ok((lane, lineage))
     }
 
     /// A task that has not started is refused before anything is created for it.
@@ -80,36 +94,50 @@ impl Attempt<'_> {
         mapped(&self.task.transforms, &self.task.source.discover(&self.task.plan.selection).await?)
     }
 
-    /// First start: from here on the source retains its log for this task.
-    async fn start(&self, lane: &mut dyn TargetLane, record: &TaskRecord) -> Result<Arc<dyn Snapshot>> {
+    /// First start: from here on the source retains its log for this task, of the tables returned.
+    async fn start(
+        &self,
+        lane: &mut dyn TargetLane,
+        record: &TaskRecord,
+    ) -> Result<(Lineage, Tables, Arc<dyn Snapshot>)> {
+        if record.lineage.is_none() {
+            // Once the history is on record, what has the task's name at the source is taken for our own leftover.
+            self.task.source.vacant().await?;
+        }
         let lineage = self.task.source.lineage().await?;
         lane.begin(&lineage).await?;
         let tables = self.discover().await?.tables;
-        let kind = SnapshotKind::Initial { discard_leftover: record.lineage.is_some() };
-        let snapshot = self.task.source.snapshot(&tables, kind).await?;
+        let kind = SnapshotKind::Initial { discard_leftover: true };
+        let snapshot = self.snapshot(&tables, kind).await?;
         let position = snapshot.start().clone();
         tracing::info!(task = %self.task.plan.name, %position, "the log is retained from here on");
-        lane.apply(position_only(position.clone()), &Checkpoint { lineage, position }).await?;
-        Ok(Arc::from(snapshot))
+        let checkpoint = Checkpoint { lineage: lineage.clone(), position: position.clone() };
+        lane.apply(position_only(position), &checkpoint).await?;
+        Ok((lineage, tables, snapshot))
     }
 
-    /// Later start: the log must reach back to the checkpoint.
-    async fn resume(&self, lane: &mut dyn TargetLane, record: &TaskRecord, checkpoint: &Checkpoint) -> Result<()> {
-        let selection = &self.task.plan.selection;
+    async fn snapshot(&self, tables: &Tables, kind: SnapshotKind) -> Result<Arc<dyn Snapshot>> {
+        tracing::info!(
+            task = %self.task.plan.name,
+            "taking a snapshot; transactions that are open at the source are waited for"
+        );
+        Ok(Arc::from(self.task.source.snapshot(tables, kind).await?))
+    }
+
+    /// Later start: the log must reach back to the checkpoint. The tables returned are selected at the source.
+    async fn resume(
+        &self,
+        lane: &mut dyn TargetLane,
+        record: &TaskRecord,
+        checkpoint: &Checkpoint,
+    ) -> Result<(Lineage, Tables)> {
         let mut tables = self.discover().await?.tables;
         for known in &record.tables {
-            let id = &known.schema.id;
-            if !selection.takes(id) {
-                lane.forget_table(id).await?;
-                tracing::info!(task = %self.task.plan.name, table = %id, "no longer selected: forgotten, its rows stay");
-            } else if !tables.iter().any(|t| t.id == *id) {
-                tracing::warn!(task = %self.task.plan.name, table = %id, "the source no longer has this table");
-            }
+            self.look_after(lane, known, &tables).await?;
         }
-        let suspended = |r: &TableRecord| r.state == TableState::Suspended;
         for table in tables.iter().filter(|t| t.identity == Identity::InsertOnly) {
             // Left where it is, it would make the source refuse updates and deletes of this table.
-            if !record.tables.iter().any(|r| r.schema.id == table.id && suspended(r)) {
+            if !record.tables.iter().any(|r| r.schema.id == table.id && r.state == TableState::Suspended) {
                 let remedy = "give it a primary key or REPLICA IDENTITY FULL, then reload the table";
                 self.task.suspend(lane, table, "it has nothing to tell its rows apart by", remedy).await?;
             }
@@ -119,55 +147,101 @@ impl Attempt<'_> {
             |t: &TableSchema| record.tables.iter().any(|r| r.schema.id == t.id && r.state == TableState::Suspended);
         tables.retain(|t| !suspended(t));
         let followed = record.tables.iter().filter(|r| r.state == TableState::Ready).map(|r| r.schema.id.clone());
-        self.task.source.resume(checkpoint, &tables, &followed.collect::<Vec<_>>()).await
+        let lineage = self.task.source.resume(checkpoint, &tables, &followed.collect::<Vec<_>>()).await?;
+        Ok((lineage, tables))
     }
 
-    /// Prepares and loads every table that is not on the target yet.
-    async fn bring_in(&self, lane: &mut dyn TargetLane, first: Option<Arc<dyn Snapshot>>) -> Result<()> {
+    /// What became of a known table at the source while nobody looked.
+    async fn look_after(&self, lane: &mut dyn TargetLane, known: &TableRecord, tables: &Tables) -> Result<()> {
+        let (name, id) = (&self.task.plan.name, &known.schema.id);
+        if !self.task.plan.selection.takes(id) {
+            lane.forget_table(id).await?;
+            tracing::info!(task = %name, table = %id, "no longer selected: forgotten, its rows stay");
+            return Ok(());
+        }
+        let number = known.schema.native_id;
+        let same = |t: &&Arc<TableSchema>| number != 0 && t.native_id == number;
+        let now = match tables.iter().find(|t| t.id == *id) {
+            Some(t) if t.native_id == number || known.state != TableState::Ready => return Ok(()),
+            Some(_) => "it was dropped at the source and made anew".to_owned(),
+            None => match tables.iter().find(same) {
+                Some(t) => format!("it is called {} at the source now", t.id),
+                None => {
+                    tracing::warn!(task = %name, table = %id, "the source no longer has this table");
+                    return Ok(());
+                }
+            },
+        };
+        if known.state == TableState::Suspended {
+            return Ok(());
+        }
+        let remedy = format!("reload the table (`trem reload <config> --task {name} --table {id}`), or deselect it");
+        self.task.suspend(lane, &known.schema, &now, &remedy).await
+    }
+
+    /// Prepares and loads every one of these tables that is not on the target yet.
+    async fn bring_in(
+        &self,
+        lane: &mut dyn TargetLane,
+        selected: &Tables,
+        first: Option<Arc<dyn Snapshot>>,
+    ) -> Result<()> {
         let plan = &self.task.plan;
-        let catalog = self.discover().await?;
         let record = lane.record().await?;
         let known: HashMap<&TableId, &TableRecord> = record.tables.iter().map(|t| (&t.schema.id, t)).collect();
-        let pending: Vec<Arc<TableSchema>> =
-            catalog.tables.iter().filter(|t| known.get(&t.id).is_none_or(|r| is_pending(r))).cloned().collect();
+        let mut pending = selected.clone();
+        pending.retain(|t| known.get(&t.id).is_none_or(|r| is_pending(r)));
         if pending.is_empty() {
             return Ok(());
         }
-        if plan.mode == Mode::Cdc && record.tables.iter().all(|t| t.state != TableState::Reload) {
-            return self.without_load(lane, &catalog, &pending).await;
+        if plan.mode == Mode::Cdc && known.values().all(|r| r.state != TableState::Reload) {
+            return self.without_load(lane, &pending, &known).await;
         }
         self.task.reporter.update(|p| p.phase = Phase::Loading);
         let snapshot = match first {
             Some(snapshot) => snapshot,
-            None => {
-                let kind = if plan.mode.follows() { SnapshotKind::Additional } else { SnapshotKind::Standalone };
-                Arc::from(self.task.source.snapshot(&pending, kind).await?)
-            }
+            None if plan.mode.follows() => self.snapshot(&pending, SnapshotKind::Additional).await?,
+            None => self.snapshot(&pending, SnapshotKind::Standalone).await?,
         };
-        lane.prepare_types(&catalog.types).await?;
-        Load { task: self.task, snapshot, stop: self.stop.clone() }.run(lane, &pending, &known).await
+        // Asked after the snapshot, the catalogue is not older than the rows. Tables that came in between are not
+        // selected at the source yet: they are found later.
+        let catalog = self.discover().await?;
+        let still = |t: &TableSchema| pending.iter().any(|p| p.id == t.id && p.native_id == t.native_id);
+        let (types, mut tables) = (catalog.types, catalog.tables);
+        tables.retain(|t| still(t));
+        lane.prepare_types(&types).await?;
+        Load { task: self.task, snapshot, stop: self.stop.clone() }.run(lane, &tables, &known).await
     }
 
     async fn without_load(
         &self,
         lane: &mut dyn TargetLane,
-        catalog: &Catalog,
-        pending: &[Arc<TableSchema>],
+        pending: &Tables,
+        known: &HashMap<&TableId, &TableRecord>,
     ) -> Result<()> {
-        lane.prepare_types(&catalog.types).await?;
+        if let Some(half) = known.values().find(|r| r.state == TableState::Loading) {
+            return Err(Error::refused("its load is not finished, and mode `cdc` would leave it so")
+                .table(&half.schema.id)
+                .remedy("finish it with mode `full-load-and-cdc`, or start anew with `trem drop`"));
+        }
+        lane.prepare_types(&self.discover().await?.types).await?;
         for table in pending {
-            lane.prepare(table, self.task.plan.on_existing, false).await?;
-            self.task.reporter.table(&table.id, |t| t.state = Some(TableState::Ready));
+            match lane.prepare(table, self.task.plan.on_existing, false).await {
+                Ok(()) => self.task.reporter.table(&table.id, |t| t.state = Some(TableState::Ready)),
+                Err(e) => self.task.refuse_table(lane, table, e, known.is_empty()).await?,
+            }
         }
         Ok(())
     }
 
-    async fn follow(self, mut lane: Box<dyn TargetLane>) -> Result<End> {
+    async fn follow(self, mut lane: Box<dyn TargetLane>, lineage: Lineage) -> Result<End> {
         let record = lane.record().await?;
         self.report(&record);
-        let checkpoint = record
+        let recorded = record
             .checkpoint
             .ok_or_else(|| Error::fatal("internal: the target has no checkpoint after the start was recorded"))?;
+        // The history may have gone on under another name (a failover); what was verified is what is recorded next.
+        let checkpoint = Checkpoint { lineage, position: recorded.position };
         let streamed = record.tables.iter().filter(|t| t.state == TableState::Ready);
         let request = StreamRequest {
             from: checkpoint.position.clone(),

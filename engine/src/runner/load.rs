@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::change::ChangeBatch;
-use crate::error::{Class, Error, Result};
+use crate::error::{Error, Result};
 use crate::ports::{
     Chunk, ChunkOptions, Epoch, Loader, Snapshot, TableRecord, TableState, Target, TargetLane, Transform,
 };
@@ -44,13 +44,10 @@ impl Load<'_> {
         for table in pending {
             let chunks = match self.take_up(lane, table, known.get(&table.id).copied()).await {
                 Ok(chunks) => chunks,
-                // A table that appears while others are being replicated must not stop them.
-                Err(e) if e.class() == Class::Refused && !known.is_empty() => {
-                    let remedy = e.remedy_text().unwrap_or("mend this, then reload the table");
-                    self.task.suspend(lane, table, e.message(), remedy).await?;
+                Err(e) => {
+                    self.task.refuse_table(lane, table, e, known.is_empty()).await?;
                     continue;
                 }
-                Err(e) => return Err(e.table(&table.id)),
             };
             if chunks.is_empty() {
                 self.finish(lane, table).await?;
@@ -81,7 +78,8 @@ impl Load<'_> {
                 if !r.chunks.is_empty() && r.chunks.iter().all(|c| c.done.is_some() || c.chunk.range.survives()) =>
             {
                 let rest: Vec<Chunk> = r.chunks.iter().filter(|c| c.done.is_none()).map(|c| c.chunk.clone()).collect();
-                tracing::info!(table = %table.id, done = r.chunks.len() - rest.len(), left = rest.len(), "load goes on");
+                let done = r.chunks.len() - rest.len();
+                tracing::info!(table = %table.id, done, left = rest.len(), "load goes on");
                 return Ok(rest);
             }
             Some(_) => {}
@@ -93,7 +91,8 @@ impl Load<'_> {
             physical: on_existing != OnExisting::Keep,
         };
         let chunks = self.snapshot.chunks(table, options).await?;
-        let interrupted = record.is_some() && on_existing != OnExisting::Keep;
+        // The target knows by its own record whether rows were there before that must stay.
+        let interrupted = record.is_some();
         lane.plan_chunks(table, &chunks, interrupted).await?;
         self.task.reporter.table(&table.id, |t| {
             t.state = Some(TableState::Loading);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Class, Result};
+use crate::error::{Class, Error, Result};
 use crate::ports::{Source, TableState, Target, TargetLane, Transform};
 use crate::position::Position;
 use crate::progress::{Phase, Reporter};
@@ -74,6 +74,9 @@ impl Task {
             if after.sets > before.sets || after.rows_loaded() > before.rows_loaded() {
                 backoff.progressed();
             }
+            if error.class() == Class::Table && self.leave_out(&error).await? {
+                continue;
+            }
             let pause = if error.class() == Class::Transient { backoff.next() } else { None };
             let Some(pause) = pause else {
                 let text = error.to_string();
@@ -106,6 +109,33 @@ impl Task {
             t.reason = Some(reason.to_owned());
         });
         lane.suspend(table, reason, remedy).await
+    }
+
+    /// A table that cannot be taken up stops a task that is about to start, and is left out of one that runs: a table
+    /// that appears must not stop the others.
+    async fn refuse_table(
+        &self,
+        lane: &mut dyn TargetLane,
+        table: &Arc<TableSchema>,
+        error: Error,
+        starting: bool,
+    ) -> Result<()> {
+        if starting || !matches!(error.class(), Class::Refused | Class::Table) {
+            return Err(error.table(&table.id));
+        }
+        let remedy = error.remedy_text().unwrap_or("mend this, then reload the table");
+        self.suspend(lane, table, &error.reason(), remedy).await
+    }
+
+    /// Leaves out the table that an error is about; whether it was about a table of the record.
+    async fn leave_out(&self, error: &Error) -> Result<bool> {
+        let Some(id) = error.table_id() else { return Ok(false) };
+        let mut lane = self.target.open_lane().await?;
+        let record = lane.record().await?;
+        let Some(known) = record.tables.iter().find(|t| t.schema.id == *id) else { return Ok(false) };
+        let remedy = error.remedy_text().unwrap_or("mend this, then reload the table");
+        self.suspend(lane.as_mut(), &known.schema, &error.reason(), remedy).await?;
+        Ok(true)
     }
 
     async fn attempt(&self, until: Until, goal: &mut Option<Position>, stop: &CancellationToken) -> Result<End> {

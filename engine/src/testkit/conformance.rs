@@ -324,7 +324,7 @@ pub async fn another_history_is_refused(rig: &dyn Rig) {
     rig.create(&t).await;
     catch_up(rig).await;
     let real = rig.target().record().await.unwrap().unwrap().checkpoint.unwrap();
-    let class = |r: Result<(), Error>| r.err().map(|e| e.class());
+    let class = |r: Result<Lineage, Error>| r.err().map(|e| e.class());
     let tables = [t.schema()];
     let other = Checkpoint { lineage: Lineage("another".to_owned()), ..real.clone() };
     assert_eq!(class(rig.source().resume(&other, &tables, &[]).await), Some(Class::Lineage));

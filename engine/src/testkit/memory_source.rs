@@ -155,11 +155,23 @@ impl Source for MemorySource {
         Ok(Lineage(self.0.lock().unwrap().lineage.clone()))
     }
 
+    async fn vacant(&self) -> Result<()> {
+        match self.0.lock().unwrap().slot {
+            Some(_) => Err(Error::refused("a slot of this name exists")),
+            None => Ok(()),
+        }
+    }
+
     async fn current(&self) -> Result<Position> {
         Ok(after(self.0.lock().unwrap().log.len()))
     }
 
-    async fn resume(&self, checkpoint: &Checkpoint, _tables: &[Arc<TableSchema>], _followed: &[TableId]) -> Result<()> {
+    async fn resume(
+        &self,
+        checkpoint: &Checkpoint,
+        _tables: &[Arc<TableSchema>],
+        _followed: &[TableId],
+    ) -> Result<Lineage> {
         let state = self.0.lock().unwrap();
         if checkpoint.lineage.0 != state.lineage {
             return Err(Error::lineage("the source is another database than the one loaded"));
@@ -169,7 +181,7 @@ impl Source for MemorySource {
             Some(at) if at > checkpoint.position.order() => {
                 Err(Error::lineage("the slot was consumed by someone else"))
             }
-            Some(_) => Ok(()),
+            Some(_) => Ok(checkpoint.lineage.clone()),
         }
     }
 

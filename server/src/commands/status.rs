@@ -232,7 +232,7 @@ mod tests {
             let row = format!("| {} | `{}` |", state(s), json.trim_matches('"'));
             assert!(MANUAL.contains(&row), "{row}");
         }
-        for class in [Class::Transient, Class::Refused, Class::Lineage, Class::Fenced, Class::Fatal] {
+        for class in [Class::Transient, Class::Refused, Class::Lineage, Class::Table, Class::Fenced, Class::Fatal] {
             assert!(MANUAL.contains(&format!("| `{class:?}` |")), "{class:?}");
         }
     }

@@ -65,7 +65,7 @@ async fn step(pair: &Pair, name: &str, who: &str, load: &Workload, plan: &Plan, 
             let mut command = pair.trem(&task);
             let watch = Stopwatch::start(pair);
             let used = Running::start(&mut command, &pair.file("trem.log")).wait()?;
-            let cost = watch.stop(used);
+            let cost = watch.stop(if plan.profile { Program::default() } else { used });
             profiled(pair, name, plan);
             cost
         }

@@ -53,7 +53,8 @@ pub async fn compare(pair: &Pair, name: &str, load: &Workload, per_second: u32, 
         }
     }
     let what = format!(
-        "{per_second} transactions of one insert each second from {CLIENTS} clients for {} s, the first {} s not counted: from the commit's \
+        "{per_second} transactions of one insert each second from {CLIENTS} clients for {} s, the first \
+        {} s not counted: from the commit's \
          answer at the client until another client, asking again {} us after each answer, sees the row on the target.",
         SPAN.as_secs(),
         WARM_UP.as_secs(),

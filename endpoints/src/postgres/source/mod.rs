@@ -192,13 +192,23 @@ impl Source for PostgresSource {
         Ok(self.inner.history().await?.lineage())
     }
 
+    async fn vacant(&self) -> Result<()> {
+        setup::vacant(&self.inner).await
+    }
+
     async fn current(&self) -> Result<Position> {
         Ok(lsn::position(self.inner.current().await?))
     }
 
-    async fn resume(&self, checkpoint: &Checkpoint, tables: &[Arc<TableSchema>], followed: &[TableId]) -> Result<()> {
-        setup::verify(&self.inner, checkpoint).await?;
-        setup::publish(&self.inner, tables, Some(followed)).await
+    async fn resume(
+        &self,
+        checkpoint: &Checkpoint,
+        tables: &[Arc<TableSchema>],
+        followed: &[TableId],
+    ) -> Result<Lineage> {
+        let lineage = setup::verify(&self.inner, checkpoint).await?;
+        setup::publish(&self.inner, tables, Some(followed)).await?;
+        Ok(lineage)
     }
 
     async fn snapshot(&self, tables: &[Arc<TableSchema>], kind: SnapshotKind) -> Result<Box<dyn Snapshot>> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use trem_engine::position::Checkpoint;
+use trem_engine::position::{Checkpoint, Lineage};
 use trem_engine::schema::{Identity, TableId, TableSchema};
 use trem_engine::{Error, Result};
 
@@ -35,6 +35,17 @@ pub(super) async fn slot_exists(inner: &Inner) -> Result<bool> {
     let client = inner.client().await?;
     let sql = "SELECT 1 FROM pg_replication_slots WHERE slot_name = $1";
     Ok(client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)?.is_some())
+}
+
+/// Refuses a slot of this task's name.
+pub(super) async fn vacant(inner: &Inner) -> Result<()> {
+    if !slot_exists(inner).await? {
+        return Ok(());
+    }
+    Err(Error::refused(format!("replication slot {} exists already at the source", inner.name)).remedy(format!(
+        "if no other trem uses it, drop it: SELECT pg_drop_replication_slot('{}'); otherwise rename this task",
+        inner.name
+    )))
 }
 
 /// Drops the slot if there is one.
@@ -156,7 +167,7 @@ fn start_anew(inner: &Inner) -> String {
 }
 
 /// Whether the log can be followed from the checkpoint without a gap.
-pub(super) async fn verify(inner: &Inner, checkpoint: &Checkpoint) -> Result<()> {
+pub(super) async fn verify(inner: &Inner, checkpoint: &Checkpoint) -> Result<Lineage> {
     let then = History::parse(&checkpoint.lineage)?;
     let now = inner.history().await?;
     let at = lsn::of(&checkpoint.position)?;
@@ -182,7 +193,7 @@ pub(super) async fn verify(inner: &Inner, checkpoint: &Checkpoint) -> Result<()>
         ))
         .remedy(start_anew(inner)));
     }
-    Ok(())
+    Ok(now.lineage())
 }
 
 /// After a failover the history goes on in a new timeline. It is the same history for us exactly if the timelines

@@ -109,16 +109,10 @@ type Started = (u64, String, Holder);
 
 /// Slot and publication, in the order in which no change falls between them.
 async fn initial(inner: &Inner, tables: &[Arc<TableSchema>], discard_leftover: bool) -> Result<Started> {
-    if setup::slot_exists(inner).await? {
-        if !discard_leftover {
-            return Err(Error::refused(format!("replication slot {} exists already at the source", inner.name))
-                .remedy(format!(
-                    "if no other trem uses it, drop it: SELECT pg_drop_replication_slot('{}'); otherwise rename this \
-                     task",
-                    inner.name
-                )));
-        }
+    if discard_leftover {
         setup::drop_slot(inner).await?;
+    } else {
+        setup::vacant(inner).await?;
     }
     setup::publish(inner, tables, None).await?;
     let mut conn = inner.replication().await?;

@@ -117,7 +117,7 @@ impl PgLane {
         }
         let number = self.next_number;
         self.next_number += 1;
-        let writer = Arc::new(Writer::open(&self.session.client, table, number).await?);
+        let writer = Arc::new(Writer::open(&self.session, table, number).await?);
         self.writers.insert(table.id.clone(), Arc::clone(&writer));
         Ok(writer)
     }
@@ -130,9 +130,11 @@ impl PgLane {
             let counts = match writer.schema.identity {
                 Identity::Key | Identity::KeyWithFullImage => {
                     let net = NetChanges::of(batches).map_err(|e| e.table(&id))?;
-                    keyed::apply(&mut self.session, &writer, &net).await?
+                    keyed::apply(&mut self.session, &writer, &net).await.map_err(|e| e.table(&id))?
                 }
-                Identity::Full | Identity::InsertOnly => keyless::apply(&mut self.session, &writer, &batches).await?,
+                Identity::Full | Identity::InsertOnly => {
+                    keyless::apply(&mut self.session, &writer, &batches).await.map_err(|e| e.table(&id))?
+                }
             };
             applied.add(id, counts);
         }
@@ -164,7 +166,8 @@ impl PgLane {
         let client = &self.session.client;
         match &change.kind {
             SchemaChangeKind::AddColumns { next, existing } => {
-                add_columns(client, &change.table, next, existing).await.map_err(|e| e.table(id))?;
+                let added = add_columns(&self.session, &change.table, next, existing).await;
+                added.map_err(|e| e.table(id).of_table())?;
                 let shape = bookkeeping::shape_text(next)?;
                 let sql = "UPDATE trem.table_state SET shape = $4, updated_at = clock_timestamp() \
                            WHERE task = $1 AND schema_name = $2 AND table_name = $3";
@@ -230,12 +233,13 @@ async fn end_stalled(client: &tokio_postgres::Client) {
 }
 
 async fn add_columns(
-    client: &tokio_postgres::Client,
+    session: &Session,
     before: &TableSchema,
     next: &TableSchema,
     existing: &[Option<String>],
 ) -> Result<()> {
-    let have = TargetTable::read(client, &next.id).await?;
+    let Session { client, reads, .. } = session;
+    let have = TargetTable::read(client, reads, &next.id).await?;
     let have = have.ok_or_else(|| Error::fatal("the target table is gone").remedy("reload the table"))?;
     let name = quote::table(&next.id);
     let added = next.columns.iter().filter(|c| before.column(&c.name).is_none());
@@ -257,7 +261,7 @@ async fn add_columns(
         }
         client.batch_execute(&sql).await.map_err(pg)?;
     }
-    let have = TargetTable::read(client, &next.id).await?;
+    let have = TargetTable::read(client, reads, &next.id).await?;
     let misfits = have.map(|h| h.misfits(next, true)).unwrap_or_default();
     prepare::verdict(next, &misfits)
 }
@@ -295,9 +299,15 @@ impl TargetLane for PgLane {
         let client = &self.session.client;
         bookkeeping::claim(client, &table.id).await?;
         let known = bookkeeping::origin(client, &self.task, &table.id).await?;
-        let facts = prepare::Facts::read(client, Some(&self.task), &[&table.id], on_existing).await?;
+        let facts =
+            prepare::Facts::read(client, &self.session.reads, Some(&self.task), &[&table.id], on_existing).await?;
         let decision = prepare::decide(&facts, table, on_existing, load, known);
-        prepare::verdict(table, &decision.findings)?;
+        if let Err(refused) = prepare::verdict(table, &decision.findings) {
+            // What has been looked at is the operator's to mend now: no lock stays on it.
+            client.batch_execute("ROLLBACK").await.map_err(pg)?;
+            self.in_transaction = false;
+            return Err(refused);
+        }
         for sql in &decision.before {
             client.batch_execute(sql).await.map_err(|e| pg(e).table(&table.id))?;
         }
@@ -335,7 +345,7 @@ impl TargetLane for PgLane {
         let client = &self.session.client;
         let created = bookkeeping::origin(client, &self.task, &table.id).await?.is_some_and(|o| o.created_by_trem);
         if created {
-            let have = TargetTable::read(client, &table.id).await?;
+            let have = TargetTable::read(client, &self.session.reads, &table.id).await?;
             for sql in create_keys(table, have.as_ref()) {
                 client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id))?;
             }

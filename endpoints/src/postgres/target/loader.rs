@@ -50,7 +50,7 @@ impl PgLoader {
         let client = &self.session.client;
         let origin = bookkeeping::origin(client, &self.task, &table.id).await?;
         let keeps = origin.is_some_and(|o| o.keeps_rows);
-        let writer = Arc::new(Writer::open(client, table, 0).await?);
+        let writer = Arc::new(Writer::open(&self.session, table, 0).await?);
         self.known = Some((Arc::clone(&writer), keeps));
         Ok((writer, keeps))
     }

@@ -10,7 +10,7 @@ use trem_engine::task::OnExisting;
 use trem_engine::{Error, Result};
 
 use super::bookkeeping::{self, Origin};
-use super::shape::{TargetTable, create_keys, create_table};
+use super::shape::{Reads, TargetTable, create_keys, create_table};
 use crate::postgres::catalog::get;
 use crate::postgres::quote;
 use crate::postgres::sqlstate::error as pg;
@@ -123,11 +123,13 @@ impl Facts {
     /// for other tasks than `task` to be looked for.
     pub(super) async fn read(
         client: &Client,
+        reads: &Reads,
         task: Option<&str>,
         ids: &[&TableId],
         on_existing: OnExisting,
     ) -> Result<Self> {
-        let mut facts = Self { tables: TargetTable::read_all(client, ids.iter().copied()).await?, ..Self::default() };
+        let mut facts =
+            Self { tables: TargetTable::read_all(client, reads, ids.iter().copied()).await?, ..Self::default() };
         let schemas: HashSet<&str> = ids.iter().map(|i| i.schema.as_str()).collect();
         facts.schemas = existing_schemas(client, schemas).await?;
         if let Some(task) = task {
@@ -250,7 +252,7 @@ pub(super) async fn plan(
     known: &HashMap<TableId, Origin>,
 ) -> Result<Vec<TablePreview>> {
     let ids: Vec<&TableId> = catalog.tables.iter().map(|t| &t.id).collect();
-    let facts = Facts::read(client, task, &ids, on_existing).await?;
+    let facts = Facts::read(client, &Reads::default(), task, &ids, on_existing).await?;
     let unknown = unknown_types(client, catalog).await?;
     let mut types = Some(missing_types(client, &catalog.types).await);
     let mut out = Vec::with_capacity(ids.len());

@@ -9,6 +9,7 @@ use trem_engine::Result;
 
 use super::encode::Raw;
 use super::failure::Tried;
+use super::shape::Reads;
 use crate::postgres::config::PgConfig;
 use crate::postgres::sqlstate::error as pg;
 
@@ -26,6 +27,8 @@ pub(super) struct Session {
     pub(super) client: Client,
     /// Number of the last row put into a temporary table in this transaction.
     pub(super) last_ord: i32,
+    /// For reading tables from the catalogue.
+    pub(super) reads: Reads,
     statements: HashMap<String, Statement>,
 }
 
@@ -40,7 +43,7 @@ impl Session {
             Err(_) => tracing::debug!("session_replication_role stays at origin: not permitted"),
             Ok(()) => {}
         }
-        Ok(Self { client, last_ord: 0, statements: HashMap::new() })
+        Ok(Self { client, last_ord: 0, reads: Reads::default(), statements: HashMap::new() })
     }
 
     /// The prepared form of a statement that is likely to come again.

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::{Client, Row};
+use tokio::sync::OnceCell;
+use tokio_postgres::{Client, Row, Statement};
 use trem_engine::Result;
 use trem_engine::ports::{Finding, Severity};
 use trem_engine::schema::{Column, Identity, LogicalType, TableId, TableSchema};
@@ -64,6 +65,8 @@ pub(super) struct TargetTable {
     /// Constraints beside unique ones that rows can violate among each other.
     pub(super) exclusions: bool,
     pub(super) partitioned: bool,
+    /// Single partitions have unique indexes of their own.
+    pub(super) partly_unique: bool,
     /// What it is, where it is not a table.
     pub(super) other_kind: Option<&'static str>,
     /// Privileges that writing needs and the role has not.
@@ -91,7 +94,7 @@ WITH RECURSIVE base AS (
          AND o.amoprighttype = c.opcintype
     JOIN pg_operator op ON op.oid = o.amopopr
     JOIN pg_namespace n ON n.oid = op.oprnamespace
-    WHERE c.opcdefault AND n.nspname <> 'pg_catalog'
+    WHERE c.oid >= 16384 AND c.opcdefault AND n.nspname <> 'pg_catalog'
 )
 SELECT a.attrelid, a.attname::text, format_type(a.atttypid, a.atttypmod), format_type(t.oid, NULL), p.proname::text,
        eq.nspname::text, a.attnotnull, a.atthasdef, a.attidentity = 'a', a.attgenerated <> ''
@@ -103,36 +106,51 @@ LEFT JOIN equality eq ON eq.opcintype = t.oid
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum";
 
-/// A partition may have unique indexes that its partitioned table has not.
 const INDEXES: &str = "
-SELECT r.root, i.indisprimary AND i.indrelid = r.root,
-       i.indrelid = r.root AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL,
+SELECT i.indrelid, i.indisprimary,
+       i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL,
        i.indisexclusion,
        ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
              JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum WHERE k.n <= i.indnkeyatts)
-FROM (SELECT o AS root, o AS rel FROM unnest($1::oid[]) AS o
-      UNION ALL
-      SELECT c.oid, t.relid FROM pg_class c CROSS JOIN LATERAL pg_partition_tree(c.oid) AS t
-      WHERE c.oid = ANY ($1) AND c.relkind = 'p' AND t.relid <> c.oid) AS r
-JOIN pg_index i ON i.indrelid = r.rel AND (i.indisunique OR i.indisexclusion)
-JOIN pg_class x ON x.oid = i.indexrelid AND (r.rel = r.root OR NOT x.relispartition)";
+FROM pg_index i WHERE i.indrelid = ANY ($1) AND (i.indisunique OR i.indisexclusion)";
+
+/// A partition may have unique indexes that its partitioned table has not.
+const PARTITION_INDEXES: &str = "
+SELECT DISTINCT c.oid FROM pg_class c CROSS JOIN LATERAL pg_partition_tree(c.oid) AS t
+JOIN pg_index i ON i.indrelid = t.relid AND (i.indisunique OR i.indisexclusion)
+JOIN pg_class x ON x.oid = i.indexrelid AND NOT x.relispartition
+WHERE c.oid = ANY ($1) AND t.relid <> c.oid";
+
+/// The statements that read tables from the catalogue, planned once for each connection: planning costs as much as
+/// reading.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    tables: OnceCell<Statement>,
+    columns: OnceCell<Statement>,
+    indexes: OnceCell<Statement>,
+}
+
+async fn kept<'a>(cell: &'a OnceCell<Statement>, client: &Client, sql: &str) -> Result<&'a Statement> {
+    cell.get_or_try_init(|| client.prepare(sql)).await.map_err(pg)
+}
 
 impl TargetTable {
     /// Reads the table from the catalogue; `None` if there is none of this name.
-    pub(super) async fn read(client: &Client, id: &TableId) -> Result<Option<Self>> {
-        Ok(Self::read_all(client, [id]).await?.remove(id))
+    pub(super) async fn read(client: &Client, reads: &Reads, id: &TableId) -> Result<Option<Self>> {
+        Ok(Self::read_all(client, reads, [id]).await?.remove(id))
     }
 
     /// Reads those of the tables that are there: as many queries for a thousand as for one.
     pub(super) async fn read_all<'a>(
         client: &Client,
+        reads: &Reads,
         ids: impl IntoIterator<Item = &'a TableId>,
     ) -> Result<HashMap<TableId, Self>> {
         let ids: Vec<&TableId> = ids.into_iter().collect();
         let schemas: Vec<&str> = ids.iter().map(|i| i.schema.as_str()).collect();
         let names: Vec<&str> = ids.iter().map(|i| i.table.as_str()).collect();
         let mut found: HashMap<u32, (&TableId, Self)> = HashMap::new();
-        for row in client.query(TABLES, &[&schemas, &names]).await.map_err(pg)? {
+        for row in client.query(kept(&reads.tables, client, TABLES).await?, &[&schemas, &names]).await.map_err(pg)? {
             let place: i64 = get(&row, 0)?;
             let Some(id) = usize::try_from(place - 1).ok().and_then(|n| ids.get(n)) else { continue };
             found.insert(get(&row, 1)?, (*id, Self::of_kind(get(&row, 2)?, get(&row, 3)?)));
@@ -142,8 +160,10 @@ impl TargetTable {
         }
         let oids: Vec<u32> = found.keys().copied().collect();
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&oids];
+        let columns = kept(&reads.columns, client, COLUMNS).await?;
+        let indexes = kept(&reads.indexes, client, INDEXES).await?;
         let (columns, indexes) =
-            tokio::try_join!(client.query(COLUMNS, &parameters), client.query(INDEXES, &parameters)).map_err(pg)?;
+            tokio::try_join!(client.query(columns, &parameters), client.query(indexes, &parameters)).map_err(pg)?;
         for row in columns {
             if let Some((_, table)) = found.get_mut(&get(&row, 0)?) {
                 table.columns.push(TargetColumn::from(&row)?);
@@ -161,6 +181,13 @@ impl TargetTable {
                 });
             }
         }
+        if found.values().any(|(_, t)| t.partitioned) {
+            for row in client.query(PARTITION_INDEXES, &parameters).await.map_err(pg)? {
+                if let Some((_, table)) = found.get_mut(&get(&row, 0)?) {
+                    table.partly_unique = true;
+                }
+            }
+        }
         Ok(found.into_values().map(|(id, table)| (id.clone(), table)).collect())
     }
 
@@ -176,7 +203,7 @@ impl TargetTable {
             _ => Some("not a table"),
         };
         let (columns, unique) = (Vec::new(), Vec::new());
-        Self { columns, unique, exclusions: false, partitioned: kind == "p", other_kind, denied }
+        Self { columns, unique, exclusions: false, partitioned: kind == "p", partly_unique: false, other_kind, denied }
     }
 
     pub(super) fn column(&self, name: &str) -> Option<&TargetColumn> {
@@ -190,7 +217,7 @@ impl TargetTable {
 
     /// Whether rows can violate a constraint among each other that is not the one over `key`.
     pub(super) fn other_unique(&self, key: &[&str]) -> bool {
-        self.exclusions || self.unique.iter().any(|u| !u.usable || !same_set(&u.columns, key))
+        self.exclusions || self.partly_unique || self.unique.iter().any(|u| !u.usable || !same_set(&u.columns, key))
     }
 
     /// Everything that keeps rows of `source` from going into this table.

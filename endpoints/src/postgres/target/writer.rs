@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tokio_postgres::Client;
 use trem_engine::change::{ChangeBatch, KeyRef, RowRef};
 use trem_engine::schema::{LogicalType, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::copy::CopyColumn;
 use super::encode::{Cell, Form, Raw, Views, array};
+use super::session::Session;
 use super::shape::{TargetTable, key_names};
 use crate::postgres::quote;
 
@@ -59,8 +59,8 @@ pub(super) enum Feed<'a> {
 
 impl Writer {
     /// Looks at the target's table; it must be there and have all columns.
-    pub(super) async fn open(client: &Client, schema: &Arc<TableSchema>, number: usize) -> Result<Self> {
-        let have = TargetTable::read(client, &schema.id).await?.ok_or_else(|| {
+    pub(super) async fn open(session: &Session, schema: &Arc<TableSchema>, number: usize) -> Result<Self> {
+        let have = TargetTable::read(&session.client, &session.reads, &schema.id).await?.ok_or_else(|| {
             Error::fatal("the target table is gone").table(&schema.id).remedy("reload the table to create it again")
         })?;
         let mut columns = Vec::with_capacity(schema.columns.len());
