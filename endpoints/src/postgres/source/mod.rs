@@ -14,6 +14,7 @@ mod relation;
 mod setup;
 mod snapshot;
 mod stream;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
@@ -51,6 +52,8 @@ struct Inner {
     force_text: AtomicBool,
     /// Catching up in chunks has failed once: from then on backlogs are streamed.
     stream_only: AtomicBool,
+    /// What the catalogue said of the tables when their rows were last known to be followed.
+    marks: watch::Marks,
 }
 
 impl fmt::Debug for PostgresSource {
@@ -71,6 +74,7 @@ impl PostgresSource {
                 client: Mutex::new(None),
                 force_text: AtomicBool::new(false),
                 stream_only: AtomicBool::new(false),
+                marks: watch::Marks::default(),
             }),
         }
     }
