@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::change::{ChangeBatch, ChangeSet, TableCounts};
 use crate::error::Result;
 use crate::position::{Checkpoint, Lineage, Position};
-use crate::schema::{Catalog, TableId, TableSchema, TypeDefinition};
+use crate::schema::{Catalog, SecondaryObject, TableId, TableSchema, TypeDefinition};
 use crate::task::{BatchLimits, OnExisting, Selection};
 
 /// How bad a finding is.
@@ -369,6 +369,12 @@ pub trait TargetLane: Send {
 
     /// Builds keys and indexes after the last chunk and marks the table `Ready`. Idempotent.
     async fn finish_table(&mut self, table: &Arc<TableSchema>) -> Result<()>;
+
+    /// Creates those of these objects that are not there. One that cannot be created is told of and passed over: the
+    /// rows are right without it.
+    async fn create_secondary(&mut self, _objects: &[SecondaryObject]) -> Result<()> {
+        Ok(())
+    }
 
     /// Marks a table `Suspended`: it cannot be taken up, the others go on. It need not be known before.
     async fn suspend(&mut self, table: &Arc<TableSchema>, reason: &str, remedy: &str) -> Result<()>;

@@ -16,6 +16,7 @@ mod lineage;
 mod random;
 mod resume;
 mod schema_changes;
+mod secondary;
 mod security;
 mod tidy;
 mod types;

@@ -63,7 +63,7 @@ const TABLE: &[(&str, Class, &str)] = &[
     (
         "22P02",
         Class::Table,
-        "the target's type does not take the value (a new enum label? ALTER TYPE .. ADD VALUE there); then reload the table",
+        "the target's type does not take the value (a new enum label? ALTER TYPE .. ADD VALUE there); then reload",
     ),
     ("22", Class::Table, "the target's column does not take the value: change its type, then reload the table"),
     ("42P01", Class::Table, "the target's table is gone: reload it"),

@@ -13,8 +13,8 @@ use crate::ports::{
 };
 use crate::position::{Checkpoint, Lineage, Position};
 use crate::progress::Phase;
-use crate::schema::{Catalog, Identity, TableId, TableSchema};
-use crate::task::Mode;
+use crate::schema::{Catalog, Identity, SecondaryKind, TableId, TableSchema};
+use crate::task::{AfterLoad, Mode};
 
 use super::follow::Follow;
 use super::load::Load;
@@ -67,6 +67,7 @@ impl Attempt<'_> {
             }
         };
         self.bring_in(lane.as_mut(), &tables, snapshot).await?;
+        self.after_load(lane.as_mut()).await?;
         Ok((lane, lineage))
     }
 
@@ -213,6 +214,23 @@ impl Attempt<'_> {
         Load { task: self.task, snapshot, stop: self.stop.clone() }.run(lane, &tables, &known).await
     }
 
+    /// Done again at every start: what is there already is passed over.
+    async fn after_load(&self, lane: &mut dyn TargetLane) -> Result<()> {
+        let wanted = |kind| match self.task.plan.after_load {
+            AfterLoad::Keys => false,
+            AfterLoad::Indexes => kind == SecondaryKind::Index,
+            AfterLoad::IndexesAndConstraints => true,
+        };
+        if self.task.plan.after_load == AfterLoad::Keys || self.stop.is_cancelled() {
+            return Ok(());
+        }
+        let record = lane.record().await?;
+        let ready = |id: &TableId| record.tables.iter().any(|t| t.schema.id == *id && t.state == TableState::Ready);
+        let mut objects = self.discover().await?.secondary;
+        objects.retain(|o| wanted(o.kind) && ready(&o.table));
+        lane.create_secondary(&objects).await
+    }
+
     async fn without_load(
         &self,
         lane: &mut dyn TargetLane,
@@ -286,5 +304,5 @@ pub(super) fn mapped(transforms: &[Arc<dyn Transform>], catalog: &Catalog) -> Re
     if let Some(twice) = tables.iter().find(|t| !seen.insert(&t.id)) {
         return Err(Error::refused("two source tables would become this one target table").table(&twice.id));
     }
-    Ok(Catalog { tables, types: catalog.types.clone() })
+    Ok(Catalog { tables, types: catalog.types.clone(), secondary: catalog.secondary.clone() })
 }

@@ -78,7 +78,8 @@ impl Load<'_> {
                 if !r.chunks.is_empty() && r.chunks.iter().all(|c| c.done.is_some() || c.chunk.range.survives()) =>
             {
                 let rest: Vec<Chunk> = r.chunks.iter().filter(|c| c.done.is_none()).map(|c| c.chunk.clone()).collect();
-                tracing::info!(table = %table.id, done = r.chunks.len() - rest.len(), left = rest.len(), "load goes on");
+                let done = r.chunks.len() - rest.len();
+                tracing::info!(table = %table.id, done, left = rest.len(), "load goes on");
                 return Ok(rest);
             }
             Some(_) => {}

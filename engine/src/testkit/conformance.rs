@@ -21,7 +21,9 @@ use crate::position::{Checkpoint, Lineage, Position};
 use crate::progress::Reporter;
 use crate::runner::{Task, Until};
 use crate::schema::TableId;
-use crate::task::{BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan};
+use crate::task::{
+    AfterLoad, BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
+};
 
 /// An empty source database and an empty target database.
 #[async_trait]
@@ -117,6 +119,7 @@ pub fn plan() -> TaskPlan {
         name: "conformance".to_owned(),
         mode: Mode::FullLoadAndCdc,
         on_existing: OnExisting::Refuse,
+        after_load: AfterLoad::Keys,
         selection: Selection { rules: vec![TableRule { include, exclude: Vec::new() }] },
         batch: BatchLimits { max_rows: 40, max_bytes: 1 << 20, linger: Duration::ZERO },
         load: LoadOptions { workers: 2, chunk_bytes: 64 << 10, resume_above_bytes: 64 << 10 },

@@ -144,7 +144,7 @@ impl Source for MemorySource {
     async fn discover(&self, want: &Selection) -> Result<Catalog> {
         let state = self.0.lock().unwrap();
         let tables = state.tables.iter().filter(|t| want.takes(&t.id)).map(ModelTable::schema);
-        Ok(Catalog { tables: tables.collect(), types: Vec::new() })
+        Ok(Catalog { tables: tables.collect(), types: Vec::new(), secondary: Vec::new() })
     }
 
     async fn check(&self, _want: &Selection, _cdc: bool) -> Result<Vec<Finding>> {

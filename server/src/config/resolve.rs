@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::{Spanned, Value};
 use trem_endpoints::postgres::config::PgConfig;
 use trem_engine::task::{
-    BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
+    AfterLoad, BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
 };
 
 use super::interpolate::interpolate;
@@ -23,6 +23,11 @@ const ON_EXISTING: [(&str, OnExisting); 4] = [
     ("keep", OnExisting::Keep),
     ("truncate", OnExisting::Truncate),
     ("recreate", OnExisting::Recreate),
+];
+const AFTER_LOAD: [(&str, AfterLoad); 3] = [
+    ("keys", AfterLoad::Keys),
+    ("indexes", AfterLoad::Indexes),
+    ("indexes-and-constraints", AfterLoad::IndexesAndConstraints),
 ];
 const DEFAULT_MEMORY: u64 = 128 << 20;
 const LEAST_MEMORY: u64 = 8 << 20;
@@ -158,6 +163,7 @@ impl Resolver<'_> {
         }
         let mode = self.word(task.mode.as_ref(), &MODES);
         let on_existing = self.word(task.on_existing.as_ref(), &ON_EXISTING);
+        let after_load = self.word(task.after_load.as_ref(), &AFTER_LOAD);
         let selection = self.selection(raw);
         let (batch, memory) = self.batch(task);
         let plan = TaskPlan {
@@ -165,6 +171,7 @@ impl Resolver<'_> {
             mode,
             on_existing,
             selection,
+            after_load,
             batch,
             load: self.load(&task.load),
             memory_bytes: memory,

@@ -3,6 +3,7 @@
 //! One query for each kind of thing, never one for each table: a thousand tables are as quick as one.
 
 pub(crate) mod definitions;
+mod secondary;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -152,7 +153,8 @@ async fn describe(client: &Client, found: Vec<Found>) -> Result<Catalog> {
     }
     let used: Vec<u32> = used.into_keys().collect();
     let types = TypeRows::load(client, &used).await?.definitions(&used);
-    Ok(Catalog { tables, types })
+    let secondary = secondary::objects(client, &oids).await?;
+    Ok(Catalog { tables, types, secondary })
 }
 
 fn shape(found: Found, attributes: Vec<Attribute>, indexes: &[Index]) -> TableSchema {

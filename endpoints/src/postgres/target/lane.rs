@@ -8,14 +8,16 @@ use async_trait::async_trait;
 use trem_engine::change::{ChangeBatch, ChangeSet, NetChanges, Step, TableCounts, Truncate};
 use trem_engine::ports::{Applied, Chunk, Epoch, TableState, TargetLane, TaskRecord};
 use trem_engine::position::{Checkpoint, Lineage, Position};
-use trem_engine::schema::{Identity, SchemaChange, SchemaChangeKind, TableId, TableSchema, TypeDefinition};
+use trem_engine::schema::{
+    Identity, SchemaChange, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition,
+};
 use trem_engine::task::OnExisting;
 use trem_engine::{Error, Result};
 
 use super::session::Session;
 use super::shape::{TargetTable, create_keys};
 use super::writer::Writer;
-use super::{bookkeeping, keyed, keyless, prepare};
+use super::{bookkeeping, keyed, keyless, prepare, secondary};
 use crate::failpoint::{self, Point};
 use crate::postgres::config::PgConfig;
 use crate::postgres::quote;
@@ -302,7 +304,12 @@ impl TargetLane for PgLane {
         let facts =
             prepare::Facts::read(client, &self.session.reads, Some(&self.task), &[&table.id], on_existing).await?;
         let decision = prepare::decide(&facts, table, on_existing, load, known);
-        prepare::verdict(table, &decision.findings)?;
+        if let Err(refused) = prepare::verdict(table, &decision.findings) {
+            // What has been looked at is the operator's to mend now: no lock stays on it.
+            client.batch_execute("ROLLBACK").await.map_err(pg)?;
+            self.in_transaction = false;
+            return Err(refused);
+        }
         for sql in &decision.before {
             client.batch_execute(sql).await.map_err(|e| pg(e).table(&table.id))?;
         }
@@ -355,6 +362,11 @@ impl TargetLane for PgLane {
             tracing::warn!(table = %table.id, error = %e, "could not analyze the loaded table");
         }
         Ok(())
+    }
+
+    async fn create_secondary(&mut self, objects: &[SecondaryObject]) -> Result<()> {
+        self.writers.clear();
+        secondary::create(&self.session.client, objects).await
     }
 
     async fn suspend(&mut self, table: &Arc<TableSchema>, reason: &str, remedy: &str) -> Result<()> {

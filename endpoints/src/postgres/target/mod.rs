@@ -12,6 +12,7 @@ mod keyless;
 mod lane;
 mod loader;
 mod prepare;
+mod secondary;
 mod session;
 mod shape;
 mod writer;
