@@ -1,6 +1,7 @@
 //! What a Relation message says against the shape that the target has.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_postgres::Client;
 use trem_engine::schema::{Column, Identity, NativeType, SchemaChangeKind, TableSchema};
@@ -65,6 +66,35 @@ fn identity(table: &TableSchema, relation: &Relation) -> Option<String> {
     (!as_recorded).then(|| "its key or its replica identity was changed".to_owned())
 }
 
+/// A commit is in the log a moment before it is visible: what the log speaks of and the catalogue lacks is gone for
+/// certain only when all that was running at the first look has ended.
+#[derive(Default)]
+struct Visible {
+    running_below: Option<i64>,
+    looked: u32,
+}
+
+impl Visible {
+    const PAUSE: Duration = Duration::from_millis(20);
+    /// Other transactions may run for hours.
+    const MOST: u32 = 250;
+
+    async fn not_yet(&mut self, client: &Client) -> Result<bool> {
+        let sql =
+            "SELECT pg_snapshot_xmin(s)::text::int8, pg_snapshot_xmax(s)::text::int8 FROM pg_current_snapshot() s";
+        let row = client.query_one(sql, &[]).await.map_err(sqlstate::error)?;
+        let (oldest, next): (i64, i64) = (get(&row, 0)?, get(&row, 1)?);
+        let over = self.running_below.is_some_and(|below| oldest >= below);
+        self.running_below.get_or_insert(next);
+        self.looked += 1;
+        if over || self.looked > Self::MOST {
+            return Ok(false);
+        }
+        tokio::time::sleep(Self::PAUSE).await;
+        Ok(true)
+    }
+}
+
 /// The schema change for columns added at the end: their definitions, and what rows from before have in them.
 pub(super) async fn added(
     client: &Client,
@@ -78,10 +108,17 @@ pub(super) async fn added(
                FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_proc o ON o.oid = t.typoutput \
                LEFT JOIN pg_proc s ON s.oid = t.typsend \
                WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
-    let rows = client.query(sql, &[&relation.id]).await.map_err(sqlstate::error)?;
+    let added = &relation.columns[table.columns.len()..];
+    let mut rows = client.query(sql, &[&relation.id]).await.map_err(sqlstate::error)?;
+    let mut visible = Visible::default();
+    while !added.iter().all(|c| rows.iter().any(|r| r.try_get(0).is_ok_and(|name: &str| name == c.name)))
+        && visible.not_yet(client).await?
+    {
+        rows = client.query(sql, &[&relation.id]).await.map_err(sqlstate::error)?;
+    }
     let mut next = table.clone();
     let mut existing = Vec::new();
-    for column in &relation.columns[table.columns.len()..] {
+    for column in added {
         let suspend = |what: &str| SchemaChangeKind::Suspend {
             reason: format!("column {} was added, {what}", column.name),
             remedy: remedy.clone(),

@@ -302,7 +302,12 @@ impl TargetLane for PgLane {
         let facts =
             prepare::Facts::read(client, &self.session.reads, Some(&self.task), &[&table.id], on_existing).await?;
         let decision = prepare::decide(&facts, table, on_existing, load, known);
-        prepare::verdict(table, &decision.findings)?;
+        if let Err(refused) = prepare::verdict(table, &decision.findings) {
+            // What has been looked at is the operator's to mend now: no lock stays on it.
+            client.batch_execute("ROLLBACK").await.map_err(pg)?;
+            self.in_transaction = false;
+            return Err(refused);
+        }
         for sql in &decision.before {
             client.batch_execute(sql).await.map_err(|e| pg(e).table(&table.id))?;
         }
