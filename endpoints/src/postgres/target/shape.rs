@@ -58,7 +58,7 @@ pub(super) struct UniqueIndex {
 }
 
 /// A target table as it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct TargetTable {
     pub(super) columns: Vec<TargetColumn>,
     pub(super) unique: Vec<UniqueIndex>,
@@ -71,12 +71,16 @@ pub(super) struct TargetTable {
     pub(super) other_kind: Option<&'static str>,
     /// Privileges that writing needs and the role has not.
     pub(super) denied: Vec<String>,
+    /// The owner, and whether the role may do what the owner may.
+    pub(super) owner: String,
+    pub(super) owned: bool,
 }
 
 const TABLES: &str = "
 SELECT w.n, c.oid, c.relkind::text,
        ARRAY(SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS p
-             WHERE c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, p))
+             WHERE c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, p)),
+       pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'USAGE')
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (schema_name, table_name, n)
 JOIN pg_namespace s ON s.nspname = w.schema_name
 JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = w.table_name";
@@ -153,7 +157,13 @@ impl TargetTable {
         for row in client.query(kept(&reads.tables, client, TABLES).await?, &[&schemas, &names]).await.map_err(pg)? {
             let place: i64 = get(&row, 0)?;
             let Some(id) = usize::try_from(place - 1).ok().and_then(|n| ids.get(n)) else { continue };
-            found.insert(get(&row, 1)?, (*id, Self::of_kind(get(&row, 2)?, get(&row, 3)?)));
+            let table = Self {
+                denied: get(&row, 3)?,
+                owner: get(&row, 4)?,
+                owned: get(&row, 5)?,
+                ..Self::of_kind(get(&row, 2)?)
+            };
+            found.insert(get(&row, 1)?, (*id, table));
         }
         if found.is_empty() {
             return Ok(HashMap::new());
@@ -191,7 +201,7 @@ impl TargetTable {
         Ok(found.into_values().map(|(id, table)| (id.clone(), table)).collect())
     }
 
-    fn of_kind(kind: &str, denied: Vec<String>) -> Self {
+    fn of_kind(kind: &str) -> Self {
         let other_kind = match kind {
             "r" | "p" => None,
             "v" => Some("a view"),
@@ -202,8 +212,7 @@ impl TargetTable {
             "c" => Some("a composite type"),
             _ => Some("not a table"),
         };
-        let (columns, unique) = (Vec::new(), Vec::new());
-        Self { columns, unique, exclusions: false, partitioned: kind == "p", partly_unique: false, other_kind, denied }
+        Self { other_kind, partitioned: kind == "p", ..Self::default() }
     }
 
     pub(super) fn column(&self, name: &str) -> Option<&TargetColumn> {
@@ -274,6 +283,15 @@ impl TargetTable {
             refuse(&key.join(", "), "the target has no unique index over exactly the key columns".to_owned(), remedy);
         }
         found
+    }
+
+    /// Whether a table that trem has created can be emptied and loaded again as it is.
+    pub(super) fn serves(&self, source: &TableSchema) -> bool {
+        let primary: Vec<&str> = source.primary_key.iter().map(|i| source.columns[*i].name.as_str()).collect();
+        let same_primary = self.unique.iter().filter(|u| u.primary).all(|u| same_set(&u.columns, &primary));
+        // What the role lacks it would lack for another table too.
+        let fits = |f: &Finding| f.severity != Severity::Error || !self.denied.is_empty();
+        same_primary && self.misfits(source, false).iter().all(fits)
     }
 
     /// Columns that the source lacks and that it does not compute either.
