@@ -419,11 +419,13 @@ impl TargetLane for PgLane {
             return Ok(self.durability.durable.clone());
         }
         let late = self.durability.waiting.front().is_some_and(|w| w.2.elapsed() > FLUSH_AFTER);
-        if late && !self.in_transaction {
+        let forced = late && !self.in_transaction;
+        if forced {
             self.force_flush().await?;
         }
         let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text, \
-                   (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text";
+                   (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text, \
+                   current_setting('synchronous_standby_names') <> ''";
         let statement = self.session.statement(sql).await?;
         let row = self.session.client.query_one(&statement, &[]).await.map_err(pg)?;
         let lsn = |i: usize| -> Result<u64> {
@@ -431,11 +433,18 @@ impl TargetLane for PgLane {
             text.parse().map_err(|e| Error::fatal("the target's log position is not a number").cause(e))
         };
         let (insert, flush) = (lsn(0)?, lsn(1)?);
+        let replicated: bool = row.try_get(2).map_err(pg)?;
         let d = &mut self.durability;
+        if replicated {
+            // A failover keeps what the standbys have, which only a synchronous commit waits for.
+            while let Some((_, position, _)) = d.waiting.pop_front_if(|_| forced) {
+                d.durable = Some(position);
+            }
+        }
         if let Some(last) = d.last.take() {
             d.waiting.push_back((insert, last, Instant::now()));
         }
-        while let Some((_, position, _)) = d.waiting.pop_front_if(|(at, ..)| *at <= flush) {
+        while let Some((_, position, _)) = d.waiting.pop_front_if(|(at, ..)| !replicated && *at <= flush) {
             d.durable = Some(position);
         }
         Ok(d.durable.clone())
@@ -451,6 +460,9 @@ impl PgLane {
             quote::literal(&self.task),
             self.epoch.0
         );
-        self.session.client.batch_execute(&sql).await.map_err(pg)
+        match self.session.client.execute(&sql, &[]).await.map_err(pg)? {
+            1 => Ok(()),
+            _ => Err(bookkeeping::fenced(&self.task)),
+        }
     }
 }
