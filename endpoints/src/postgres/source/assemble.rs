@@ -211,7 +211,7 @@ impl Assembler {
             Ok(None) => return Ok(None),
             Err(need) => return Ok(Some(need)),
         };
-        let id = self.tables[index].schema.id.clone();
+        let schema = Arc::clone(&self.tables[index].schema);
         let identified = match change {
             Change::Insert(_) => true,
             Change::Update(old, _) => image::identifies(&self.tables[index].schema, old),
@@ -223,7 +223,7 @@ impl Assembler {
             self.suspend(index, reason.to_owned())?;
             return Ok(None);
         }
-        self.counted(index, commit, change, whole).map_err(|e| e.table(&id))
+        self.counted(index, commit, change, whole).map_err(|e| e.table(&schema.id))
     }
 
     fn counted(&mut self, index: usize, commit: u64, change: Change<'_>, whole: &Bytes) -> Result<Option<Need>> {
