@@ -208,7 +208,8 @@ mod tests {
         assert_eq!(classify("53100"), (Class::Transient, Some("free disk space on the server")));
         assert_eq!(classify("28P01").0, Class::Refused);
         assert_eq!(classify("25006").0, Class::Transient);
-        assert_eq!(classify("22P02"), (Class::Fatal, None));
+        assert_eq!(classify("22P02").0, Class::Table);
+        assert_eq!(classify("XX000"), (Class::Fatal, None));
         assert_eq!(classify("").0, Class::Fatal);
     }
 
