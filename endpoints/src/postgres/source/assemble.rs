@@ -68,6 +68,8 @@ pub(super) struct Assembler {
     lost: Vec<(u64, usize, String)>,
     /// Tables whose number has come with another name: two records have it, and the other one's name is right.
     renamed: Vec<usize>,
+    /// The server has described a table since it was last asked for: its catalogue entry has changed, or is new to us.
+    described: bool,
     scratch: Vec<u8>,
 }
 
@@ -123,6 +125,7 @@ impl Assembler {
             answer: None,
             lost: Vec::new(),
             renamed: Vec::new(),
+            described: false,
             scratch: Vec::new(),
         })
     }
@@ -276,11 +279,10 @@ impl Assembler {
         tuple: Tuple<'_>,
         whole: &Bytes,
     ) -> Result<Option<Need>> {
-        let full = old_tuple.filter(|old| matches!(old, OldTuple::Full(_)));
         let mut there = true;
-        if full.is_some() || image::is_whole(tuple) {
+        if image::is_whole(tuple, old_tuple) {
             let table = &mut self.tables[index];
-            let unknown = image::push_new(table, tuple, full, whole, &mut self.scratch)?;
+            let unknown = image::push_new(table, tuple, old_tuple, whole, &mut self.scratch)?;
             table.builder.end_row(Op::Insert, &unknown)?;
             self.count(index, tuple.bytes());
         } else {

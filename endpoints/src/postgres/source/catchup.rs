@@ -111,8 +111,8 @@ impl CatchUp {
         let sql = format!(
             "COPY (SELECT data FROM pg_catalog.pg_logical_slot_get_binary_changes({slot}, NULL, {}, {})) \
              TO STDOUT (FORMAT binary); \
-             SELECT confirmed_flush_lsn::text, pg_current_wal_lsn()::text, restart_lsn::text FROM pg_catalog.pg_replication_slots \
-             WHERE slot_name = {slot}\0",
+             SELECT confirmed_flush_lsn::text, pg_current_wal_lsn()::text, restart_lsn::text \
+             FROM pg_catalog.pg_replication_slots WHERE slot_name = {slot}\0",
             self.changes, self.options
         );
         (self.read_changes, self.read_bytes, self.ended) = (0, 0, None);

@@ -11,11 +11,6 @@ use crate::postgres::decode::{push_binary, push_text};
 use crate::postgres::types::Wire;
 use crate::postgres::wire::pgoutput::{Field, OldTuple, Tuple};
 
-/// Whether the log has every value of the row.
-pub(super) fn is_whole(tuple: Tuple<'_>) -> bool {
-    tuple.fields().all(|f| f != Field::Unchanged)
-}
-
 fn push(
     builder: &mut ColumnBuilder,
     column: &Column,
@@ -47,21 +42,31 @@ fn same_length(table: &Live, tuple: Tuple<'_>) -> Result<()> {
     Err(Error::fatal(message))
 }
 
-/// A value of an old image. One of the key alone has NULL in all other columns, whatever identity the table has: a
-/// partition may have another one.
-fn known<'a>(schema: &TableSchema, old: OldTuple<'a>, index: usize) -> Option<Field<'a>> {
-    let has = matches!(old, OldTuple::Full(_)) || schema.key.contains(&index);
-    has.then(|| old.tuple().fields().nth(index)).flatten()
+/// A value that a new image leaves out, from the old one.
+///
+/// What is left out is a large value, so it was not NULL: an old image that has NULL there is one of the key alone. A
+/// partition with another identity than its partitioned table logs such, and they come marked as whole.
+fn known<'a>(old: OldTuple<'a>, index: usize) -> Option<Field<'a>> {
+    let field = old.tuple().fields().nth(index);
+    field.filter(|f| matches!(f, Field::Text(_) | Field::Binary(_)))
+}
+
+/// Whether the log has every value of the row, in the new image or the old one.
+pub(super) fn is_whole(tuple: Tuple<'_>, old: Option<OldTuple<'_>>) -> bool {
+    let has = |(index, field)| field != Field::Unchanged || old.is_some_and(|o| known(o, index).is_some());
+    tuple.fields().enumerate().all(has)
 }
 
 /// Whether an update or a delete says enough of its row: all of it where no key tells rows apart, else the key.
 pub(super) fn identifies(schema: &TableSchema, old: Option<OldTuple<'_>>) -> bool {
     match (schema.identity, old) {
         (Identity::Full, old) => matches!(old, Some(OldTuple::Full(_))),
-        (_, Some(OldTuple::Key(key))) => {
-            schema.key.iter().all(|index| key.fields().nth(*index).is_some_and(|f| f != Field::Null))
+        (_, Some(old)) => {
+            let mut fields = old.tuple().fields().enumerate();
+            // No column of a key is NULL.
+            fields.all(|(index, field)| field != Field::Null || !schema.key.contains(&index))
         }
-        _ => true,
+        (_, None) => true,
     }
 }
 
@@ -79,9 +84,9 @@ pub(super) fn push_new(
     let columns = schema.columns.iter().zip(&table.wires).zip(table.builder.columns());
     for (index, (((column, wire), builder), mut field)) in columns.zip(new.fields()).enumerate() {
         if field == Field::Unchanged {
-            match old.and_then(|o| known(schema, o, index)) {
-                Some(value) if value != Field::Unchanged => field = value,
-                _ => unknown.insert(index),
+            match old.and_then(|o| known(o, index)) {
+                Some(value) => field = value,
+                None => unknown.insert(index),
             }
         }
         push(builder, column, *wire, field, whole, scratch)?;

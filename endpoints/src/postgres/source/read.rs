@@ -157,7 +157,7 @@ impl<'a> Reading<'a> {
         match rows.first().and_then(|r| r.first()).and_then(Option::as_deref) {
             Some("t") => Ok(()),
             _ => Err(Error::transient(
-                "the table was rewritten, emptied or created after the snapshot was taken: it is read again at a new one",
+                "the table was rewritten, emptied or created after the snapshot was taken: it is read at a new one",
             )
             .table(&self.table.id)),
         }

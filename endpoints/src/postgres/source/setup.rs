@@ -64,6 +64,9 @@ pub(super) async fn retire(inner: &Inner) -> Result<()> {
     client.batch_execute(&sql).await.map_err(sqlstate::error)
 }
 
+/// Whether `r`, a row of `pg_publication_rel`, publishes only a part; the columns are not there in version 14.
+pub(super) const FILTERED: &str = "(to_jsonb(r) ->> 'prqual' IS NOT NULL OR to_jsonb(r) ->> 'prattrs' IS NOT NULL)";
+
 /// Makes the publication hold exactly these tables. With `followed` it must be there already, with these in it.
 pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed: Option<&[TableId]>) -> Result<()> {
     if let Some(table) = tables.iter().find(|t| t.identity == Identity::InsertOnly) {
@@ -76,12 +79,11 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed
     let sql = "SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate AND pubviaroot, oid \
                FROM pg_publication WHERE pubname = $1";
     let found = client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)?;
-    let wanted: BTreeSet<u32> = tables.iter().map(|t| t.native_id).collect();
     let Some(row) = found else {
         if followed.is_some() {
             return Err(lost_publication(inner));
         }
-        if wanted.is_empty() {
+        if tables.is_empty() {
             return Err(Error::refused("no table is selected, so there is nothing to publish"));
         }
         let list = table_list(tables);
@@ -94,23 +96,23 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed
         )));
     }
     let oid: u32 = get(&row, 2)?;
-    let filtered = "to_jsonb(r) ->> 'prqual' IS NOT NULL OR to_jsonb(r) ->> 'prattrs' IS NOT NULL";
-    let sql = format!("SELECT r.prrelid, {filtered} FROM pg_publication_rel r WHERE r.prpubid = $1");
+    let sql = format!("SELECT r.prrelid, {FILTERED} FROM pg_publication_rel r WHERE r.prpubid = $1");
     let mut members = BTreeSet::new();
     let mut untouched = true;
+    let follows = |oid: u32| tables.iter().find(|t| t.native_id == oid && followed.is_some_and(|f| f.contains(&t.id)));
     for row in client.query(&sql, &[&oid]).await.map_err(sqlstate::error)? {
-        members.insert(get::<u32>(&row, 0)?);
-        untouched &= !get::<bool>(&row, 1)?;
+        let (member, filtered): (u32, bool) = (get(&row, 0)?, get(&row, 1)?);
+        match follows(member) {
+            Some(table) if filtered => return Err(tampered(inner, &table.id, true)),
+            _ => {}
+        }
+        members.insert(member);
+        untouched &= !filtered;
     }
-    let missed = |t: &&Arc<TableSchema>| followed.is_some_and(|f| f.contains(&t.id)) && !members.contains(&t.native_id);
-    if let Some(table) = tables.iter().find(missed) {
-        return Err(Error::lineage(format!(
-            "someone has taken the table out of publication {}: its changes since then are not in the log for trem",
-            inner.name
-        ))
-        .table(&table.id)
-        .remedy(format!("load it again: `trem reload <config> --task {} --table {}`", inner.task, table.id)));
-    }
+    // Of a followed table that is not published there are changes that the log does not have for us. The stream finds
+    // out whether it was taken out or made anew; put back in here, it would look as if nothing had happened.
+    let missed = |t: &TableSchema| followed.is_some_and(|f| f.contains(&t.id)) && !members.contains(&t.native_id);
+    let wanted: BTreeSet<u32> = tables.iter().filter(|t| !missed(t)).map(|t| t.native_id).collect();
     // Tables dropped at the source are no longer members, and cannot be made so.
     let sql = "SELECT oid FROM pg_class WHERE oid = ANY ($1)";
     let oids: Vec<u32> = wanted.into_iter().collect();
@@ -122,6 +124,17 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed
     let list = current_names(&client, &wanted).await?;
     let sql = format!("ALTER PUBLICATION {name} SET TABLE {list}");
     client.batch_execute(&sql).await.map_err(|e| publication_error(inner, e))
+}
+
+/// A publication that someone has changed for a table that is followed.
+pub(super) fn tampered(inner: &Inner, table: &TableId, filtered: bool) -> Error {
+    let what = if filtered { "given the table a row filter or a column list in" } else { "taken the table out of" };
+    Error::lineage(format!(
+        "someone has {what} publication {}: its changes since then are not in the log for trem",
+        inner.name
+    ))
+    .table(table)
+    .remedy(format!("load it again: `trem reload <config> --task {} --table {table}`", inner.task))
 }
 
 fn table_list(tables: &[Arc<TableSchema>]) -> String {

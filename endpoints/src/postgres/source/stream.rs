@@ -22,7 +22,7 @@ use super::{Inner, get, lsn, relation};
 use crate::postgres::types::TypeBook;
 use crate::postgres::wire::copy::CopyDecoder;
 use crate::postgres::wire::pgoutput::{Envelope, Relation};
-use crate::postgres::wire::{Conn, sift};
+use crate::postgres::wire::{Conn, server_error, sift};
 use crate::postgres::{quote, sqlstate};
 
 /// How often the server hears of us at the least.
@@ -33,6 +33,8 @@ const ASK_AFTER: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(60);
 /// How often the catalogue is looked at for what the log does not tell.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How soon it is when the log describes a table anew.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 /// Where messages come from.
 enum Feed {
@@ -79,6 +81,10 @@ impl PgStream {
         let timeout = inner.one("SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout'").await?;
         let timeout = Duration::from_millis(u64::try_from(get::<i64>(&timeout, 0)?).unwrap_or(0));
         let every = if timeout.is_zero() { STATUS_EVERY } else { STATUS_EVERY.min(timeout / 3) };
+        let mut assembler = Assembler::new(&inner.task, request, &types)?;
+        for lost in watch::look(inner, &assembler.followed()).await? {
+            assembler.is_lost(lost.index, lost.place, lost.reason);
+        }
         let feed = match CatchUp::open(inner, from, binary).await? {
             Some(chunks) => Feed::Chunks(Box::new(chunks)),
             None => Feed::Stream(start(inner, from, binary).await?),
@@ -88,7 +94,7 @@ impl PgStream {
         Ok(Self {
             inner: Arc::clone(inner),
             feed,
-            assembler: Assembler::new(&inner.task, request, &types)?,
+            assembler,
             types,
             binary,
             held: None,
@@ -98,7 +104,7 @@ impl PgStream {
             every,
             status_at: now + every,
             heard_at: now,
-            look_at: now,
+            look_at: now + LOOK_EVERY,
             received: from,
             durable: from,
         })
@@ -161,6 +167,9 @@ impl PgStream {
             Feed::Stream(conn) => loop {
                 let Some(frame) = conn.buffered()? else { return Ok(false) };
                 self.heard_at = Instant::now();
+                if frame.tag == b'N' {
+                    left_out(&frame.body)?;
+                }
                 match sift(frame).map_err(on_stream)? {
                     Some(frame) if frame.tag == b'd' => return self.take_in(frame.body).map(|()| true),
                     Some(frame) if frame.tag == b'c' => {
@@ -237,13 +246,16 @@ impl PgStream {
         if self.looking.as_ref().is_some_and(JoinHandle::is_finished)
             && let Some(looking) = self.looking.take()
         {
-            self.look_at = Instant::now() + LOOK_EVERY;
             for lost in looking.await.map_err(|e| Error::fatal("looking at the catalogue panicked").cause(e))?? {
                 self.assembler.is_lost(lost.index, lost.place, lost.reason);
             }
         }
+        if self.assembler.described() {
+            self.look_at = self.look_at.min(Instant::now() + LOOK_AFTER);
+        }
         if self.looking.is_none() && Instant::now() >= self.look_at {
             let (inner, tables) = (Arc::clone(&self.inner), self.assembler.followed());
+            self.look_at = Instant::now() + LOOK_EVERY;
             self.looking = Some(tokio::spawn(async move { watch::look(&inner, &tables).await }));
         }
         Ok(())
@@ -299,6 +311,15 @@ fn on_stream(e: Error) -> Error {
     match sqlstate::code(&e) {
         Some("42704") => Error::transient("the stream cannot go on").cause(e),
         _ => e,
+    }
+}
+
+/// From version 18 on a missing publication is a warning, and its changes are left out.
+fn left_out(notice: &[u8]) -> Result<()> {
+    let notice = server_error(notice);
+    match sqlstate::code(&notice) {
+        Some("55000") => Err(Error::transient("the server leaves changes out of the stream").cause(notice)),
+        _ => Ok(()),
     }
 }
 

@@ -26,6 +26,11 @@ impl Assembler {
         }
     }
 
+    /// Whether the server has described a table anew since the last call.
+    pub(in crate::postgres::source) fn described(&mut self) -> bool {
+        std::mem::take(&mut self.described)
+    }
+
     /// Suspends what was lost before the place that is reached.
     pub(super) fn lapse(&mut self) -> Result<()> {
         while let Some(at) = self.lost.iter().position(|(place, ..)| *place <= self.end) {
@@ -53,6 +58,7 @@ impl Assembler {
         }
         self.relations.insert(relation.id, found);
         if let Some(index) = found {
+            self.described = true;
             self.tables[index].unchecked = Some(relation);
         }
         Ok(None)
