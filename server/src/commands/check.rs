@@ -26,7 +26,7 @@ pub async fn check(args: Pick) -> Result<ExitCode, Failure> {
                 let tables = found.previews.len();
                 findings.extend(all(found));
                 output::findings(findings.iter());
-                output::say(verdict(tables, &findings));
+                output::say(verdict(tables, findings.iter()));
             }
             Err(error) => {
                 findings.extend(why(config, task, &error).await);
@@ -39,8 +39,9 @@ pub async fn check(args: Pick) -> Result<ExitCode, Failure> {
     Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
-fn verdict(tables: usize, findings: &[Finding]) -> String {
-    let of = |severity| findings.iter().filter(|f| f.severity == severity).count();
+/// A look at both ends in one line.
+pub fn verdict<'a>(tables: usize, findings: impl Iterator<Item = &'a Finding> + Clone) -> String {
+    let of = |severity| findings.clone().filter(|f| f.severity == severity).count();
     let (errors, warnings) = (of(Severity::Error), of(Severity::Warning));
     let ready = if errors == 0 { "ready to run" } else { "refused until the errors are mended" };
     format!("{ready}: tables {tables}, errors {errors}, warnings {warnings}")
