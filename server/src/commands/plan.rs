@@ -7,7 +7,7 @@ use trem_engine::ports::{Finding, Severity, TablePreview};
 use trem_engine::runner::preflight;
 use trem_engine::schema::{Identity, LogicalType};
 
-use super::check::{verdict, why};
+use super::check::{name, verdict, why};
 use crate::cli::Shown;
 use crate::config::TaskConfig;
 use crate::task::{FAILED, Failure};
@@ -58,7 +58,11 @@ struct ColumnView {
 pub async fn plan(args: Shown) -> Result<ExitCode, Failure> {
     let mut tasks = Vec::new();
     for config in task::pick(&args.pick)? {
-        tasks.push(view(&config).await?);
+        let mut view = view(&config).await?;
+        for findings in view.tables.iter_mut().map(|t| &mut t.findings).chain([&mut view.findings]) {
+            name(findings, &args.pick.file, &config.plan.name);
+        }
+        tasks.push(view);
     }
     let failed = tasks.iter().any(TaskView::refused);
     let document = Document { tasks };

@@ -57,8 +57,8 @@ struct TableView {
 
 impl TableView {
     /// Remedies are written where nobody knows the file; as they stand here they can be copied.
-    fn name_file(&mut self, file: &Path) {
-        self.remedy = self.remedy.take().map(|r| r.replace("<config>", &file.display().to_string()));
+    fn name(&mut self, file: &Path, task: &str) {
+        self.remedy = self.remedy.take().map(|r| output::with_names(&r, file, task));
     }
 }
 
@@ -67,7 +67,7 @@ pub async fn status(args: Shown) -> Result<ExitCode, Failure> {
     let mut tasks = Vec::new();
     for config in task::pick(&args.pick)? {
         let mut view = view(&config, &task::build(&config)?).await;
-        view.tables.iter_mut().for_each(|t| t.name_file(&args.pick.file));
+        view.tables.iter_mut().for_each(|t| t.name(&args.pick.file, &config.plan.name));
         tasks.push(view);
     }
     let failed = tasks.iter().any(|t| !t.errors.is_empty());
