@@ -136,7 +136,7 @@ pub struct StreamTable {
 /// What to stream, and from where.
 #[derive(Clone, Debug)]
 pub struct StreamRequest {
-    /// The durable checkpoint; its lineage has been verified by [`Source::resume`].
+    /// The durable checkpoint; its lineage has been verified by [`Source::verify`].
     pub from: Position,
     /// The tables, suspended ones left out: changes of any other table are ignored.
     pub tables: Vec<StreamTable>,
@@ -168,20 +168,20 @@ pub trait Source: Send + Sync {
     /// A place in the log behind every change committed before the call.
     async fn current(&self) -> Result<Position>;
 
-    /// Verifies that the log can be followed from `checkpoint` without a gap, and brings what selects tables
-    /// at the source (PostgreSQL: the publication) in step with `tables`. Those named in `followed` have been selected
-    /// there all the time since the checkpoint. Returns the lineage that positions have from now on: another one than
-    /// the checkpoint's when the same history has gone on under another name.
+    /// Verifies that the log can be followed from `checkpoint` without a gap; changes nothing. Returns the lineage that
+    /// positions have from now on: another one than the checkpoint's when the same history has gone on under another
+    /// name.
     ///
     /// # Errors
-    /// Class `Lineage` when the history is another, the log since the checkpoint is gone, or a table that was
-    /// followed is not selected there any more.
-    async fn resume(
-        &self,
-        checkpoint: &Checkpoint,
-        tables: &[Arc<TableSchema>],
-        followed: &[TableId],
-    ) -> Result<Lineage>;
+    /// Class `Lineage` when the history is another or the log since the checkpoint is gone.
+    async fn verify(&self, checkpoint: &Checkpoint) -> Result<Lineage>;
+
+    /// Brings what selects tables at the source (PostgreSQL: the publication) in step with `tables`. Those named in
+    /// `followed` have been selected there all the time since the checkpoint.
+    ///
+    /// # Errors
+    /// Class `Lineage` when a table that was followed is not selected there any more.
+    async fn select(&self, tables: &[Arc<TableSchema>], followed: &[TableId]) -> Result<()>;
 
     /// Takes a snapshot of all `tables` at one place in the log.
     async fn snapshot(&self, tables: &[Arc<TableSchema>], kind: SnapshotKind) -> Result<Box<dyn Snapshot>>;

@@ -18,6 +18,7 @@ mod resume;
 mod schema_changes;
 mod secondary;
 mod security;
+mod source_traps;
 mod tidy;
 mod types;
 

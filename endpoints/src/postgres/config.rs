@@ -92,7 +92,7 @@ impl PgConfig {
         };
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').ok_or_else(|| refused("url: a parameter without a value"))?;
-            config.set(key, decode(key, value)?)?;
+            config.set(key, decode("a parameter", value)?)?;
         }
         Ok(config)
     }
@@ -106,8 +106,8 @@ impl PgConfig {
                     "require" => SslMode::Require,
                     "verify-ca" => SslMode::VerifyCa,
                     "verify-full" => SslMode::VerifyFull,
-                    other => {
-                        return Err(Error::refused(format!("url: sslmode `{other}` is unknown"))
+                    _ => {
+                        return Err(Error::refused("url: the value of sslmode is unknown")
                             .remedy("write disable, prefer, require, verify-ca or verify-full"));
                     }
                 }
@@ -122,9 +122,10 @@ impl PgConfig {
             "host" if value.starts_with('/') => self.host = Host::Unix(PathBuf::from(value)),
             "host" => self.host = Host::Tcp(value),
             "port" => self.port = port(&value)?,
-            other => {
-                let known = format!("known parameters: {PARAMETERS}");
-                return Err(Error::refused(format!("url: parameter `{other}` is unknown")).remedy(known));
+            // Not repeated: with a `?` in it, a password ends up here.
+            _ => {
+                let remedy = format!("known parameters: {PARAMETERS}; {FORM}");
+                return Err(Error::refused("url: a parameter is unknown").remedy(remedy));
             }
         }
         Ok(())
@@ -225,6 +226,9 @@ mod tests {
             "postgres://u:topsecret%@h/d",
             "topsecret://u@h",
             "postgres://u:topsecret",
+            "postgres://u:p@x?topsecret=y@h/d",
+            "postgres://u:p@x?topsecret=%@h/d",
+            "postgres://u:p@x?sslmode=topsecret@h/d",
         ] {
             let e = PgConfig::parse(bad).unwrap_err();
             assert!(!format!("{e} {e:?}").contains("topsecret"), "{e}");
@@ -234,7 +238,7 @@ mod tests {
     #[test]
     fn mistakes_say_what_is_known() {
         let message = |url: &str| PgConfig::parse(url).unwrap_err().to_string();
-        assert!(message("postgres://u@h/d?sslmde=x").contains("`sslmde` is unknown"));
+        assert!(message("postgres://u@h/d?sslmde=x").contains("known parameters: sslmode"));
         assert!(message("postgres://u@h/d?sslmode=x").contains("verify-full"));
         assert!(message("postgres://u@a,b/d").contains("more than one host"));
         assert!(message("postgres://h/d").contains("names no user"));

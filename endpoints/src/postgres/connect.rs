@@ -24,6 +24,9 @@ pub const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("idle_in_transaction_session_timeout", "0"),
     ("xmloption", "content"),
     ("standard_conforming_strings", "on"),
+    ("array_nulls", "on"),
+    ("quote_all_identifiers", "off"),
+    ("idle_session_timeout", "0"),
     ("client_encoding", "UTF8"),
     ("client_min_messages", "warning"),
 ];
@@ -45,7 +48,9 @@ pub fn session_sql() -> String {
         "DateStyle" | "search_path" => format!("SET {name} TO {value};"),
         _ => format!("SET {name} TO {};", quote::literal(value)),
     };
-    SESSION_SETTINGS.iter().map(set).collect()
+    // Servers before 17 do not know it.
+    let newer = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout';";
+    SESSION_SETTINGS.iter().map(set).chain(std::iter::once(newer.to_owned())).collect()
 }
 
 impl PgConfig {

@@ -132,6 +132,8 @@ impl Attempt<'_> {
         record: &TaskRecord,
         checkpoint: &Checkpoint,
     ) -> Result<(Lineage, Tables)> {
+        // First of all: nothing that another database says may be written down.
+        let lineage = self.task.source.verify(checkpoint).await?;
         let mut tables = self.discover().await?.tables;
         for known in &record.tables {
             self.look_after(lane, known, &tables).await?;
@@ -139,8 +141,8 @@ impl Attempt<'_> {
         for table in tables.iter().filter(|t| t.identity == Identity::InsertOnly) {
             // Left where it is, it would make the source refuse updates and deletes of this table.
             if !record.tables.iter().any(|r| r.schema.id == table.id && r.state == TableState::Suspended) {
-                let remedy = "give it a primary key or REPLICA IDENTITY FULL, then reload the table";
-                self.task.suspend(lane, table, "it has nothing to tell its rows apart by", remedy).await?;
+                let remedy = format!("give it a primary key or REPLICA IDENTITY FULL, then {}", self.reload(&table.id));
+                self.task.suspend(lane, table, "it has nothing to tell its rows apart by", &remedy).await?;
             }
         }
         let record = lane.record().await?;
@@ -148,8 +150,12 @@ impl Attempt<'_> {
             |t: &TableSchema| record.tables.iter().any(|r| r.schema.id == t.id && r.state == TableState::Suspended);
         tables.retain(|t| !suspended(t));
         let followed = record.tables.iter().filter(|r| r.state == TableState::Ready).map(|r| r.schema.id.clone());
-        let lineage = self.task.source.resume(checkpoint, &tables, &followed.collect::<Vec<_>>()).await?;
+        self.task.source.select(&tables, &followed.collect::<Vec<_>>()).await?;
         Ok((lineage, tables))
+    }
+
+    fn reload(&self, table: &TableId) -> String {
+        format!("run `trem reload <config> --task {} --table {table}`", self.task.plan.name)
     }
 
     /// What became of a known table at the source while nobody looked.
@@ -176,7 +182,7 @@ impl Attempt<'_> {
         if known.state == TableState::Suspended {
             return Ok(());
         }
-        let remedy = format!("reload the table (`trem reload <config> --task {name} --table {id}`), or deselect it");
+        let remedy = format!("{}, or deselect it", self.reload(id));
         self.task.suspend(lane, &known.schema, &now, &remedy).await
     }
 

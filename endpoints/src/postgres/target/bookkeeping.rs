@@ -55,6 +55,9 @@ CREATE TABLE IF NOT EXISTS trem.chunk (
 INSERT INTO trem.meta SELECT 1 WHERE NOT EXISTS (SELECT FROM trem.meta);
 ";
 
+/// Waits for others that create or drop the bookkeeping, until the end of the open transaction.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(8387219012217)";
+
 /// Whether any bookkeeping is there; refuses one that a newer program wrote.
 pub(super) async fn exists(client: &Client) -> Result<bool> {
     let found: bool = client
@@ -78,11 +81,11 @@ pub(super) async fn exists(client: &Client) -> Result<bool> {
 
 /// Creates what is missing of the bookkeeping, in the open transaction.
 pub(super) async fn create(client: &Client) -> Result<()> {
+    // Another task may start, or be dropped with all that is there, at the same moment.
+    client.batch_execute(LOCK).await.map_err(pg)?;
     if exists(client).await? {
         return Ok(());
     }
-    // Two tasks may start at the same moment.
-    client.batch_execute("SELECT pg_advisory_xact_lock(8387219012217)").await.map_err(pg)?;
     let schema = "SELECT FROM pg_namespace WHERE nspname = 'trem'";
     if client.query_opt(schema, &[]).await.map_err(pg)?.is_none() {
         client.batch_execute("CREATE SCHEMA trem").await.map_err(pg)?;
@@ -320,14 +323,18 @@ pub(super) async fn chunk_done(
 
 /// Forgets the task; the last one takes the bookkeeping with it.
 pub(super) async fn forget(client: &Client, task: &str) -> Result<()> {
+    client.batch_execute(&format!("BEGIN; {LOCK}")).await.map_err(pg)?;
+    if !exists(client).await? {
+        return client.batch_execute("COMMIT").await.map_err(pg);
+    }
     client.execute("DELETE FROM trem.task WHERE task = $1", &[&task]).await.map_err(pg)?;
     let left = client.query_opt("SELECT FROM trem.task LIMIT 1", &[]).await.map_err(pg)?;
-    if left.is_some() {
-        return Ok(());
+    if left.is_none() {
+        let sql = "SAVEPOINT trem; DROP TABLE trem.chunk, trem.table_state, trem.task, trem.meta; DROP SCHEMA trem";
+        if let Err(e) = client.batch_execute(sql).await.map_err(pg) {
+            tracing::warn!(error = %e, "schema trem stays on the target: something else is in it");
+            client.batch_execute("ROLLBACK TO SAVEPOINT trem").await.map_err(pg)?;
+        }
     }
-    let sql = "DROP TABLE trem.chunk, trem.table_state, trem.task, trem.meta; DROP SCHEMA trem";
-    if let Err(e) = client.batch_execute(sql).await.map_err(pg) {
-        tracing::warn!(error = %e, "schema trem stays on the target: something else is in it");
-    }
-    Ok(())
+    client.batch_execute("COMMIT").await.map_err(pg)
 }

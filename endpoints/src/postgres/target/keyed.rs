@@ -214,24 +214,57 @@ impl Keyed<'_> {
         }
         let kept = self.kept_table().await?;
         let known: Vec<usize> = w.all().into_iter().filter(|i| !unknown.contains(*i)).collect();
-        let arrays = Feed::Arrays { columns: &known, ord: true };
-        let by_arrays = self.put_in_sql(unknown, &arrays, &kept, "s.ord");
         let mut rest = moves;
         while !rest.is_empty() {
             let rows: Vec<RowRef> = rest.iter().map(|(_, m)| m.to).collect();
             let count = self.fitting(&known, &rows);
-            if self.heavy(&known, &rows[..count]) {
-                let staged = self.stage(&known, &rows[..count]).await?;
-                let sql = self.put_in_sql(unknown, &Feed::Table(&staged), &kept, &rest[0].0.to_string());
-                self.session.client.batch_execute(&format!("{sql}; TRUNCATE {staged}")).await?;
+            let arrays = if self.heavy(&known, &rows[..count]) {
+                self.stage(&known, &rows[..count]).await?;
+                Vec::new()
             } else {
                 let mut arrays = w.arrays(&self.views, &known, &rows[..count])?;
                 arrays.push(Raw(ordinals(rest[0].0, count)));
-                self.session.execute(&by_arrays, &arrays).await?;
+                arrays
+            };
+            let staged = arrays.is_empty().then(|| w.staged_table("staged").0);
+            let (from, ord) = match &staged {
+                Some(staged) => (Feed::Table(staged), rest[0].0.to_string()),
+                None => (Feed::Arrays { columns: &known, ord: true }, "s.ord".to_owned()),
+            };
+            let met = self.once_or_often(&self.put_in_sql(unknown, &from, &kept, &ord), &arrays).await?;
+            if met < count as u64 && unknown.is_empty() {
+                // Rows that were not there to be taken out: what only the target has of them takes its default.
+                self.once_or_often(&self.put_in_new_sql(&from, &kept, &ord), &arrays).await?;
+            }
+            if let Some(staged) = staged {
+                self.session.client.batch_execute(&format!("TRUNCATE {staged}")).await?;
             }
             rest = &rest[count..];
         }
         Ok(())
+    }
+
+    /// Without parameters the statement names the row, and never comes again.
+    async fn once_or_often(&mut self, sql: &str, arrays: &[Raw]) -> Tried<u64> {
+        if arrays.is_empty() {
+            return Ok(self.session.client.execute(sql, &[]).await?);
+        }
+        self.session.execute(sql, arrays).await
+    }
+
+    fn put_in_new_sql(&self, from: &Feed<'_>, kept: &str, ord: &str) -> String {
+        let w = self.writer;
+        let all = w.all();
+        let values: Vec<String> = all.iter().map(|i| w.value(*i, from)).collect();
+        format!(
+            "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} \
+             WHERE NOT EXISTS (SELECT FROM {kept} AS k WHERE k.ord = {ord}) {}",
+            w.name,
+            w.names(&all),
+            values.join(", "),
+            w.from(from),
+            w.upsert(&all),
+        )
     }
 
     fn put_in_sql(&self, unknown: &ColumnMask, from: &Feed<'_>, kept: &str, ord: &str) -> String {
@@ -243,7 +276,7 @@ impl Keyed<'_> {
         names.extend(w.extra.iter().map(String::as_str));
         format!(
             "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE \
-             SELECT {} FROM {} LEFT JOIN {kept} AS k ON k.ord = {ord} {}",
+             SELECT {} FROM {} JOIN {kept} AS k ON k.ord = {ord} {}",
             w.name,
             names.join(", "),
             values.join(", "),
@@ -378,34 +411,14 @@ impl Keyed<'_> {
         format!("WITH put AS ({put} RETURNING t.xmax = 0 AS new) SELECT count(*) FILTER (WHERE new) FROM put")
     }
 
-    /// The session's table of what was taken out: emptied by the commit, until then numbers tell rows apart.
     async fn kept_table(&mut self) -> Tried<String> {
-        let w = self.writer;
-        let name = format!("pg_temp.trem_kept_{}", w.number);
-        let columns = w.columns.iter().enumerate().map(|(i, c)| format!("t.{} AS c{i}", c.name));
-        let extra = w.extra.iter().enumerate().map(|(n, x)| format!("t.{x} AS x{n}"));
-        let list: Vec<String> = columns.chain(extra).collect();
-        let sql = format!(
-            "CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DELETE ROWS AS \
-             SELECT 0::int4 AS ord, {} FROM {} AS t WITH NO DATA",
-            list.join(", "),
-            w.name,
-        );
+        let (name, sql) = self.writer.kept_table();
         self.session.client.batch_execute(&sql).await?;
         Ok(name)
     }
 
-    /// The session's table for images on their way into a set-based update.
     async fn staged_table(&mut self) -> Tried<String> {
-        let w = self.writer;
-        let name = format!("pg_temp.trem_staged_{}", w.number);
-        let list: Vec<String> = w.columns.iter().enumerate().map(|(i, c)| format!("t.{} AS c{i}", c.name)).collect();
-        let sql = format!(
-            "CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DELETE ROWS AS \
-             SELECT {} FROM {} AS t WITH NO DATA",
-            list.join(", "),
-            w.name,
-        );
+        let (name, sql) = self.writer.staged_table("staged");
         self.session.client.batch_execute(&sql).await?;
         Ok(name)
     }

@@ -1,5 +1,5 @@
 //! Changes of a table without a key, in source order. A row is told apart by its whole text as the target prints it,
-//! which is exact for every type (1.0 is not 1.00, and json has no equality of its own), and of equal rows one is taken.
+//! which is exact for every type (1.0 is not 1.00, and json has no equality of its own); of equal rows one is taken.
 
 use trem_engine::change::{ChangeBatch, Op, RowRef, TableCounts};
 use trem_engine::schema::Identity;
@@ -88,8 +88,14 @@ impl Keyless<'_> {
         let feed = Feed::Arrays { columns: &all, ord: false };
         let sql = self.delete_sql(&feed);
         for part in rows.chunks(ARRAY_ROWS) {
-            let arrays = w.arrays(&self.views, &all, part)?;
-            let gone = self.session.execute(&sql, &arrays).await?;
+            let gone = if w.weight(&self.views, &all, part) > ARRAY_BYTES {
+                let staged = stage(self.session, w, "staged", &all, &self.views, part).await?;
+                let gone = self.session.execute(&self.delete_sql(&Feed::Table(&staged)), &[]).await?;
+                self.session.client.batch_execute(&format!("TRUNCATE {staged}")).await?;
+                gone
+            } else {
+                self.session.execute(&sql, &w.arrays(&self.views, &all, part)?).await?
+            };
             self.counts.deleted += part.len() as u64;
             self.counts.conflicts += (part.len() as u64).saturating_sub(gone);
         }
@@ -137,9 +143,7 @@ impl Keyless<'_> {
             let unknown = batch.mask(at.row as usize);
             let known: Vec<usize> = w.all().into_iter().filter(|i| !unknown.contains(*i)).collect();
             let old_row = RowRef { batch: 0, row: place as u32 };
-            let mut arrays = w.arrays(&old_views, &w.all(), &[old_row])?;
-            arrays.extend(w.arrays(&self.views, &known, std::slice::from_ref(at))?);
-            let met = self.session.execute(&self.update_sql(&known), &arrays).await?;
+            let met = self.update_one(&old_views, old_row, *at, &known).await?;
             self.counts.updated += 1;
             if met == 0 {
                 self.counts.conflicts += 1;
@@ -154,23 +158,58 @@ impl Keyless<'_> {
         Ok(())
     }
 
-    fn update_sql(&self, known: &[usize]) -> String {
+    async fn update_one(&mut self, old: &Views<'_>, from: RowRef, to: RowRef, known: &[usize]) -> Tried<u64> {
         let w = self.writer;
         let all = w.all();
+        let weight = w.weight(old, &all, &[from]).saturating_add(w.weight(&self.views, known, &[to]));
+        if weight > ARRAY_BYTES {
+            let staged = stage(self.session, w, "staged", &all, old, &[from]).await?;
+            let next = stage(self.session, w, "next", known, &self.views, &[to]).await?;
+            let sql = self.update_sql(known, &Feed::Table(&staged), &format!("{next} AS n"));
+            let met = self.session.execute(&sql, &[]).await?;
+            self.session.client.batch_execute(&format!("TRUNCATE {staged}, {next}")).await?;
+            return Ok(met);
+        }
+        let mut arrays = w.arrays(old, &all, &[from])?;
+        arrays.extend(w.arrays(&self.views, known, &[to])?);
         let feed = Feed::Arrays { columns: &all, ord: false };
-        let next = w.unnest(known, false, all.len(), "n");
+        let sql = self.update_sql(known, &feed, &w.unnest(known, false, all.len(), "n"));
+        self.session.execute(&sql, &arrays).await
+    }
+
+    fn update_sql(&self, known: &[usize], feed: &Feed<'_>, next: &str) -> String {
+        let w = self.writer;
         let set: Vec<String> = known
             .iter()
-            .map(|i| format!("{} = {}", w.columns[*i].name, w.value(*i, &feed).replacen("s.", "n.", 1)))
+            .map(|i| format!("{} = {}", w.columns[*i].name, w.value(*i, feed).replacen("s.", "n.", 1)))
             .collect();
         format!(
             "UPDATE {name} AS t SET {set} FROM {next} WHERE (t.tableoid, t.ctid) = \
              (SELECT t.tableoid, t.ctid FROM {name} AS t, {from} WHERE {stored} = {sent} LIMIT 1)",
             name = w.name,
             set = set.join(", "),
-            from = w.from(&feed),
+            from = w.from(feed),
             stored = self.stored(),
-            sent = self.sent(&feed),
+            sent = self.sent(feed),
         )
     }
+}
+
+/// Copies these columns of rows into a temporary table: a large value goes piece by piece.
+async fn stage(
+    session: &Session,
+    writer: &Writer,
+    role: &str,
+    columns: &[usize],
+    views: &Views<'_>,
+    rows: &[RowRef],
+) -> Tried<String> {
+    let (staged, create) = writer.staged_table(role);
+    session.client.batch_execute(&create).await?;
+    let names = columns.iter().map(|i| format!("c{i}")).collect::<Vec<_>>().join(", ");
+    let mut copy =
+        CopyWriter::start(&session.client, &format!("{staged} ({names})"), writer.copy_columns(columns)).await?;
+    copy.rows(views, rows.iter().copied()).await?;
+    copy.finish().await?;
+    Ok(staged)
 }

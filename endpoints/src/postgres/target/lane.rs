@@ -12,12 +12,13 @@ use trem_engine::schema::{
     Identity, SchemaChange, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition,
 };
 use trem_engine::task::OnExisting;
-use trem_engine::{Error, Result};
+use trem_engine::{Class, Error, Result};
 
+use super::facts::Facts;
 use super::session::Session;
 use super::shape::{TargetTable, create_keys};
 use super::writer::Writer;
-use super::{bookkeeping, keyed, keyless, prepare, secondary};
+use super::{bookkeeping, facts, keyed, keyless, prepare, secondary};
 use crate::failpoint::{self, Point};
 use crate::postgres::config::PgConfig;
 use crate::postgres::quote;
@@ -143,22 +144,30 @@ impl PgLane {
         Ok(())
     }
 
+    /// Empties the tables of a TRUNCATE at the source, and no other: the log names every one that it emptied there.
     async fn truncate(&mut self, truncate: &Truncate) -> Result<()> {
-        let names: Vec<String> = truncate.tables.iter().map(|t| quote::table(&t.id)).collect();
-        if names.is_empty() {
-            return Ok(());
-        }
-        if let ([table], false) = (truncate.tables.as_slice(), truncate.cascade) {
-            // The target may have foreign keys that the source has not.
-            let sql = prepare::empty(&self.session.client, &table.id).await?;
-            if sql.starts_with("DELETE") {
-                return self.session.client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id));
+        let client = &self.session.client;
+        let ids: Vec<&TableId> = truncate.tables.iter().map(|t| &t.id).collect();
+        let held = facts::held(client, &ids).await?;
+        let hazards = match self.session.replica || held.is_empty() {
+            true => HashMap::new(),
+            false => facts::hazards(client, &ids).await?,
+        };
+        let (deleted, truncated): (Vec<&TableId>, Vec<&TableId>) = ids.iter().partition(|id| held.contains(id));
+        for id in deleted {
+            if let Some(hazard) = hazards.get(id).and_then(|h| h.first()) {
+                let message = format!("the source has emptied it, and {} on the target", hazard.what);
+                let remedy = format!("{}; then reload the table", hazard.remedy("the role in the endpoint's url"));
+                return Err(Error::new(Class::Table, message).table(id).remedy(remedy));
             }
+            let sql = format!("DELETE FROM {}", quote::table(id));
+            client.batch_execute(&sql).await.map_err(|e| pg(e).table(id).of_table())?;
         }
+        let Some(first) = truncated.first() else { return Ok(()) };
+        let names = truncated.iter().map(|id| quote::table(id)).collect::<Vec<_>>().join(", ");
         let restart = if truncate.restart_identity { " RESTART IDENTITY" } else { "" };
-        let cascade = if truncate.cascade { " CASCADE" } else { "" };
-        let sql = format!("TRUNCATE {}{restart}{cascade}", names.join(", "));
-        self.session.client.batch_execute(&sql).await.map_err(|e| pg(e).table(&truncate.tables[0].id))
+        let sql = format!("TRUNCATE {names}{restart}");
+        client.batch_execute(&sql).await.map_err(|e| pg(e).table(first).of_table())
     }
 
     async fn change_schema(&mut self, change: &SchemaChange) -> Result<()> {
@@ -301,8 +310,8 @@ impl TargetLane for PgLane {
         let client = &self.session.client;
         bookkeeping::claim(client, &table.id).await?;
         let known = bookkeeping::origin(client, &self.task, &table.id).await?;
-        let facts =
-            prepare::Facts::read(client, &self.session.reads, Some(&self.task), &[&table.id], on_existing).await?;
+        let (reads, replica) = (&self.session.reads, self.session.replica);
+        let facts = Facts::read(client, reads, Some(&self.task), &[&table.id], on_existing, replica).await?;
         let decision = prepare::decide(&facts, table, on_existing, load, known);
         if let Err(refused) = prepare::verdict(table, &decision.findings) {
             // What has been looked at is the operator's to mend now: no lock stays on it.
@@ -313,10 +322,7 @@ impl TargetLane for PgLane {
         for sql in &decision.before {
             client.batch_execute(sql).await.map_err(|e| pg(e).table(&table.id))?;
         }
-        let created_by_trem =
-            decision.origin.created_by_trem || known.is_some_and(|k| k.created_by_trem && decision.exists);
-        let origin = bookkeeping::Origin { created_by_trem, ..decision.origin };
-        bookkeeping::put_table(client, &self.task, table, origin).await?;
+        bookkeeping::put_table(client, &self.task, table, decision.origin).await?;
         self.end_work().await
     }
 
@@ -334,7 +340,7 @@ impl TargetLane for PgLane {
             .remedy(format!("empty it on the target (DELETE FROM {}), then reload it", quote::table(&table.id))));
         }
         if !keeps && (empty || loaded) {
-            let sql = prepare::empty(client, &table.id).await?;
+            let sql = facts::empty(client, &table.id).await?;
             client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id))?;
         }
         bookkeeping::put_chunks(client, &self.task, &table.id, chunks).await?;
@@ -420,11 +426,13 @@ impl TargetLane for PgLane {
             return Ok(self.durability.durable.clone());
         }
         let late = self.durability.waiting.front().is_some_and(|w| w.2.elapsed() > FLUSH_AFTER);
-        if late && !self.in_transaction {
+        let forced = late && !self.in_transaction;
+        if forced {
             self.force_flush().await?;
         }
         let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text, \
-                   (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text";
+                   (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text, \
+                   current_setting('synchronous_standby_names') <> ''";
         let statement = self.session.statement(sql).await?;
         let row = self.session.client.query_one(&statement, &[]).await.map_err(pg)?;
         let lsn = |i: usize| -> Result<u64> {
@@ -432,11 +440,18 @@ impl TargetLane for PgLane {
             text.parse().map_err(|e| Error::fatal("the target's log position is not a number").cause(e))
         };
         let (insert, flush) = (lsn(0)?, lsn(1)?);
+        let replicated: bool = row.try_get(2).map_err(pg)?;
         let d = &mut self.durability;
+        if replicated {
+            // A failover keeps what the standbys have, which only a synchronous commit waits for.
+            while let Some((_, position, _)) = d.waiting.pop_front_if(|_| forced) {
+                d.durable = Some(position);
+            }
+        }
         if let Some(last) = d.last.take() {
             d.waiting.push_back((insert, last, Instant::now()));
         }
-        while let Some((_, position, _)) = d.waiting.pop_front_if(|(at, ..)| *at <= flush) {
+        while let Some((_, position, _)) = d.waiting.pop_front_if(|(at, ..)| !replicated && *at <= flush) {
             d.durable = Some(position);
         }
         Ok(d.durable.clone())
@@ -452,6 +467,9 @@ impl PgLane {
             quote::literal(&self.task),
             self.epoch.0
         );
-        self.session.client.batch_execute(&sql).await.map_err(pg)
+        match self.session.client.execute(&sql, &[]).await.map_err(pg)? {
+            1 => Ok(()),
+            _ => Err(bookkeeping::fenced(&self.task)),
+        }
     }
 }

@@ -6,6 +6,7 @@ pub mod bench;
 mod bookkeeping;
 mod copy;
 mod encode;
+mod facts;
 mod failure;
 mod keyed;
 mod keyless;
@@ -21,7 +22,6 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 use trem_engine::ports::{Epoch, Finding, Loader, Severity, TablePreview, TableState, Target, TargetLane, TaskRecord};
 use trem_engine::schema::{Catalog, TableId};
 use trem_engine::task::OnExisting;
@@ -61,7 +61,8 @@ impl Target for PostgresTarget {
         let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
                    pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
                    has_database_privilege(current_database(), 'CREATE') \
-                   OR EXISTS (SELECT FROM pg_namespace WHERE nspname = 'trem' AND has_schema_privilege(oid, 'CREATE')), \
+                   OR EXISTS (SELECT FROM pg_namespace \
+                       WHERE nspname = 'trem' AND has_schema_privilege(oid, 'CREATE')), \
                    current_database()::text, current_user::text";
         let row = client.query_one(sql, &[]).await.map_err(pg)?;
         let (number, version): (i32, String) = (row.try_get(0).map_err(pg)?, row.try_get(1).map_err(pg)?);
@@ -95,6 +96,7 @@ impl Target for PostgresTarget {
             format!("{user} {found} create schemas in database {database}"),
             &format!("GRANT CREATE ON DATABASE {} TO {}", super::quote::ident(&database), super::quote::ident(&user)),
         );
+        out.extend(temporary_tables(&client, &database, &user).await?);
         out.push(replica_role(&client, &user).await?);
         Ok(out)
     }
@@ -106,7 +108,9 @@ impl Target for PostgresTarget {
             Some(task) => bookkeeping::origins(&client, task).await?,
             None => HashMap::new(),
         };
-        let mut previews = prepare::plan(&client, task, catalog, on_existing, load, &known).await?;
+        let replica = session::become_replica(&client).await?;
+        let settings = (on_existing, load);
+        let mut previews = prepare::plan(&client, task, replica, catalog, settings, &known).await?;
         for preview in &mut previews {
             if known.get(&preview.table.id).is_some_and(|k| k.state != TableState::Reload) {
                 // The task has met it: a run goes on with it as it is.
@@ -150,6 +154,19 @@ impl Target for PostgresTarget {
     }
 }
 
+/// Large batches go by way of temporary tables.
+async fn temporary_tables(client: &Client, database: &str, user: &str) -> Result<Option<Finding>> {
+    let sql = "SELECT has_database_privilege(current_database(), 'TEMPORARY')";
+    let may: bool = client.query_one(sql, &[]).await.and_then(|row| row.try_get(0)).map_err(pg)?;
+    let (user, database) = (super::quote::ident(user), super::quote::ident(database));
+    Ok((!may).then(|| Finding {
+        severity: Severity::Error,
+        subject: "target privileges".to_owned(),
+        message: format!("{user} may not create temporary tables in database {database}"),
+        remedy: Some(format!("GRANT TEMPORARY ON DATABASE {database} TO {user}")),
+    }))
+}
+
 /// Whether triggers and foreign keys can be kept out of the way.
 async fn replica_role(client: &Client, user: &str) -> Result<Finding> {
     let finding = |severity, message: &str, remedy: Option<String>| Finding {
@@ -158,16 +175,15 @@ async fn replica_role(client: &Client, user: &str) -> Result<Finding> {
         message: message.to_owned(),
         remedy,
     };
-    match client.batch_execute(session::REPLICA).await {
-        Ok(()) => Ok(finding(Severity::Ok, "may be set: triggers and foreign keys do not fire twice", None)),
-        Err(e) if e.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(finding(
-            Severity::Warning,
-            "may not be set: triggers and foreign keys of target tables fire for replicated rows",
-            Some(format!(
-                "GRANT SET ON PARAMETER session_replication_role TO {} (PostgreSQL 15 and later), or drop them",
-                super::quote::ident(user)
-            )),
-        )),
-        Err(e) => Err(pg(e)),
+    if session::become_replica(client).await? {
+        return Ok(finding(Severity::Ok, "may be set: triggers and foreign keys do not fire twice", None));
     }
+    Ok(finding(
+        Severity::Warning,
+        "may not be set: triggers and foreign keys of target tables fire for replicated rows",
+        Some(format!(
+            "GRANT SET ON PARAMETER session_replication_role TO {} (PostgreSQL 15 and later), or drop them",
+            super::quote::ident(user)
+        )),
+    ))
 }

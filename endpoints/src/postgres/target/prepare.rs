@@ -9,7 +9,8 @@ use trem_engine::schema::{Catalog, Identity, TableId, TableSchema, TypeDefinitio
 use trem_engine::task::OnExisting;
 use trem_engine::{Error, Result};
 
-use super::bookkeeping::{self, Origin};
+use super::bookkeeping::Origin;
+use super::facts::{Facts, existing_schemas};
 use super::shape::{Reads, TargetTable, create_keys, create_table};
 use crate::postgres::catalog::get;
 use crate::postgres::quote;
@@ -39,29 +40,31 @@ pub(super) fn decide(
     let state = if load { TableState::Loading } else { TableState::Ready };
     let ours = known.is_some_and(|k| k.created_by_trem);
     let reload = known.is_some_and(|k| k.state == TableState::Reload);
-    let recreate = load
-        && have.is_some_and(|h| h.other_kind.is_none())
-        && if reload { ours } else { on_existing == OnExisting::Recreate };
+    // What a reload can empty keeps what others have made of it since: indexes, grants, columns.
+    let replaceable = |h: &TargetTable| {
+        h.other_kind.is_none() && if reload { ours && !h.serves(table) } else { on_existing == OnExisting::Recreate }
+    };
+    let recreate = load && have.is_some_and(replaceable);
     let keyed = matches!(table.identity, Identity::Key | Identity::KeyWithFullImage);
     let keep = load && have.is_some() && on_existing == OnExisting::Keep;
-    let keeps_rows = keep && keyed && !reload;
-    let origin = Origin { state, created_by_trem: have.is_none() || recreate, keeps_rows };
+    let kept =
+        known.is_some_and(|k| k.keeps_rows) && !matches!(on_existing, OnExisting::Truncate | OnExisting::Recreate);
+    let keeps_rows = keep && keyed && (kept || !reload);
+    let origin = Origin { state, created_by_trem: have.is_none() || recreate || ours, keeps_rows };
     let mut d =
         Decision { exists: have.is_some(), before: Vec::new(), after: Vec::new(), findings: Vec::new(), origin };
     let name = quote::table(&table.id);
     if let Some(other) = facts.holders.get(&table.id) {
-        d.findings.push(Finding {
-            severity: Severity::Error,
-            subject: table.id.to_string(),
-            message: format!("task {other} writes this table of the target already"),
-            remedy: Some(format!("exclude it from `tables` of one of the two tasks, or `trem drop` task {other}")),
-        });
+        let remedy = format!("exclude it from `tables` of one of the two tasks, or `trem drop` task {other}");
+        d.findings.push(forbid(table, format!("task {other} writes this table of the target already"), remedy));
     }
+    d.findings.extend(privileges(facts, table, have, recreate));
     match have.filter(|_| !recreate) {
         None => {
             if d.exists {
+                d.findings.extend(undroppable(facts, table));
                 d.before.push(format!("DROP TABLE {name}"));
-            } else if !facts.schemas.contains(&table.id.schema) {
+            } else if !facts.schemas.contains_key(&table.id.schema) {
                 d.before.push(format!("CREATE SCHEMA {}", quote::ident(&table.id.schema)));
             }
             d.before.push(create_table(table));
@@ -69,13 +72,15 @@ pub(super) fn decide(
             if load { d.after = keys } else { d.before.extend(keys) }
         }
         Some(have) => {
-            d.findings.extend(have.misfits(table, true));
+            // The keys of a table whose load was cut off are still to be built.
+            d.findings.extend(have.misfits(table, !(reload && ours)));
+            d.findings.extend(hazards(facts, table));
             let rows = facts.with_rows.contains(&table.id);
-            if reload && keep && known.is_some_and(|k| k.keeps_rows) && rows {
+            if load && reload && kept && rows {
                 d.findings.push(own_rows(table));
-            } else if load && (reload || on_existing == OnExisting::Truncate) {
+            } else if load && ((reload && !kept) || on_existing == OnExisting::Truncate) {
                 d.before.push(facts.empty(&table.id));
-            } else if load && on_existing != OnExisting::Keep && rows {
+            } else if load && !reload && on_existing != OnExisting::Keep && rows {
                 d.findings.push(refusal(table, "rows are there already, and on-existing is refuse"));
             } else if keep && !keyed && rows {
                 d.findings.push(refusal(table, "rows are there already, and without a key they cannot be kept apart"));
@@ -85,114 +90,73 @@ pub(super) fn decide(
     d
 }
 
+fn forbid(table: &TableSchema, message: String, remedy: String) -> Finding {
+    Finding { severity: Severity::Error, subject: table.id.to_string(), message, remedy: Some(remedy) }
+}
+
+/// What the role must be granted before it can take the table up.
+fn privileges(facts: &Facts, table: &TableSchema, have: Option<&TargetTable>, recreate: bool) -> Vec<Finding> {
+    let (schema, role) = (quote::ident(&table.id.schema), quote::ident(&facts.role));
+    let mut found = Vec::new();
+    match facts.schemas.get(&table.id.schema) {
+        None if !facts.may_create_schemas => {
+            let remedy = format!("CREATE SCHEMA {schema} AUTHORIZATION {role}");
+            found.push(forbid(table, "the role may not create the schema, which is missing".to_owned(), remedy));
+        }
+        None => {}
+        Some(rights) => {
+            let creates = have.is_none() || recreate;
+            let missing: Vec<&str> = [("USAGE", !rights.usage), ("CREATE", creates && !rights.create)]
+                .into_iter()
+                .filter_map(|(name, missing)| missing.then_some(name))
+                .collect();
+            if !missing.is_empty() {
+                let missing = missing.join(", ");
+                let remedy = format!("GRANT {missing} ON SCHEMA {schema} TO {role}");
+                found.push(forbid(table, format!("the role has no {missing} on schema {schema}"), remedy));
+            }
+        }
+    }
+    let Some(have) = have.filter(|h| h.other_kind.is_none() && !h.owned) else { return found };
+    let remedy = format!("ALTER TABLE {} OWNER TO {role}", quote::table(&table.id));
+    if recreate {
+        let message = format!("it belongs to role {}, and only its owner can create it anew", have.owner);
+        found.push(forbid(table, message, remedy));
+    } else {
+        let message = format!("it belongs to role {}: a column added at the source cannot be added here", have.owner);
+        let subject = table.id.to_string();
+        found.push(Finding { severity: Severity::Warning, subject, message, remedy: Some(remedy) });
+    }
+    found
+}
+
+/// Moved rows are taken out and put in again, which must not be taken for the end of them.
+fn hazards(facts: &Facts, table: &TableSchema) -> Vec<Finding> {
+    let here = facts.hazards.get(&table.id).into_iter().flatten();
+    here.map(|h| {
+        let message = format!("session_replication_role may not be set, and {}", h.what);
+        forbid(table, message, h.remedy(&facts.role))
+    })
+    .collect()
+}
+
+/// What must be dropped by hand before the table can be.
+fn undroppable(facts: &Facts, table: &TableSchema) -> Option<Finding> {
+    let objects = facts.dependents.get(&table.id)?.join(", ");
+    let remedy = "drop what depends on it, or set on-existing to truncate".to_owned();
+    Some(forbid(table, format!("it cannot be created anew: {objects} depend on it"), remedy))
+}
+
 fn refusal(table: &TableSchema, message: &str) -> Finding {
     let remedy = "set on-existing to keep, truncate or recreate, or empty the target table".to_owned();
-    Finding {
-        severity: Severity::Error,
-        subject: table.id.to_string(),
-        message: message.to_owned(),
-        remedy: Some(remedy),
-    }
+    forbid(table, message.to_owned(), remedy)
 }
 
 /// Loading again begins with an empty table, which would take rows that the source never had.
 fn own_rows(table: &TableSchema) -> Finding {
     let name = quote::table(&table.id);
-    Finding {
-        severity: Severity::Error,
-        subject: table.id.to_string(),
-        message: "it must be emptied to be loaded again, and on-existing keeps its rows".to_owned(),
-        remedy: Some(format!("empty it on the target (DELETE FROM {name}), then `trem reload` it")),
-    }
-}
-
-/// What the target has of some tables, read before deciding: as many queries for a thousand as for one.
-#[derive(Debug, Default)]
-pub(super) struct Facts {
-    tables: HashMap<TableId, TargetTable>,
-    schemas: HashSet<String>,
-    /// Tables that others have foreign keys to.
-    referred: HashSet<TableId>,
-    with_rows: HashSet<TableId>,
-    /// The other tasks that write these tables.
-    holders: HashMap<TableId, String>,
-}
-
-impl Facts {
-    /// Reads what has to be known of these tables before `on_existing` is acted on. The bookkeeping must be there
-    /// for other tasks than `task` to be looked for.
-    pub(super) async fn read(
-        client: &Client,
-        reads: &Reads,
-        task: Option<&str>,
-        ids: &[&TableId],
-        on_existing: OnExisting,
-    ) -> Result<Self> {
-        let mut facts =
-            Self { tables: TargetTable::read_all(client, reads, ids.iter().copied()).await?, ..Self::default() };
-        let schemas: HashSet<&str> = ids.iter().map(|i| i.schema.as_str()).collect();
-        facts.schemas = existing_schemas(client, schemas).await?;
-        if let Some(task) = task {
-            facts.holders = bookkeeping::holders(client, task, ids).await?;
-        }
-        if facts.tables.is_empty() {
-            return Ok(facts);
-        }
-        facts.referred = referred(client, ids).await?;
-        if matches!(on_existing, OnExisting::Refuse | OnExisting::Keep) {
-            let readable = |t: &TargetTable| t.other_kind.is_none() && t.denied.is_empty();
-            let tables = facts.tables.iter().filter(|(_, t)| readable(t)).map(|(id, _)| id).collect::<Vec<_>>();
-            facts.with_rows = with_rows(client, &tables).await?;
-        }
-        Ok(facts)
-    }
-
-    fn empty(&self, id: &TableId) -> String {
-        empty_sql(id, self.referred.contains(id))
-    }
-}
-
-/// Those of the tables that hold any row.
-async fn with_rows(client: &Client, ids: &[&TableId]) -> Result<HashSet<TableId>> {
-    let mut found = HashSet::new();
-    for part in ids.chunks(200) {
-        let one = |(n, id): (usize, &&TableId)| format!("SELECT {n} WHERE EXISTS (SELECT FROM {})", quote::table(id));
-        let sql = part.iter().enumerate().map(one).collect::<Vec<_>>().join(" UNION ALL ");
-        for row in client.query(&sql, &[]).await.map_err(pg)? {
-            let place: i32 = get(&row, 0)?;
-            found.extend(usize::try_from(place).ok().and_then(|n| part.get(n)).map(|id| (*id).clone()));
-        }
-    }
-    Ok(found)
-}
-
-/// Those of the tables that other tables have foreign keys to.
-async fn referred(client: &Client, ids: &[&TableId]) -> Result<HashSet<TableId>> {
-    let sql = "SELECT DISTINCT w.schema_name, w.table_name FROM unnest($1::text[], $2::text[]) \
-               AS w (schema_name, table_name) JOIN pg_namespace n ON n.nspname = w.schema_name \
-               JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.table_name \
-               JOIN pg_constraint f ON f.confrelid = c.oid AND f.contype = 'f' AND f.conrelid <> f.confrelid";
-    let schemas: Vec<&str> = ids.iter().map(|i| i.schema.as_str()).collect();
-    let names: Vec<&str> = ids.iter().map(|i| i.table.as_str()).collect();
-    let rows = client.query(sql, &[&schemas, &names]).await.map_err(pg)?;
-    rows.iter().map(|row| Ok(TableId { schema: get(row, 0)?, table: get(row, 1)? })).collect()
-}
-
-/// The statement that empties a table: one that others refer to cannot be truncated alone.
-pub(super) async fn empty(client: &Client, id: &TableId) -> Result<String> {
-    Ok(empty_sql(id, !referred(client, &[id]).await?.is_empty()))
-}
-
-fn empty_sql(id: &TableId, referred: bool) -> String {
-    let verb = if referred { "DELETE FROM" } else { "TRUNCATE" };
-    format!("{verb} {}", quote::table(id))
-}
-
-async fn existing_schemas(client: &Client, names: impl IntoIterator<Item = &str>) -> Result<HashSet<String>> {
-    let names: Vec<&str> = names.into_iter().collect();
-    let sql = "SELECT nspname::text FROM pg_namespace WHERE nspname = ANY ($1)";
-    let rows = client.query(sql, &[&names]).await.map_err(pg)?;
-    rows.iter().map(|row| get(row, 0)).collect()
+    let remedy = format!("empty it on the target (DELETE FROM {name}), then `trem reload` it; or `trem drop` the task");
+    forbid(table, "it must be emptied to be loaded again, and on-existing has kept its rows".to_owned(), remedy)
 }
 
 /// The first finding that forbids, as an error.
@@ -242,17 +206,18 @@ pub(super) async fn missing_types(client: &Client, types: &[TypeDefinition]) -> 
     Ok(out)
 }
 
-/// What a run would do for these tables. `task`: see [`Facts::read`].
+/// What a run would do for these tables. `task` and `replica`: see [`Facts::read`].
 pub(super) async fn plan(
     client: &Client,
     task: Option<&str>,
+    replica: bool,
     catalog: &Catalog,
-    on_existing: OnExisting,
-    load: bool,
+    (on_existing, load): (OnExisting, bool),
     known: &HashMap<TableId, Origin>,
 ) -> Result<Vec<TablePreview>> {
     let ids: Vec<&TableId> = catalog.tables.iter().map(|t| &t.id).collect();
-    let facts = Facts::read(client, &Reads::default(), task, &ids, on_existing).await?;
+    let facts = Facts::read(client, &Reads::default(), task, &ids, on_existing, replica).await?;
+    let mut schemas: HashSet<String> = HashSet::new();
     let unknown = unknown_types(client, catalog).await?;
     let mut types = Some(missing_types(client, &catalog.types).await);
     let mut out = Vec::with_capacity(ids.len());
@@ -281,6 +246,8 @@ pub(super) async fn plan(
         }
         ddl.extend(decision.before);
         ddl.extend(decision.after);
+        // A run creates a schema with the first table or type that needs it.
+        ddl.retain(|sql| !sql.starts_with("CREATE SCHEMA") || schemas.insert(sql.clone()));
         out.push(TablePreview { table: Arc::clone(table), exists: decision.exists, ddl, findings });
     }
     Ok(out)

@@ -16,7 +16,8 @@ pub(super) async fn create(client: &Client, objects: &[SecondaryObject]) -> Resu
             Ok(()) => tracing::info!(table = %object.table, name = object.name, "created after the load"),
             Err(error) if client.is_closed() => return Err(error),
             Err(error) => {
-                tracing::warn!(table = %object.table, name = object.name, %error, "could not be created; rows are right without it");
+                let (table, name) = (&object.table, &object.name);
+                tracing::warn!(%table, name, %error, "could not be created; the rows are right without it");
             }
         }
     }

@@ -20,13 +20,24 @@ const SETTINGS: &str = "SET synchronous_commit TO on; SET plan_cache_mode TO for
     SET tcp_keepalives_count TO 3; SET row_security TO off";
 
 /// Triggers and foreign keys have done their work at the source already.
-pub(super) const REPLICA: &str = "SET session_replication_role TO replica";
+const REPLICA: &str = "SET session_replication_role TO replica";
+
+/// Keeps triggers and foreign keys out of the way of this session, outside of a transaction; false if the role may not.
+pub(super) async fn become_replica(client: &Client) -> Result<bool> {
+    match client.batch_execute(REPLICA).await {
+        Ok(()) => Ok(true),
+        Err(e) if e.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(false),
+        Err(e) => Err(pg(e)),
+    }
+}
 
 /// A connection that writes.
 pub(super) struct Session {
     pub(super) client: Client,
     /// Number of the last row put into a temporary table in this transaction.
     pub(super) last_ord: i32,
+    /// Triggers and foreign keys are out of the way.
+    pub(super) replica: bool,
     /// For reading tables from the catalogue.
     pub(super) reads: Reads,
     statements: HashMap<String, Statement>,
@@ -37,13 +48,12 @@ impl Session {
     pub(super) async fn open(config: &PgConfig, task: &str) -> Result<Self> {
         let client = config.connect(&format!("trem {task}")).await?;
         client.batch_execute(SETTINGS).await.map_err(pg)?;
-        match client.batch_execute(REPLICA).await {
-            Err(e) if e.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) => return Err(pg(e)),
+        let replica = become_replica(&client).await?;
+        if !replica {
             // `check` has warned about what that means.
-            Err(_) => tracing::debug!("session_replication_role stays at origin: not permitted"),
-            Ok(()) => {}
+            tracing::debug!("session_replication_role stays at origin: not permitted");
         }
-        Ok(Self { client, last_ord: 0, reads: Reads::default(), statements: HashMap::new() })
+        Ok(Self { client, last_ord: 0, replica, reads: Reads::default(), statements: HashMap::new() })
     }
 
     /// The prepared form of a statement that is likely to come again.

@@ -6,7 +6,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::{Client, Row, Statement};
 use trem_engine::Result;
 use trem_engine::ports::{Finding, Severity};
-use trem_engine::schema::{Column, Identity, LogicalType, TableId, TableSchema};
+use trem_engine::schema::{Column, GeneratedColumn, Identity, LogicalType, TableId, TableSchema};
 
 use crate::postgres::catalog::get;
 use crate::postgres::quote;
@@ -20,7 +20,10 @@ pub(super) struct TargetColumn {
     pub(super) ty: String,
     /// The type under all domains, without its modifier.
     pub(super) base: String,
-    /// The receive function of that type.
+    /// That type where `ty` is a domain, in a form that cuts nothing off: what a domain forbids, NULL most of all,
+    /// must not stand against rows on their way.
+    pub(super) under_domain: Option<String>,
+    /// The receive function of that type; empty where values cannot be sent in binary.
     pub(super) receive: String,
     /// The schema of the operator that compares its keys, where it is not `pg_catalog`.
     pub(super) equality: Option<String>,
@@ -38,6 +41,7 @@ impl TargetColumn {
             name: get(row, 1)?,
             ty: get(row, 2)?,
             base: get(row, 3)?,
+            under_domain: get(row, 10)?,
             receive: get(row, 4)?,
             equality: get(row, 5)?,
             not_null: get(row, 6)?,
@@ -58,7 +62,7 @@ pub(super) struct UniqueIndex {
 }
 
 /// A target table as it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct TargetTable {
     pub(super) columns: Vec<TargetColumn>,
     pub(super) unique: Vec<UniqueIndex>,
@@ -71,12 +75,16 @@ pub(super) struct TargetTable {
     pub(super) other_kind: Option<&'static str>,
     /// Privileges that writing needs and the role has not.
     pub(super) denied: Vec<String>,
+    /// The owner, and whether the role may do what the owner may.
+    pub(super) owner: String,
+    pub(super) owned: bool,
 }
 
 const TABLES: &str = "
 SELECT w.n, c.oid, c.relkind::text,
        ARRAY(SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS p
-             WHERE c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, p))
+             WHERE c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, p)),
+       pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'USAGE')
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (schema_name, table_name, n)
 JOIN pg_namespace s ON s.nspname = w.schema_name
 JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = w.table_name";
@@ -96,12 +104,14 @@ WITH RECURSIVE base AS (
     JOIN pg_namespace n ON n.oid = op.oprnamespace
     WHERE c.oid >= 16384 AND c.opcdefault AND n.nspname <> 'pg_catalog'
 )
-SELECT a.attrelid, a.attname::text, format_type(a.atttypid, a.atttypmod), format_type(t.oid, NULL), p.proname::text,
-       eq.nspname::text, a.attnotnull, a.atthasdef, a.attidentity = 'a', a.attgenerated <> ''
+SELECT a.attrelid, a.attname::text, format_type(a.atttypid, a.atttypmod), format_type(t.oid, NULL),
+       coalesce(p.proname::text, ''),
+       eq.nspname::text, a.attnotnull, a.atthasdef, a.attidentity = 'a', a.attgenerated <> '',
+       CASE WHEN t.oid <> a.atttypid THEN format_type(t.oid, -1) END
 FROM pg_attribute a
 JOIN base b ON b.attrelid = a.attrelid AND b.attnum = a.attnum
 JOIN pg_type t ON t.oid = b.typ AND t.typtype <> 'd'
-JOIN pg_proc p ON p.oid = t.typreceive
+LEFT JOIN pg_proc p ON p.oid = t.typreceive
 LEFT JOIN equality eq ON eq.opcintype = t.oid
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum";
@@ -153,7 +163,13 @@ impl TargetTable {
         for row in client.query(kept(&reads.tables, client, TABLES).await?, &[&schemas, &names]).await.map_err(pg)? {
             let place: i64 = get(&row, 0)?;
             let Some(id) = usize::try_from(place - 1).ok().and_then(|n| ids.get(n)) else { continue };
-            found.insert(get(&row, 1)?, (*id, Self::of_kind(get(&row, 2)?, get(&row, 3)?)));
+            let table = Self {
+                denied: get(&row, 3)?,
+                owner: get(&row, 4)?,
+                owned: get(&row, 5)?,
+                ..Self::of_kind(get(&row, 2)?)
+            };
+            found.insert(get(&row, 1)?, (*id, table));
         }
         if found.is_empty() {
             return Ok(HashMap::new());
@@ -191,7 +207,7 @@ impl TargetTable {
         Ok(found.into_values().map(|(id, table)| (id.clone(), table)).collect())
     }
 
-    fn of_kind(kind: &str, denied: Vec<String>) -> Self {
+    fn of_kind(kind: &str) -> Self {
         let other_kind = match kind {
             "r" | "p" => None,
             "v" => Some("a view"),
@@ -202,8 +218,7 @@ impl TargetTable {
             "c" => Some("a composite type"),
             _ => Some("not a table"),
         };
-        let (columns, unique) = (Vec::new(), Vec::new());
-        Self { columns, unique, exclusions: false, partitioned: kind == "p", partly_unique: false, other_kind, denied }
+        Self { other_kind, partitioned: kind == "p", ..Self::default() }
     }
 
     pub(super) fn column(&self, name: &str) -> Option<&TargetColumn> {
@@ -260,6 +275,11 @@ impl TargetTable {
                 refuse(&column.name, "NOT NULL on the target, but not at the source".to_owned(), remedy);
             }
         }
+        found.extend(self.misfits_of_generated(source));
+        let mut refuse = |column: &str, message: String, remedy: String| {
+            let subject = format!("{}.{column}", source.id);
+            found.push(Finding { severity: Severity::Error, subject, message, remedy: Some(remedy) });
+        };
         for have in self.extra(source) {
             if have.not_null && !have.has_default && !have.always_identity && !have.generated {
                 let remedy = format!("ALTER TABLE {name} ALTER COLUMN {} DROP NOT NULL", quote::ident(&have.name));
@@ -274,6 +294,40 @@ impl TargetTable {
             refuse(&key.join(", "), "the target has no unique index over exactly the key columns".to_owned(), remedy);
         }
         found
+    }
+
+    /// Values that the source computes are not sent: the target must compute them too.
+    fn misfits_of_generated(&self, source: &TableSchema) -> Vec<Finding> {
+        let name = quote::table(&source.id);
+        let one = |g: &GeneratedColumn| {
+            let quoted = quote::ident(&g.name);
+            let add = format!("ADD COLUMN {quoted} {} GENERATED ALWAYS AS ({}) STORED", g.native.name, g.expression);
+            let (severity, message, remedy) = match self.column(&g.name) {
+                Some(have) if have.generated => return None,
+                Some(_) => (
+                    Severity::Error,
+                    "the source computes this column and sends no values, the target does not compute it",
+                    format!("ALTER TABLE {name} DROP COLUMN {quoted}, {add}"),
+                ),
+                None => (
+                    Severity::Warning,
+                    "the source computes this column, the target table lacks it",
+                    format!("ALTER TABLE {name} {add}"),
+                ),
+            };
+            let subject = format!("{}.{}", source.id, g.name);
+            Some(Finding { severity, subject, message: message.to_owned(), remedy: Some(remedy) })
+        };
+        source.generated.iter().filter_map(one).collect()
+    }
+
+    /// Whether a table that trem has created can be emptied and loaded again as it is.
+    pub(super) fn serves(&self, source: &TableSchema) -> bool {
+        let primary: Vec<&str> = source.primary_key.iter().map(|i| source.columns[*i].name.as_str()).collect();
+        let same_primary = self.unique.iter().filter(|u| u.primary).all(|u| same_set(&u.columns, &primary));
+        // What the role lacks it would lack for another table too.
+        let fits = |f: &Finding| f.severity != Severity::Error || !self.denied.is_empty();
+        same_primary && self.misfits(source, false).iter().all(fits)
     }
 
     /// Columns that the source lacks and that it does not compute either.
@@ -400,6 +454,7 @@ mod tests {
             name: "c".to_owned(),
             ty: ty.to_owned(),
             base: split_modifier(ty).0,
+            under_domain: None,
             receive: String::new(),
             equality: None,
             not_null: false,

@@ -10,7 +10,7 @@ use trem_engine::{Error, Result};
 use super::copy::CopyColumn;
 use super::encode::{Cell, Form, Raw, Views, array};
 use super::session::Session;
-use super::shape::{TargetTable, key_names};
+use super::shape::{TargetColumn, TargetTable, key_names};
 use crate::postgres::quote;
 
 /// A replicated column on the target.
@@ -20,8 +20,10 @@ pub(super) struct WriterColumn {
     pub(super) name: String,
     /// The target's type as it stands in DDL.
     pub(super) ty: String,
+    /// The value of a row `t` as a temporary table holds it.
+    held: String,
     /// The binary form in a COPY.
-    pub(super) form: Option<Form>,
+    form: Option<Form>,
     /// The binary form of an array's elements; canonical text without one.
     element: Option<Form>,
     /// The operator that compares keys.
@@ -39,6 +41,10 @@ pub(super) struct Writer {
     pub(super) logical: Vec<LogicalType>,
     /// Names, quoted, of columns that only the target has and that can be written.
     pub(super) extra: Vec<String>,
+    /// Their values of a row `t` as a temporary table holds them.
+    extra_held: Vec<String>,
+    /// Every column of the table, replicated or not, can be read in binary, which a binary COPY asks for.
+    binary: bool,
     /// Rows can violate a constraint among each other that is not the key's.
     pub(super) other_unique: bool,
     /// A partitioned table.
@@ -76,6 +82,7 @@ impl Writer {
             columns.push(WriterColumn {
                 name: quote::ident(&column.name),
                 ty: found.ty.clone(),
+                held: held(found),
                 form,
                 element: form.filter(builtin),
                 equals: match &found.equality {
@@ -85,12 +92,14 @@ impl Writer {
                 always_identity: found.always_identity,
             });
         }
-        let extra = have.extra(schema).filter(|c| !c.generated).map(|c| quote::ident(&c.name)).collect();
+        let extra = || have.extra(schema).filter(|c| !c.generated);
         Ok(Self {
+            extra: extra().map(|c| quote::ident(&c.name)).collect(),
+            extra_held: extra().map(held).collect(),
+            binary: have.columns.iter().all(|c| !c.receive.is_empty()),
             name: quote::table(&schema.id),
             logical: schema.columns.iter().map(|c| c.logical).collect(),
             columns,
-            extra,
             other_unique: have.other_unique(&key_names(schema)),
             partitioned: have.partitioned,
             number,
@@ -106,7 +115,35 @@ impl Writer {
 
     /// The columns as a COPY wants them.
     pub(super) fn copy_columns(&self, columns: &[usize]) -> Vec<CopyColumn> {
-        columns.iter().map(|i| CopyColumn { index: *i, form: self.columns[*i].form }).collect()
+        let form = |i: usize| self.columns[i].form.filter(|_| self.binary);
+        columns.iter().map(|i| CopyColumn { index: *i, form: form(*i) }).collect()
+    }
+
+    /// The session's table for what is taken out, and the statement that creates it: emptied by the commit, until then
+    /// numbers tell rows apart.
+    pub(super) fn kept_table(&self) -> (String, String) {
+        let extra = self.extra_held.iter().enumerate().map(|(n, x)| format!("{x} AS x{n}"));
+        let list: Vec<String> = std::iter::once("0::int4 AS ord".to_owned()).chain(self.held()).chain(extra).collect();
+        self.temporary_table("kept", &list)
+    }
+
+    /// The session's table for images on their way into a set-based statement, and the statement that creates it.
+    pub(super) fn staged_table(&self, role: &str) -> (String, String) {
+        self.temporary_table(role, &self.held().collect::<Vec<_>>())
+    }
+
+    fn held(&self) -> impl Iterator<Item = String> {
+        self.columns.iter().enumerate().map(|(i, c)| format!("{} AS c{i}", c.held))
+    }
+
+    fn temporary_table(&self, role: &str, columns: &[String]) -> (String, String) {
+        let name = format!("pg_temp.trem_{role}_{}", self.number);
+        let sql = format!(
+            "CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DELETE ROWS AS SELECT {} FROM {} AS t WITH NO DATA",
+            columns.join(", "),
+            self.name,
+        );
+        (name, sql)
     }
 
     /// Quoted names, separated by commas.
@@ -166,16 +203,24 @@ impl Writer {
         self.schema.key.iter().map(one).collect::<Vec<_>>().join(" AND ")
     }
 
+    /// Whether an update that meets a row by its key has this column to write. Keys may be equal and yet not the same:
+    /// 1 and 1.00, or text under a collation that takes no notice of case.
+    fn settable(&self, column: usize) -> bool {
+        use LogicalType as L;
+        let blurred = matches!(self.logical[column], L::Numeric | L::Text | L::Other | L::Float32 | L::Float64);
+        !self.columns[column].always_identity && (blurred || !self.schema.key.contains(&column))
+    }
+
     /// The assignments of an UPDATE; empty if there is nothing to assign.
     pub(super) fn assignments(&self, columns: &[usize], from: &Feed<'_>) -> String {
-        let settable = columns.iter().filter(|i| !self.schema.key.contains(i) && !self.columns[**i].always_identity);
+        let settable = columns.iter().filter(|i| self.settable(**i));
         let one = |i: &usize| format!("{} = {}", self.columns[*i].name, self.value(*i, from));
         settable.map(one).collect::<Vec<_>>().join(", ")
     }
 
     /// The clause that turns an insert that meets a row of the same key into an update of `columns`.
     pub(super) fn upsert(&self, columns: &[usize]) -> String {
-        let settable = columns.iter().filter(|i| !self.schema.key.contains(i) && !self.columns[**i].always_identity);
+        let settable = columns.iter().filter(|i| self.settable(**i));
         let one = |i: &usize| format!("{0} = EXCLUDED.{0}", self.columns[*i].name);
         let set = settable.map(one).collect::<Vec<_>>().join(", ");
         let key = self.names(&self.schema.key);
@@ -221,6 +266,14 @@ impl Writer {
     pub(super) fn weight(&self, views: &Views<'_>, columns: &[usize], rows: &[RowRef]) -> usize {
         let one = |at: &RowRef| columns.iter().map(|i| views.at(at.batch as usize, *i).len(at.row as usize)).sum();
         rows.iter().map(one).fold(0usize, |sum: usize, n: usize| sum.saturating_add(n))
+    }
+}
+
+fn held(column: &TargetColumn) -> String {
+    let name = quote::ident(&column.name);
+    match &column.under_domain {
+        Some(base) => format!("t.{name}::{base}"),
+        None => format!("t.{name}"),
     }
 }
 
