@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
@@ -33,6 +34,11 @@ pub fn table(header: &[&str]) -> Table {
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header.to_vec());
     table
+}
+
+/// A remedy with the file and the task that endpoints do not know, so that its command can be copied.
+pub fn with_names(remedy: &str, file: &Path, task: &str) -> String {
+    remedy.replace("<config>", &file.display().to_string()).replace("<task>", task)
 }
 
 /// Findings as a table, worst first.

@@ -1,5 +1,6 @@
 //! `trem check`: everything that could stop the tasks later, and the statement that mends it.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use trem_engine::Error;
@@ -25,11 +26,13 @@ pub async fn check(args: Pick) -> Result<ExitCode, Failure> {
             Ok(found) => {
                 let tables = found.previews.len();
                 findings.extend(all(found));
+                name(&mut findings, &args.file, &config.plan.name);
                 output::findings(findings.iter());
-                output::say(verdict(tables, &findings));
+                output::say(verdict(tables, findings.iter()));
             }
             Err(error) => {
                 findings.extend(why(config, task, &error).await);
+                name(&mut findings, &args.file, &config.plan.name);
                 output::findings(findings.iter());
                 output::say("the check could not go on");
             }
@@ -39,8 +42,16 @@ pub async fn check(args: Pick) -> Result<ExitCode, Failure> {
     Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
-fn verdict(tables: usize, findings: &[Finding]) -> String {
-    let of = |severity| findings.iter().filter(|f| f.severity == severity).count();
+/// Names file and task in the remedies.
+pub fn name(findings: &mut [Finding], file: &Path, task: &str) {
+    for finding in findings {
+        finding.remedy = finding.remedy.take().map(|r| output::with_names(&r, file, task));
+    }
+}
+
+/// A look at both ends in one line.
+pub fn verdict<'a>(tables: usize, findings: impl Iterator<Item = &'a Finding> + Clone) -> String {
+    let of = |severity| findings.clone().filter(|f| f.severity == severity).count();
     let (errors, warnings) = (of(Severity::Error), of(Severity::Warning));
     let ready = if errors == 0 { "ready to run" } else { "refused until the errors are mended" };
     format!("{ready}: tables {tables}, errors {errors}, warnings {warnings}")

@@ -31,7 +31,7 @@ pub async fn drop_task(args: Drop) -> Result<ExitCode, Failure> {
     let forgotten: Result<(), Error> = task.target.forget().await;
     match &forgotten {
         Ok(()) => output::say(format_args!("target {}: bookkeeping is gone, replicated tables stay", config.target)),
-        Err(e) => output::say(format_args!("target {}: {e}", config.target)),
+        Err(e) => output::say(format_args!("target {}: {e}; drop the task again when this is mended", config.target)),
     }
     let failed = retired.is_err() || forgotten.is_err();
     Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })

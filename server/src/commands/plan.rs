@@ -7,7 +7,7 @@ use trem_engine::ports::{Finding, Severity, TablePreview};
 use trem_engine::runner::preflight;
 use trem_engine::schema::{Identity, LogicalType};
 
-use super::check::why;
+use super::check::{name, verdict, why};
 use crate::cli::Shown;
 use crate::config::TaskConfig;
 use crate::task::{FAILED, Failure};
@@ -58,7 +58,11 @@ struct ColumnView {
 pub async fn plan(args: Shown) -> Result<ExitCode, Failure> {
     let mut tasks = Vec::new();
     for config in task::pick(&args.pick)? {
-        tasks.push(view(&config).await?);
+        let mut view = view(&config).await?;
+        for findings in view.tables.iter_mut().map(|t| &mut t.findings).chain([&mut view.findings]) {
+            name(findings, &args.pick.file, &config.plan.name);
+        }
+        tasks.push(view);
     }
     let failed = tasks.iter().any(TaskView::refused);
     let document = Document { tasks };
@@ -132,10 +136,11 @@ fn table_view(preview: TablePreview) -> TableView {
 fn print(task: &TaskView) {
     output::say(format_args!("task {}: {} -> {}", task.task, task.source, task.target));
     output::findings(task.findings.iter().filter(|f| f.severity > Severity::Ok));
-    if !task.types.is_empty() {
-        output::say("\ntypes that the tables need, created where they are missing");
+    let before: Vec<&String> = task.tables.iter().flat_map(|t| t.ddl.split_at(types_end(task, t)).0).collect();
+    if !before.is_empty() {
+        output::say("\ntypes that the tables need and the target lacks");
     }
-    for ddl in &task.types {
+    for ddl in before {
         output::say(statement(ddl));
     }
     for table in &task.tables {
@@ -154,12 +159,19 @@ fn print(task: &TaskView) {
             columns.add_row([c.name.as_str(), &c.native, &logical, nullable, &key]);
         }
         output::say(columns);
-        for ddl in &table.ddl {
+        for ddl in &table.ddl[types_end(task, table)..] {
             output::say(statement(ddl));
         }
         output::findings(table.findings.iter().filter(|f| f.severity > Severity::Ok));
     }
-    output::say(format_args!("\n{} tables, nothing was changed", task.tables.len()));
+    let of_tables = task.tables.iter().flat_map(|t| &t.findings);
+    let verdict = verdict(task.tables.len(), task.findings.iter().chain(of_tables));
+    output::say(format_args!("\n{verdict}; nothing was changed"));
+}
+
+/// Where the statements for types end, which stand before those of the first table.
+fn types_end(task: &TaskView, table: &TableView) -> usize {
+    table.ddl.iter().rposition(|ddl| task.types.contains(ddl)).map_or(0, |last| last + 1)
 }
 
 fn statement(ddl: &str) -> String {

@@ -1,4 +1,4 @@
-//! `trem reload`: a table is emptied and loaded again at the next start of its task.
+//! `trem reload`: a table is loaded again from its start at the next start of its task.
 
 use std::process::ExitCode;
 
@@ -23,7 +23,10 @@ pub async fn reload(args: Reload) -> Result<ExitCode, Failure> {
         return Err(error.remedy("`trem status` lists its tables; names are case-sensitive").into());
     }
     task.target.reload(&table).await?;
-    output::say(format_args!("{table}: emptied and loaded again at the next start of task {}", args.task));
+    let task = &args.task;
+    output::say(format_args!(
+        "{table}: loaded again, from its start, when task {task} starts next; restart it if it runs"
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

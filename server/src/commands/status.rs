@@ -1,5 +1,6 @@
 //! `trem status`: the state of each table, the positions and how far the target is behind.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -54,11 +55,20 @@ struct TableView {
     remedy: Option<String>,
 }
 
+impl TableView {
+    /// Remedies are written where nobody knows the file; as they stand here they can be copied.
+    fn name(&mut self, file: &Path, task: &str) {
+        self.remedy = self.remedy.take().map(|r| output::with_names(&r, file, task));
+    }
+}
+
 /// Prints the state; fails when an end cannot be asked.
 pub async fn status(args: Shown) -> Result<ExitCode, Failure> {
     let mut tasks = Vec::new();
     for config in task::pick(&args.pick)? {
-        tasks.push(view(&config, &task::build(&config)?).await);
+        let mut view = view(&config, &task::build(&config)?).await;
+        view.tables.iter_mut().for_each(|t| t.name(&args.pick.file, &config.plan.name));
+        tasks.push(view);
     }
     let failed = tasks.iter().any(|t| !t.errors.is_empty());
     let document = Document { tasks };
@@ -131,29 +141,46 @@ fn print(task: &TaskView) {
     for error in &task.errors {
         output::say(format_args!("  {error}"));
     }
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".to_owned());
+    let size = |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), output::bytes);
     if !task.started {
         if task.errors.is_empty() {
             output::say("  not started yet");
+        } else if task.retained_bytes.is_some() {
+            // With the target down this is what becomes urgent.
+            let (at, retained) = (text(&task.source_position), size(task.retained_bytes));
+            output::say(format_args!("  source at {at}, log retained there {retained}"));
         }
         return;
     }
-    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "none yet".to_owned());
-    let size = |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), output::bytes);
-    output::say(format_args!("  position {}, source at {}", text(&task.position), text(&task.source_position)));
-    let age = task.lag_seconds.map_or_else(String::new, |s| format!(" and {s:.1} s"));
-    output::say(format_args!("  behind by {}{age}, log retained {}", size(task.lag_bytes), size(task.retained_bytes)));
-    let mut table = output::table(&["table", "state", "rows loaded", "chunks", "reason", "remedy"]);
+    if task.source_position.is_some() {
+        let age = task.lag_seconds.map_or_else(String::new, |s| format!(" and {s:.1} s"));
+        let (at, now) = (text(&task.position), text(&task.source_position));
+        output::say(format_args!("  applied up to {at}, source at {now}"));
+        let (behind, retained) = (size(task.lag_bytes), size(task.retained_bytes));
+        output::say(format_args!("  behind by {behind}{age}, log retained at the source {retained}"));
+    } else if let Some(at) = &task.position {
+        output::say(format_args!("  applied up to {at}"));
+    }
+    let mut table = output::table(&["table", "state", "rows loaded", "chunks"]);
     for t in &task.tables {
-        table.add_row([
-            t.name.clone(),
-            state(t.state).to_owned(),
-            t.rows_loaded.to_string(),
-            format!("{}/{}", t.chunks_done, t.chunks),
-            t.reason.clone().unwrap_or_default(),
-            t.remedy.clone().unwrap_or_default(),
-        ]);
+        let chunks = format!("{}/{}", t.chunks_done, t.chunks);
+        table.add_row([t.name.as_str(), state(t.state), &t.rows_loaded.to_string(), &chunks]);
     }
     output::say(table);
+    let suspended: Vec<&TableView> = task.tables.iter().filter(|t| t.state == TableState::Suspended).collect();
+    if !suspended.is_empty() {
+        let (count, all) = (suspended.len(), task.tables.len());
+        output::say(format_args!(
+            "\n  {count} of {all} tables suspended: no change reaches them until they are reloaded"
+        ));
+    }
+    for t in suspended {
+        output::say(format_args!("  {}: {}", t.name, t.reason.as_deref().unwrap_or("no reason is on record")));
+        if let Some(remedy) = &t.remedy {
+            output::say(format_args!("    remedy: {remedy}"));
+        }
+    }
 }
 
 fn state(state: TableState) -> &'static str {
