@@ -60,7 +60,8 @@ impl Target for PostgresTarget {
         let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
                    pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
                    has_database_privilege(current_database(), 'CREATE') \
-                   OR EXISTS (SELECT FROM pg_namespace WHERE nspname = 'trem' AND has_schema_privilege(oid, 'CREATE')), \
+                   OR EXISTS (SELECT FROM pg_namespace n WHERE nspname = 'trem' \
+                   AND has_schema_privilege(n.oid, 'CREATE')), \
                    current_database()::text, current_user::text";
         let row = client.query_one(sql, &[]).await.map_err(pg)?;
         let (number, version): (i32, String) = (row.try_get(0).map_err(pg)?, row.try_get(1).map_err(pg)?);
@@ -108,15 +109,7 @@ impl Target for PostgresTarget {
         };
         let replica = session::become_replica(&client).await?;
         let settings = (on_existing, load);
-        let mut previews = prepare::plan(&client, task, replica, catalog, settings, &known).await?;
-        for preview in &mut previews {
-            if known.get(&preview.table.id).is_some_and(|k| k.state != TableState::Reload) {
-                // The task has met it: a run goes on with it as it is.
-                preview.ddl.clear();
-                preview.findings.clear();
-            }
-        }
-        Ok(previews)
+        prepare::plan(&client, task, replica, catalog, settings, &known).await
     }
 
     async fn record(&self) -> Result<Option<TaskRecord>> {
