@@ -38,7 +38,8 @@ async fn cascades_that_would_fire_are_refused() {
     rig.target.forget().await.unwrap();
     rig.db
         .exec(
-            "CREATE ROLE owner LOGIN; GRANT CREATE ON DATABASE t TO owner; GRANT USAGE, CREATE ON SCHEMA public TO owner;
+            "CREATE ROLE owner LOGIN; GRANT CREATE ON DATABASE t TO owner;
+             GRANT USAGE, CREATE ON SCHEMA public TO owner;
              CREATE TABLE parent (id int PRIMARY KEY, u int, \"Text\" text); ALTER TABLE parent OWNER TO owner;
              CREATE TABLE child (id int REFERENCES parent ON DELETE CASCADE); ALTER TABLE child OWNER TO owner",
         )
@@ -54,6 +55,19 @@ async fn cascades_that_would_fire_are_refused() {
     lane.begin(&checkpoint(1).lineage).await.unwrap();
     let e = lane.prepare(&parent, OnExisting::Refuse, true).await.unwrap_err();
     assert_eq!(e.class(), Class::Refused, "{e}");
+    // One that comes later is met when a row has to move.
+    let later = table("later", Identity::Key);
+    lane.prepare(&later, OnExisting::Refuse, false).await.unwrap();
+    rig.db
+        .exec("CREATE TABLE late (id int REFERENCES \"s x\".later ON DELETE SET NULL); GRANT ALL ON late TO owner")
+        .await;
+    let rows = batch(&later, &[insert([i(1), i(1), t("a")])]);
+    lane.apply(set(vec![Step::Rows(rows)], 1), &checkpoint(1)).await.unwrap();
+    rig.db.exec("INSERT INTO late VALUES (1)").await;
+    let rows = batch(&later, &[from(&[i(1)], [i(2), i(1), t("a")])]);
+    let e = lane.apply(set(vec![Step::Rows(rows)], 2), &checkpoint(2)).await.unwrap_err();
+    assert_eq!(e.class(), Class::Table, "{e}");
+    assert_eq!(rig.db.number("SELECT id FROM late").await, 1);
     rig.db.exec("GRANT SET ON PARAMETER session_replication_role TO owner").await;
     assert!(plan(&target, &parent, OnExisting::Refuse).await.is_empty());
 }
@@ -133,7 +147,8 @@ async fn missing_privileges_are_found_before_the_run() {
     rig.target.forget().await.unwrap();
     rig.db
         .exec(
-            "CREATE ROLE poor LOGIN; REVOKE TEMPORARY ON DATABASE t FROM PUBLIC; REVOKE ALL ON SCHEMA public FROM PUBLIC;
+            "CREATE ROLE poor LOGIN; REVOKE TEMPORARY ON DATABASE t FROM PUBLIC;
+             REVOKE ALL ON SCHEMA public FROM PUBLIC;
              CREATE SCHEMA closed; CREATE TABLE closed.there (id int PRIMARY KEY, u int, \"Text\" text);
              GRANT ALL ON closed.there TO poor",
         )
@@ -254,7 +269,7 @@ async fn large_rows_without_a_key() {
     assert_eq!(rig.db.one(sql).await, "1a3145728 4d3145728 5b3145728");
 }
 
-/// Where commits wait for standbys, what no standby has may be lost in a failover; and a lane that was locked out says so.
+/// Where commits wait for standbys, what no standby has may be lost in a failover.
 #[tokio::test]
 async fn what_is_durable_where_standbys_are_waited_for() {
     let mut rig = Rig::start().await;

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::Client;
-use trem_engine::Result;
 use trem_engine::schema::TableId;
 use trem_engine::task::OnExisting;
+use trem_engine::{Class, Error, Result};
 
 use super::bookkeeping;
 use super::shape::{Reads, TargetTable};
@@ -51,11 +51,16 @@ pub(super) struct Hazard {
 impl Hazard {
     /// What mends it.
     pub(super) fn remedy(&self, role: &str) -> String {
-        format!(
-            "GRANT SET ON PARAMETER session_replication_role TO {} (PostgreSQL 15 and later), or {}",
-            quote::ident(role),
+        let grant = format!("GRANT SET ON PARAMETER session_replication_role TO {}", quote::ident(role));
+        format!("{grant} (PostgreSQL 15 and later), or {}", self.drop)
+    }
+
+    /// The end of a table that cannot go on while it is there.
+    pub(super) fn refusal(&self, table: &TableId, doing: &str) -> Error {
+        Error::new(Class::Table, format!("{doing}, and {}", self.what)).table(table).remedy(format!(
+            "let the role set session_replication_role (see `trem check`), or {}; then reload the table",
             self.drop
-        )
+        ))
     }
 }
 
@@ -98,9 +103,10 @@ impl Facts {
         Ok(facts)
     }
 
-    /// The statement that empties the table.
+    /// The statement that empties the table: one that others refer to cannot be truncated alone.
     pub(super) fn empty(&self, id: &TableId) -> String {
-        empty_sql(id, self.referred.contains(id))
+        let verb = if self.referred.contains(id) { "DELETE FROM" } else { "TRUNCATE" };
+        format!("{verb} {}", quote::table(id))
     }
 }
 
@@ -174,16 +180,6 @@ async fn dependents(client: &Client, ids: &[&TableId]) -> Result<HashMap<TableId
         found.entry(id).or_default().push(get(&row, 2)?);
     }
     Ok(found)
-}
-
-/// The statement that empties a table: one that others refer to cannot be truncated alone.
-pub(super) async fn empty(client: &Client, id: &TableId) -> Result<String> {
-    Ok(empty_sql(id, !referred(client, &[id]).await?.is_empty()))
-}
-
-fn empty_sql(id: &TableId, referred: bool) -> String {
-    let verb = if referred { "DELETE FROM" } else { "TRUNCATE" };
-    format!("{verb} {}", quote::table(id))
 }
 
 /// Those of the tables that TRUNCATE would refuse, because a table that stays has a foreign key to one of them.

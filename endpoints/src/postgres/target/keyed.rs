@@ -153,6 +153,9 @@ impl Keyed<'_> {
     /// Deletes rows, keeping in a temporary table what the images do not know and what only the target has.
     async fn take_out(&mut self, unknown: &ColumnMask, moves: &[(i32, Move)]) -> Tried<()> {
         let w = self.writer;
+        if let Some(hazard) = w.hazard.as_ref().filter(|_| !moves.is_empty()) {
+            return Err(hazard.refusal(&w.schema.id, "a row must be taken out and put in again").into());
+        }
         if self.whole(unknown) {
             let keys: Vec<KeyRef> = moves.iter().map(|(_, m)| m.from).collect();
             return self.delete_keys(&keys).await;

@@ -12,7 +12,7 @@ use trem_engine::schema::{
     Identity, SchemaChange, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition,
 };
 use trem_engine::task::OnExisting;
-use trem_engine::{Class, Error, Result};
+use trem_engine::{Error, Result};
 
 use super::facts::Facts;
 use super::session::Session;
@@ -149,25 +149,27 @@ impl PgLane {
         let client = &self.session.client;
         let ids: Vec<&TableId> = truncate.tables.iter().map(|t| &t.id).collect();
         let held = facts::held(client, &ids).await?;
-        let hazards = match self.session.replica || held.is_empty() {
-            true => HashMap::new(),
-            false => facts::hazards(client, &ids).await?,
-        };
         let (deleted, truncated): (Vec<&TableId>, Vec<&TableId>) = ids.iter().partition(|id| held.contains(id));
         for id in deleted {
-            if let Some(hazard) = hazards.get(id).and_then(|h| h.first()) {
-                let message = format!("the source has emptied it, and {} on the target", hazard.what);
-                let remedy = format!("{}; then reload the table", hazard.remedy("the role in the endpoint's url"));
-                return Err(Error::new(Class::Table, message).table(id).remedy(remedy));
-            }
-            let sql = format!("DELETE FROM {}", quote::table(id));
-            client.batch_execute(&sql).await.map_err(|e| pg(e).table(id).of_table())?;
+            self.delete_all(id).await?;
         }
         let Some(first) = truncated.first() else { return Ok(()) };
         let names = truncated.iter().map(|id| quote::table(id)).collect::<Vec<_>>().join(", ");
         let restart = if truncate.restart_identity { " RESTART IDENTITY" } else { "" };
         let sql = format!("TRUNCATE {names}{restart}");
         client.batch_execute(&sql).await.map_err(|e| pg(e).table(first).of_table())
+    }
+
+    /// Empties a table that others have foreign keys to.
+    async fn delete_all(&self, id: &TableId) -> Result<()> {
+        let client = &self.session.client;
+        if !self.session.replica
+            && let Some(hazard) = facts::hazards(client, &[id]).await?.remove(id).and_then(|h| h.into_iter().next())
+        {
+            return Err(hazard.refusal(id, "it must be emptied"));
+        }
+        let sql = format!("DELETE FROM {}", quote::table(id));
+        client.batch_execute(&sql).await.map_err(|e| pg(e).table(id).of_table())
     }
 
     async fn change_schema(&mut self, change: &SchemaChange) -> Result<()> {
@@ -340,8 +342,12 @@ impl TargetLane for PgLane {
             .remedy(format!("empty it on the target (DELETE FROM {}), then reload it", quote::table(&table.id))));
         }
         if !keeps && (empty || loaded) {
-            let sql = facts::empty(client, &table.id).await?;
-            client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id))?;
+            if facts::held(client, &[&table.id]).await?.is_empty() {
+                let sql = format!("TRUNCATE {}", quote::table(&table.id));
+                client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id))?;
+            } else {
+                self.delete_all(&table.id).await?;
+            }
         }
         bookkeeping::put_chunks(client, &self.task, &table.id, chunks).await?;
         self.end_work().await

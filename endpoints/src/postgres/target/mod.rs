@@ -110,15 +110,7 @@ impl Target for PostgresTarget {
         };
         let replica = session::become_replica(&client).await?;
         let settings = (on_existing, load);
-        let mut previews = prepare::plan(&client, task, replica, catalog, settings, &known).await?;
-        for preview in &mut previews {
-            if known.get(&preview.table.id).is_some_and(|k| k.state != TableState::Reload) {
-                // The task has met it: a run goes on with it as it is.
-                preview.ddl.clear();
-                preview.findings.clear();
-            }
-        }
-        Ok(previews)
+        prepare::plan(&client, task, replica, catalog, settings, &known).await
     }
 
     async fn record(&self) -> Result<Option<TaskRecord>> {

@@ -222,6 +222,12 @@ pub(super) async fn plan(
     let mut types = Some(missing_types(client, &catalog.types).await);
     let mut out = Vec::with_capacity(ids.len());
     for table in &catalog.tables {
+        if known.get(&table.id).is_some_and(|k| k.state != TableState::Reload) {
+            // The task has met it: a run goes on with it as it is.
+            let (table, exists) = (Arc::clone(table), facts.tables.contains_key(&table.id));
+            out.push(TablePreview { table, exists, ddl: Vec::new(), findings: Vec::new() });
+            continue;
+        }
         let decision = decide(&facts, table, on_existing, load, known.get(&table.id).copied());
         let mut findings = decision.findings;
         for column in table.columns.iter().filter(|c| unknown.contains(&c.native.name)) {

@@ -1,5 +1,6 @@
 //! One table as the target has it, and the statements that write to it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -9,6 +10,7 @@ use trem_engine::{Error, Result};
 
 use super::copy::CopyColumn;
 use super::encode::{Cell, Form, Raw, Views, array};
+use super::facts::{Hazard, hazards};
 use super::session::Session;
 use super::shape::{TargetColumn, TargetTable, key_names};
 use crate::postgres::quote;
@@ -51,6 +53,8 @@ pub(super) struct Writer {
     pub(super) partitioned: bool,
     /// Distinguishes this table's temporary tables in the session.
     pub(super) number: usize,
+    /// What a row taken out would take with it, where triggers and foreign keys cannot be kept out of the way.
+    pub(super) hazard: Option<Hazard>,
     /// Changes have gone in since the table was looked at.
     pub(super) proven: AtomicBool,
 }
@@ -92,6 +96,10 @@ impl Writer {
                 always_identity: found.always_identity,
             });
         }
+        let hazards = match session.replica {
+            true => HashMap::new(),
+            false => hazards(&session.client, &[&schema.id]).await?,
+        };
         let extra = || have.extra(schema).filter(|c| !c.generated);
         Ok(Self {
             extra: extra().map(|c| quote::ident(&c.name)).collect(),
@@ -103,6 +111,7 @@ impl Writer {
             other_unique: have.other_unique(&key_names(schema)),
             partitioned: have.partitioned,
             number,
+            hazard: hazards.into_values().flatten().next(),
             proven: AtomicBool::new(false),
             schema: Arc::clone(schema),
         })
