@@ -12,7 +12,7 @@ setup: ## install what building and the demo need
 build: setup ## build the binary: target/debug/trem
 	cargo build -p trem
 
-demo: build ## two private PostgreSQL servers, a live shop, trem between them; KEEP=1 leaves it running
+demo: build ## two private PostgreSQL servers, a live shop, trem between them; KEEP=1 leaves it running, SHORT=1 hurries
 	cargo run -q -p trem-tests --bin demo
 
 test: ## everything that must hold: format, lints, build, all tests

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::change::{ChangeBatch, ChangeSet, TableCounts};
 use crate::error::Result;
 use crate::position::{Checkpoint, Lineage, Position};
-use crate::schema::{Catalog, TableId, TableSchema, TypeDefinition};
+use crate::schema::{Catalog, SecondaryObject, TableId, TableSchema, TypeDefinition};
 use crate::task::{BatchLimits, OnExisting, Selection};
 
 /// How bad a finding is.
@@ -136,7 +136,7 @@ pub struct StreamTable {
 /// What to stream, and from where.
 #[derive(Clone, Debug)]
 pub struct StreamRequest {
-    /// The durable checkpoint; its lineage has been verified by [`Source::resume`].
+    /// The durable checkpoint; its lineage has been verified by [`Source::verify`].
     pub from: Position,
     /// The tables, suspended ones left out: changes of any other table are ignored.
     pub tables: Vec<StreamTable>,
@@ -168,20 +168,20 @@ pub trait Source: Send + Sync {
     /// A place in the log behind every change committed before the call.
     async fn current(&self) -> Result<Position>;
 
-    /// Verifies that the log can be followed from `checkpoint` without a gap, and brings what selects tables
-    /// at the source (PostgreSQL: the publication) in step with `tables`. Those named in `followed` have been selected
-    /// there all the time since the checkpoint. Returns the lineage that positions have from now on: another one than
-    /// the checkpoint's when the same history has gone on under another name.
+    /// Verifies that the log can be followed from `checkpoint` without a gap; changes nothing. Returns the lineage that
+    /// positions have from now on: another one than the checkpoint's when the same history has gone on under another
+    /// name.
     ///
     /// # Errors
-    /// Class `Lineage` when the history is another, the log since the checkpoint is gone, or a table that was
-    /// followed is not selected there any more.
-    async fn resume(
-        &self,
-        checkpoint: &Checkpoint,
-        tables: &[Arc<TableSchema>],
-        followed: &[TableId],
-    ) -> Result<Lineage>;
+    /// Class `Lineage` when the history is another or the log since the checkpoint is gone.
+    async fn verify(&self, checkpoint: &Checkpoint) -> Result<Lineage>;
+
+    /// Brings what selects tables at the source (PostgreSQL: the publication) in step with `tables`. Those named in
+    /// `followed` have been selected there all the time since the checkpoint.
+    ///
+    /// # Errors
+    /// Class `Lineage` when a table that was followed is not selected there any more.
+    async fn select(&self, tables: &[Arc<TableSchema>], followed: &[TableId]) -> Result<()>;
 
     /// Takes a snapshot of all `tables` at one place in the log.
     async fn snapshot(&self, tables: &[Arc<TableSchema>], kind: SnapshotKind) -> Result<Box<dyn Snapshot>>;
@@ -369,6 +369,12 @@ pub trait TargetLane: Send {
 
     /// Builds keys and indexes after the last chunk and marks the table `Ready`. Idempotent.
     async fn finish_table(&mut self, table: &Arc<TableSchema>) -> Result<()>;
+
+    /// Creates those of these objects that are not there. One that cannot be created is told of and passed over: the
+    /// rows are right without it.
+    async fn create_secondary(&mut self, _objects: &[SecondaryObject]) -> Result<()> {
+        Ok(())
+    }
 
     /// Marks a table `Suspended`: it cannot be taken up, the others go on. It need not be known before.
     async fn suspend(&mut self, table: &Arc<TableSchema>, reason: &str, remedy: &str) -> Result<()>;

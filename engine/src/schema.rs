@@ -191,6 +191,30 @@ pub struct TypeDefinition {
     pub labels: Vec<String>,
 }
 
+/// What a [`SecondaryObject`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SecondaryKind {
+    /// An index that no constraint owns.
+    Index,
+    /// A unique, exclusion or check constraint.
+    Constraint,
+    /// A foreign key: created last, when every table is there.
+    ForeignKey,
+}
+
+/// An index or a constraint that replication does not need and a reader of the target may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecondaryObject {
+    /// Its table.
+    pub table: TableId,
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: SecondaryKind,
+    /// The statement that creates it, in the source's SQL.
+    pub ddl: String,
+}
+
 /// What discovery found: the tables asked for and the types they need, dependencies first.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
@@ -198,6 +222,8 @@ pub struct Catalog {
     pub tables: Vec<Arc<TableSchema>>,
     /// User-defined types, each after the ones it depends on.
     pub types: Vec<TypeDefinition>,
+    /// Secondary indexes and constraints of the tables, in the order in which they can be created.
+    pub secondary: Vec<SecondaryObject>,
 }
 
 /// A change of one table's shape, met in the log.

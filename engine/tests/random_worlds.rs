@@ -20,6 +20,7 @@ fn plan(rng: &mut StdRng) -> TaskPlan {
         name: "random".to_owned(),
         mode: Mode::FullLoadAndCdc,
         on_existing: OnExisting::Refuse,
+        after_load: trem_engine::task::AfterLoad::Keys,
         selection: Selection { rules: vec![TableRule { include, exclude: Vec::new() }] },
         batch: BatchLimits { max_rows: rng.random_range(1..30), max_bytes: 1 << 20, linger: Duration::ZERO },
         load: LoadOptions {

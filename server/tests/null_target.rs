@@ -23,6 +23,7 @@ fn plan() -> TaskPlan {
         name: "measure".to_owned(),
         mode: Mode::FullLoadAndCdc,
         on_existing: OnExisting::Refuse,
+        after_load: trem_engine::task::AfterLoad::Keys,
         selection: Selection { rules: vec![TableRule { include, exclude: Vec::new() }] },
         batch: BatchLimits::default(),
         load: LoadOptions { workers: 2, chunk_bytes: 1, resume_above_bytes: 0 },

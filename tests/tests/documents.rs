@@ -49,10 +49,13 @@ fn command_lines_are_understood() {
     for (name, text) in documents() {
         for line in command_lines(&text, "trem") {
             let arguments: Vec<&str> = line.split_whitespace().skip(1).collect();
-            if arguments.len() < 2 {
-                let help = Command::new(binaries::trem()).args(&arguments).arg("--help").output().expect("trem");
-                if !help.status.success() {
-                    faults.push(format!("{name}: `{line}`: there is no such command"));
+            let (options, others): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|a| a.starts_with('-'));
+            // A command's bare name, or one of its options spoken of.
+            if others.len() < 2 {
+                let help = Command::new(binaries::trem()).args(&others).arg("--help").output().expect("trem");
+                let text = String::from_utf8_lossy(&help.stdout).into_owned();
+                if !help.status.success() || !options.iter().all(|o| text.contains(*o)) {
+                    faults.push(format!("{name}: `{line}`: there is no such command or option"));
                 }
                 continue;
             }

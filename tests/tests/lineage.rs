@@ -83,6 +83,7 @@ async fn another_cluster_behind_the_same_address() {
     refused(world.trem.start(), &["another"]);
     assert_eq!(world.target.one("SELECT string_agg(id::text, ',' ORDER BY id) FROM t").await, "1,2");
     assert_eq!(there.one("SELECT count(*) FROM pg_replication_slots").await, "0", "nothing was created there");
+    assert_eq!(world.target.one("SELECT state FROM trem.table_state").await, "ready", "nor noted here");
     // While it runs, too.
     proxy.redirect(world.cluster.port());
     let mut running = world.trem.start();
@@ -159,8 +160,9 @@ async fn a_publication_that_was_changed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_one_task() {
     let world = loaded().await;
-    let first = world.trem.start();
-    world.source.wait_for("SELECT active FROM pg_replication_slots", "t", PATIENCE).await;
+    let mut first = world.trem.start();
+    world.source.exec("INSERT INTO t VALUES (10)").await;
+    world.equal(&["public.t"], &mut first).await;
     let mut second = world.trem.start();
     for n in 0..20 {
         world.source.exec(&format!("INSERT INTO t SELECT generate_series({n} * 100 + 100, {n} * 100 + 150)")).await;

@@ -16,7 +16,9 @@ mod lineage;
 mod random;
 mod resume;
 mod schema_changes;
+mod secondary;
 mod security;
+mod source_traps;
 mod tidy;
 mod types;
 

@@ -183,6 +183,10 @@ async fn random_world(seed: u64, world: &mut World) {
         {
             world.source.exec(&format!("ALTER TABLE {} ADD \"added é\" int DEFAULT 7", table.name)).await;
             table.columns.push(("\"added é\"".into(), 0));
+            // The log speaks of a new shape with the next change only: one row in, or if that is refused one out.
+            let (name, insert) = (&table.name, table.insert(random));
+            let delete = format!("DELETE FROM {name} WHERE ctid = (SELECT min(ctid) FROM {name})");
+            world.source.exec(&format!("{insert}; {delete}")).await;
         }
         for _ in 0..random.random_range(0..20) {
             transaction(&world.source, &tables, random).await;

@@ -142,14 +142,14 @@ fn dependencies(manifest: &toml::Table, kind: &str) -> Vec<String> {
     table.into_iter().flat_map(|t| t.keys().cloned()).collect()
 }
 
-/// All Rust files below a folder, build output left out.
+/// All Rust files below a folder, build output (which cargo marks as a cache) left out.
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
         if path.is_dir() {
-            if name != "target" && !name.starts_with('.') {
+            if !path.join("CACHEDIR.TAG").exists() && !name.starts_with('.') {
                 files.extend(rust_files(&path));
             }
         } else if name.ends_with(".rs") {

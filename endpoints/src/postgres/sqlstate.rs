@@ -131,6 +131,11 @@ pub fn response(body: &ErrorResponseBody) -> Error {
     fields.into_error()
 }
 
+/// The SQLSTATE that an error's message names, if it came from the server.
+pub fn code(error: &Error) -> Option<&str> {
+    error.message().split_once("(SQLSTATE ").and_then(|(_, rest)| rest.get(..5))
+}
+
 /// The error of a socket.
 pub fn io(e: io::Error) -> Error {
     Error::transient("the connection to the database failed").cause(e)
@@ -206,5 +211,12 @@ mod tests {
         assert_eq!(classify("22P02").0, Class::Table);
         assert_eq!(classify("XX000"), (Class::Fatal, None));
         assert_eq!(classify("").0, Class::Fatal);
+    }
+
+    #[test]
+    fn an_error_keeps_its_code() {
+        let fields = Fields { code: "42704".to_owned(), message: "gone".to_owned(), ..Fields::default() };
+        assert_eq!(code(&fields.into_error().context("doing")), Some("42704"));
+        assert_eq!(code(&Error::fatal("x (SQLSTATE")), None);
     }
 }

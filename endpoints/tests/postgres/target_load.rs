@@ -94,7 +94,7 @@ async fn a_table_of_another_task_is_refused() {
     let mut lane = other.open_lane().await.unwrap();
     let text = refused(lane.prepare(&table, OnExisting::Keep, true).await.unwrap_err());
     assert!(text.contains("writes this table of the target already"), "{text}");
-    let catalog = Catalog { tables: vec![Arc::clone(&table)], types: Vec::new() };
+    let catalog = Catalog { tables: vec![Arc::clone(&table)], ..Catalog::default() };
     let preview = other.plan(&catalog, OnExisting::Keep, true).await.unwrap();
     assert_eq!(preview[0].findings[0].severity, Severity::Error);
     // Whoever has it suspended does not write it.

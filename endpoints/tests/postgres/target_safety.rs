@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::rig::{Rig, V, batch, checkpoint, column, from, i, insert, set, t, table, update};
+use crate::rig::{Rig, V, checkpoint, column, from, i, insert, t, table, update};
 use trem_endpoints::postgres::config::PgConfig;
 use trem_endpoints::postgres::target::PostgresTarget;
 use trem_engine::change::{Step, Truncate};
@@ -18,7 +18,7 @@ fn public(name: &str) -> Arc<TableSchema> {
 }
 
 async fn plan(target: &PostgresTarget, table: &Arc<TableSchema>, on_existing: OnExisting) -> Vec<Finding> {
-    let catalog = Catalog { tables: vec![Arc::clone(table)], types: Vec::new() };
+    let catalog = Catalog { tables: vec![Arc::clone(table)], ..Catalog::default() };
     target.plan(&catalog, on_existing, true).await.unwrap().remove(0).findings
 }
 

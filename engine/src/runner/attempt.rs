@@ -13,8 +13,8 @@ use crate::ports::{
 };
 use crate::position::{Checkpoint, Lineage, Position};
 use crate::progress::Phase;
-use crate::schema::{Catalog, Identity, TableId, TableSchema};
-use crate::task::Mode;
+use crate::schema::{Catalog, Identity, SecondaryKind, TableId, TableSchema};
+use crate::task::{AfterLoad, Mode};
 
 use super::follow::Follow;
 use super::load::Load;
@@ -67,6 +67,7 @@ impl Attempt<'_> {
             }
         };
         self.bring_in(lane.as_mut(), &tables, snapshot).await?;
+        self.after_load(lane.as_mut()).await?;
         Ok((lane, lineage))
     }
 
@@ -131,6 +132,8 @@ impl Attempt<'_> {
         record: &TaskRecord,
         checkpoint: &Checkpoint,
     ) -> Result<(Lineage, Tables)> {
+        // First of all: nothing that another database says may be written down.
+        let lineage = self.task.source.verify(checkpoint).await?;
         let mut tables = self.discover().await?.tables;
         for known in &record.tables {
             self.look_after(lane, known, &tables).await?;
@@ -138,8 +141,8 @@ impl Attempt<'_> {
         for table in tables.iter().filter(|t| t.identity == Identity::InsertOnly) {
             // Left where it is, it would make the source refuse updates and deletes of this table.
             if !record.tables.iter().any(|r| r.schema.id == table.id && r.state == TableState::Suspended) {
-                let remedy = "give it a primary key or REPLICA IDENTITY FULL, then reload the table";
-                self.task.suspend(lane, table, "it has nothing to tell its rows apart by", remedy).await?;
+                let remedy = format!("give it a primary key or REPLICA IDENTITY FULL, then {}", self.reload(&table.id));
+                self.task.suspend(lane, table, "it has nothing to tell its rows apart by", &remedy).await?;
             }
         }
         let record = lane.record().await?;
@@ -147,8 +150,12 @@ impl Attempt<'_> {
             |t: &TableSchema| record.tables.iter().any(|r| r.schema.id == t.id && r.state == TableState::Suspended);
         tables.retain(|t| !suspended(t));
         let followed = record.tables.iter().filter(|r| r.state == TableState::Ready).map(|r| r.schema.id.clone());
-        let lineage = self.task.source.resume(checkpoint, &tables, &followed.collect::<Vec<_>>()).await?;
+        self.task.source.select(&tables, &followed.collect::<Vec<_>>()).await?;
         Ok((lineage, tables))
+    }
+
+    fn reload(&self, table: &TableId) -> String {
+        format!("run `trem reload <config> --task {} --table {table}`", self.task.plan.name)
     }
 
     /// What became of a known table at the source while nobody looked.
@@ -175,7 +182,7 @@ impl Attempt<'_> {
         if known.state == TableState::Suspended {
             return Ok(());
         }
-        let remedy = format!("reload the table (`trem reload <config> --task {name} --table {id}`), or deselect it");
+        let remedy = format!("{}, or deselect it", self.reload(id));
         self.task.suspend(lane, &known.schema, &now, &remedy).await
     }
 
@@ -211,6 +218,23 @@ impl Attempt<'_> {
         tables.retain(|t| still(t));
         lane.prepare_types(&types).await?;
         Load { task: self.task, snapshot, stop: self.stop.clone() }.run(lane, &tables, &known).await
+    }
+
+    /// Done again at every start: what is there already is passed over.
+    async fn after_load(&self, lane: &mut dyn TargetLane) -> Result<()> {
+        let wanted = |kind| match self.task.plan.after_load {
+            AfterLoad::Keys => false,
+            AfterLoad::Indexes => kind == SecondaryKind::Index,
+            AfterLoad::IndexesAndConstraints => true,
+        };
+        if self.task.plan.after_load == AfterLoad::Keys || self.stop.is_cancelled() {
+            return Ok(());
+        }
+        let record = lane.record().await?;
+        let ready = |id: &TableId| record.tables.iter().any(|t| t.schema.id == *id && t.state == TableState::Ready);
+        let mut objects = self.discover().await?.secondary;
+        objects.retain(|o| wanted(o.kind) && ready(&o.table));
+        lane.create_secondary(&objects).await
     }
 
     async fn without_load(
@@ -286,5 +310,5 @@ pub(super) fn mapped(transforms: &[Arc<dyn Transform>], catalog: &Catalog) -> Re
     if let Some(twice) = tables.iter().find(|t| !seen.insert(&t.id)) {
         return Err(Error::refused("two source tables would become this one target table").table(&twice.id));
     }
-    Ok(Catalog { tables, types: catalog.types.clone() })
+    Ok(Catalog { tables, types: catalog.types.clone(), secondary: catalog.secondary.clone() })
 }

@@ -74,9 +74,14 @@ impl Task {
             if after.sets > before.sets || after.rows_loaded() > before.rows_loaded() {
                 backoff.progressed();
             }
-            if error.class() == Class::Table && self.leave_out(&error).await? {
-                continue;
-            }
+            let error = match error.class() {
+                Class::Table => match self.leave_out(&error).await {
+                    Ok(true) => continue,
+                    Ok(false) => error,
+                    Err(other) => other,
+                },
+                _ => error,
+            };
             let pause = if error.class() == Class::Transient { backoff.next() } else { None };
             let Some(pause) = pause else {
                 let text = error.to_string();

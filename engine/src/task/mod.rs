@@ -48,6 +48,19 @@ pub enum OnExisting {
     Recreate,
 }
 
+/// What is created on the target, after the load, beside primary keys and what identifies rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AfterLoad {
+    /// Nothing.
+    #[default]
+    Keys,
+    /// The source's other indexes.
+    Indexes,
+    /// Those, and its unique, exclusion, check and foreign key constraints.
+    IndexesAndConstraints,
+}
+
 /// When a change set is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
@@ -110,6 +123,8 @@ pub struct TaskPlan {
     pub on_existing: OnExisting,
     /// The tables.
     pub selection: Selection,
+    /// What is created when they are loaded.
+    pub after_load: AfterLoad,
     /// When a change set is full.
     pub batch: BatchLimits,
     /// The full load.

@@ -144,7 +144,7 @@ impl Source for MemorySource {
     async fn discover(&self, want: &Selection) -> Result<Catalog> {
         let state = self.0.lock().unwrap();
         let tables = state.tables.iter().filter(|t| want.takes(&t.id)).map(ModelTable::schema);
-        Ok(Catalog { tables: tables.collect(), types: Vec::new() })
+        Ok(Catalog { tables: tables.collect(), types: Vec::new(), secondary: Vec::new() })
     }
 
     async fn check(&self, _want: &Selection, _cdc: bool) -> Result<Vec<Finding>> {
@@ -166,12 +166,11 @@ impl Source for MemorySource {
         Ok(after(self.0.lock().unwrap().log.len()))
     }
 
-    async fn resume(
-        &self,
-        checkpoint: &Checkpoint,
-        _tables: &[Arc<TableSchema>],
-        _followed: &[TableId],
-    ) -> Result<Lineage> {
+    async fn select(&self, _tables: &[Arc<TableSchema>], _followed: &[TableId]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn verify(&self, checkpoint: &Checkpoint) -> Result<Lineage> {
         let state = self.0.lock().unwrap();
         if checkpoint.lineage.0 != state.lineage {
             return Err(Error::lineage("the source is another database than the one loaded"));

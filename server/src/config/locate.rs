@@ -7,6 +7,8 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::secret;
+
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -66,17 +68,11 @@ impl<'a> Locator<'a> {
     /// What the TOML reader says. Its own rendering quotes the line, which may hold a password, so only its
     /// message is taken.
     pub fn of_toml(&self, error: &toml::de::Error) -> Problem {
-        let message = error.message().trim().replace('\n', ", ");
-        let message = message.replacen("unknown field", "unknown key", 1).replacen("missing field", "missing key", 1);
+        let message = secret::of_serde(&error.message().trim().replace('\n', ", "));
         match error.span() {
             Some(span) => self.at(span, message),
             None => Problem { file: self.file.clone(), place: None, key: String::new(), message },
         }
-    }
-
-    /// What the user wrote, before interpolation.
-    pub fn written(&self, span: Range<usize>) -> &'a str {
-        self.text.get(span).unwrap_or_default()
     }
 
     fn place(&self, offset: usize) -> (usize, usize) {
@@ -115,6 +111,9 @@ fn collect_value(value: &Spanned<DeValue<'_>>, path: &str, keys: &mut Vec<(Range
 }
 
 fn quoted(key: &str) -> String {
+    if secret::suspect(key) {
+        return format!("\"{}\"", secret::HIDDEN);
+    }
     let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if bare { key.to_owned() } else { format!("{key:?}") }
 }

@@ -1,12 +1,13 @@
 //! Configuration: the user's words in TOML (`raw`), then the validated plan (`resolve`) that the rest sees.
 //!
-//! Every error names file, line and key and says what was expected. No error repeats a value after `${ENV}`
-//! interpolation, nor the text of a line, because both may hold a password.
+//! Every error names file, line and key and says what was expected. No error repeats the text of a line, nor a value
+//! that may hold a password: `secret` decides.
 
 mod interpolate;
 mod locate;
 mod raw;
 mod resolve;
+mod secret;
 #[cfg(test)]
 mod tests;
 mod units;

@@ -35,6 +35,7 @@ pub struct Task {
     pub target: Leaf,
     pub mode: Option<Leaf>,
     pub on_existing: Option<Leaf>,
+    pub after_load: Option<Leaf>,
     pub tables: Option<Spanned<Vec<Spanned<Tables>>>>,
     pub rules: Option<Leaf>,
     #[serde(default)]

@@ -7,12 +7,13 @@ use std::time::Duration;
 use toml::{Spanned, Value};
 use trem_endpoints::postgres::config::PgConfig;
 use trem_engine::task::{
-    BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
+    AfterLoad, BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
 };
 
 use super::interpolate::interpolate;
 use super::locate::{Locator, Problem};
 use super::raw::{self, Leaf};
+use super::secret::{self, shown};
 use super::{Config, Endpoint, EndpointKind, Problems, TaskConfig, slot_name, units};
 
 const MODES: [(&str, Mode); 3] =
@@ -22,6 +23,11 @@ const ON_EXISTING: [(&str, OnExisting); 4] = [
     ("keep", OnExisting::Keep),
     ("truncate", OnExisting::Truncate),
     ("recreate", OnExisting::Recreate),
+];
+const AFTER_LOAD: [(&str, AfterLoad); 3] = [
+    ("keys", AfterLoad::Keys),
+    ("indexes", AfterLoad::Indexes),
+    ("indexes-and-constraints", AfterLoad::IndexesAndConstraints),
 ];
 const DEFAULT_MEMORY: u64 = 128 << 20;
 const LEAST_MEMORY: u64 = 8 << 20;
@@ -39,6 +45,7 @@ pub fn resolve(
     let mut r = Resolver { locator, env, problems: Vec::new(), declared: file.endpoints.keys().cloned().collect() };
     let mut endpoints = BTreeMap::new();
     for (name, raw) in &file.endpoints {
+        r.no_url(name, raw.span());
         if let Some(known) = r.endpoint(name, raw) {
             endpoints.insert(name.clone(), known);
         }
@@ -49,6 +56,7 @@ pub fn resolve(
     let mut tasks = Vec::new();
     let mut slots: BTreeMap<String, &str> = BTreeMap::new();
     for (name, raw) in &file.tasks {
+        r.no_url(name, raw.span());
         r.task_name(name, raw.span(), &mut slots);
         tasks.extend(r.task(name, raw, &endpoints));
     }
@@ -72,6 +80,13 @@ impl Resolver<'_> {
         self.problems.push(self.locator.at(span, message));
     }
 
+    /// Names stand in every message.
+    fn no_url(&mut self, name: &str, span: Range<usize>) {
+        if secret::is_url(name) {
+            self.problem(span, "a name must not be a URL: expected a word, such as [endpoints.shop]");
+        }
+    }
+
     fn endpoint(&mut self, name: &str, raw: &Spanned<raw::Endpoint>) -> Option<Endpoint> {
         let endpoint = raw.get_ref();
         let kind = self.text(&endpoint.kind, "the kind of the endpoint: \"postgres\" or \"null\"")?;
@@ -88,7 +103,7 @@ impl Resolver<'_> {
                 let config = match PgConfig::parse(&text) {
                     Ok(config) => config,
                     Err(e) => {
-                        self.problem(url.span(), e.to_string());
+                        self.problem(url.span(), of_url(url.get_ref(), &text, &e.to_string()));
                         return None;
                     }
                 };
@@ -102,7 +117,7 @@ impl Resolver<'_> {
                 Some(Endpoint { name: name.to_owned(), kind: EndpointKind::Null })
             }
             _ => {
-                let written = self.locator.written(endpoint.kind.span());
+                let written = shown(endpoint.kind.get_ref());
                 let message =
                     format!("kind {written} is not supported by this version: expected \"postgres\" or \"null\"");
                 self.problem(endpoint.kind.span(), message);
@@ -119,7 +134,10 @@ impl Resolver<'_> {
                 span,
                 format!("the name of a task has 1 to {most} characters, because its slot is named after it"),
             );
-        } else if let Some(other) = slots.insert(slot.clone(), name) {
+        } else if let Some(other) = slots.insert(slot.clone(), name)
+            && !secret::is_url(other)
+            && !secret::is_url(name)
+        {
             let message = format!(
                 "the tasks `{other}` and `{name}` would share the slot {slot} (characters outside a-z, 0-9 and _ \
                  become _): rename one of them"
@@ -145,6 +163,7 @@ impl Resolver<'_> {
         }
         let mode = self.word(task.mode.as_ref(), &MODES);
         let on_existing = self.word(task.on_existing.as_ref(), &ON_EXISTING);
+        let after_load = self.word(task.after_load.as_ref(), &AFTER_LOAD);
         let selection = self.selection(raw);
         let (batch, memory) = self.batch(task);
         let plan = TaskPlan {
@@ -152,6 +171,7 @@ impl Resolver<'_> {
             mode,
             on_existing,
             selection,
+            after_load,
             batch,
             load: self.load(&task.load),
             memory_bytes: memory,
@@ -168,8 +188,8 @@ impl Resolver<'_> {
         }
         // One that is declared and wrong has its own message.
         if !self.declared.contains(&name) {
-            let known = list(self.declared.iter().map(String::as_str));
-            let written = self.locator.written(leaf.span());
+            let known = list(self.declared.iter().map(String::as_str).filter(|name| !secret::is_url(name)));
+            let written = shown(leaf.get_ref());
             self.problem(leaf.span(), format!("no endpoint is called {written}: expected the {role} to be {known}"));
         }
         None
@@ -219,17 +239,25 @@ impl Resolver<'_> {
             Value::String(text) => vec![text],
             Value::Array(items) if items.iter().all(Value::is_str) => items.iter().filter_map(Value::as_str).collect(),
             other => {
-                self.problem(leaf.span(), format!("expected {EXPECTED}, found {}", found(other)));
+                self.problem(leaf.span(), format!("expected {EXPECTED}, found {}", shown(other)));
                 return None;
             }
         };
         let mut globs = Vec::new();
         for text in texts {
-            let parsed = interpolate(text, self.env).map(|t| Glob::parse(&t));
-            match parsed {
-                Ok(Ok(glob)) => globs.push(glob),
-                Err(e) => self.problem(leaf.span(), e),
-                Ok(Err(e)) => self.problem(leaf.span(), format!("bad pattern: {e}")),
+            let pattern = match interpolate(text, self.env) {
+                Ok(pattern) => pattern,
+                Err(e) => {
+                    self.problem(leaf.span(), e);
+                    continue;
+                }
+            };
+            match Glob::parse(&pattern) {
+                Ok(glob) if !secret::is_url(&pattern) => globs.push(glob),
+                Err(e) if !text.contains("${") && !pattern.contains(['@', ':']) => {
+                    self.problem(leaf.span(), format!("bad pattern: {e}"));
+                }
+                _ => self.problem(leaf.span(), format!("bad pattern, which is not shown: expected {EXPECTED}")),
             }
         }
         Some(globs)
@@ -275,7 +303,7 @@ impl Resolver<'_> {
 
     fn text(&mut self, leaf: &Leaf, expected: &str) -> Option<String> {
         let Value::String(text) = leaf.get_ref() else {
-            self.problem(leaf.span(), format!("expected {expected}, found {}", found(leaf.get_ref())));
+            self.problem(leaf.span(), format!("expected {expected}, found {}", shown(leaf.get_ref())));
             return None;
         };
         match interpolate(text, self.env) {
@@ -294,7 +322,7 @@ impl Resolver<'_> {
         match words.iter().find(|(word, _)| *word == text) {
             Some((_, value)) => *value,
             None => {
-                let written = self.locator.written(leaf.span());
+                let written = shown(leaf.get_ref());
                 self.problem(leaf.span(), format!("expected {expected}, found {written}"));
                 T::default()
             }
@@ -306,7 +334,7 @@ impl Resolver<'_> {
         match leaf.get_ref() {
             Value::Integer(n) if u64::try_from(*n).is_ok_and(|n| (1..=most).contains(&n)) => n.unsigned_abs(),
             other => {
-                let message = format!("expected a whole number from 1 to {most}, found {}", found(other));
+                let message = format!("expected a whole number from 1 to {most}, found {}", shown(other));
                 self.problem(leaf.span(), message);
                 default
             }
@@ -316,7 +344,7 @@ impl Resolver<'_> {
     fn size(&mut self, leaf: Option<&Leaf>, default: u64, least: u64) -> u64 {
         let Some(leaf) = leaf else { return default };
         let Some(text) = self.text(leaf, units::SIZE) else { return default };
-        let written = self.locator.written(leaf.span());
+        let written = shown(leaf.get_ref());
         match units::size(&text) {
             Some(bytes) if bytes >= least => bytes,
             Some(_) => {
@@ -334,7 +362,7 @@ impl Resolver<'_> {
         let Some(leaf) = leaf else { return default };
         let Some(text) = self.text(leaf, units::DURATION) else { return default };
         units::duration(&text).unwrap_or_else(|| {
-            let written = self.locator.written(leaf.span());
+            let written = shown(leaf.get_ref());
             self.problem(leaf.span(), format!("expected {}, found {written}", units::DURATION));
             default
         })
@@ -354,15 +382,14 @@ impl Resolver<'_> {
     }
 }
 
-fn found(value: &Value) -> String {
-    match value {
-        Value::String(_) => "a string".to_owned(),
-        Value::Integer(n) => format!("the integer {n}"),
-        Value::Float(n) => format!("the number {n}"),
-        Value::Boolean(b) => format!("the boolean {b}"),
-        Value::Datetime(_) => "a date or time".to_owned(),
-        Value::Array(_) => "a list".to_owned(),
-        Value::Table(_) => "a table".to_owned(),
+/// An `@` after the `?`, or a variable there, may make a part of the password look like a parameter.
+fn of_url(written: &Value, text: &str, message: &str) -> String {
+    let written = written.as_str().unwrap_or_default();
+    let query = |url: &str| url.split_once('?').map(|(_, query)| query.to_owned()).unwrap_or_default();
+    if query(written).contains("${") || query(text).contains('@') {
+        secret::without_quotes(message)
+    } else {
+        secret::without_suspects(message)
     }
 }
 

@@ -168,7 +168,45 @@ fn variables() {
     says(&message, &["tasks.toml:4:7: endpoints.shop.url: the environment variable SHOP_SECRET is not set"]);
     says(&task_refused("memory = \"${\"\n"), &["tasks.copy.memory: `${` has no closing `}`"]);
     says(&task_refused("memory = \"${a b}\"\n"), &["tasks.copy.memory: ", "the name of an environment variable"]);
-    says(&task_refused("mode = \"${SHOP_PASSWORD}\"\n"), &["found \"${SHOP_PASSWORD}\""]);
+    says(&task_refused("mode = \"${SHOP_PASSWORD}\"\n"), &["found a value with a variable in it, which is not shown"]);
+}
+
+#[test]
+fn passwords_in_wrong_places() {
+    const URL: &str = "postgres://u:hush-hush@h.example/d";
+    let good = format!("{ENDPOINTS}{TASK}{TABLES}");
+    let message = refused(&format!("endpoints.shop = \"{URL}\"\n"));
+    says(&message, &["tasks.toml:1:18: endpoints.shop: expected a table of keys, found a string"]);
+    says(&refused("endpoints.shop = \"host=h password=hush-hush\"\n"), &["endpoints.shop: expected a table of keys"]);
+    let message = refused(&format!("[endpoints]\na = [\"{URL}\"]\n"));
+    says(&message, &["endpoints.a: expected a table of keys, found a list"]);
+    let message = refused(&good.replace("kind = \"null\"", &format!("kind = \"{URL}\"")));
+    says(&message, &["endpoints.nothing.kind: kind a value that is not shown", "is not supported"]);
+    let message = refused(&good.replace("source = \"shop\"", &format!("source = \"{URL}\"")));
+    says(
+        &message,
+        &["tasks.copy.source: no endpoint is called a value that is not shown", "expected the source to be"],
+    );
+    for line in ["mode", "on-existing", "memory", "rediscover"] {
+        says(&task_refused(&format!("{line} = \"{URL}\"\n")), &[line, "found a value that is not shown"]);
+        says(&task_refused(&format!("{line} = \"x ${{SHOP_PASSWORD}}\"\n")), &["found a value with a variable in it"]);
+    }
+    for value in [URL, "${SHOP_PASSWORD}", "u:hush-hush@h/d"] {
+        let message = task_refused(&format!("[[tasks.copy.tables]]\ninclude = [\"{value}\"]\n"));
+        says(&message, &["tasks.copy.tables[0].include: bad pattern, which is not shown"]);
+    }
+    for lines in ["tables = \"URL\"\n", "tables = [\"URL\"]\n", "batch = \"URL\"\n", "\"URL\" = 1\n", "\"`URL\" = 1\n"]
+    {
+        refused(&format!("{ENDPOINTS}{TASK}{}", lines.replace("URL", URL)));
+    }
+    let name = format!("[endpoints.\"{URL}\"]\nkind = \"null\"\n");
+    says(&refused(&format!("{name}{good}")), &["endpoints.\"***\": a name must not be a URL"]);
+    refused(&format!("{name}{good}").replace("target = \"reports\"", "target = \"report\""));
+    let message = refused(&good.replace("tasks.copy", &format!("tasks.\"{URL}\"")));
+    says(&message, &["tasks.\"***\": a name must not be a URL"]);
+    for url in ["postgres://u:a@h/d?hush-hush=1@h/d", "postgres://u@h/d?sslmode=${SHOP_PASSWORD}", "u:hush-hush@h/d"] {
+        refused(&format!("[endpoints.a]\nkind = \"postgres\"\nurl = \"{url}\"\n"));
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `make demo`: two private servers, a shop that lives, trem between them, a kill -9, and the verdict.
 //!
-//! Ends by itself after about a minute; with `KEEP=1` it stays until Ctrl-C.
+//! Ends by itself after about a minute, with `SHORT=1` sooner; with `KEEP=1` it stays until Ctrl-C.
 #![allow(clippy::print_stdout)]
 
 use std::io::{IsTerminal, Write};
@@ -13,10 +13,10 @@ use trem_tests::cluster::{PASSWORD, PASSWORD_IN_URL};
 use trem_tests::shop::Life;
 use trem_tests::{Auth, Db, PgCluster, PgOptions, binaries, differences, shop};
 
-/// What happens when, after the start of trem.
-const KILL_AT: Duration = Duration::from_secs(18);
-const RESTART_AT: Duration = Duration::from_secs(22);
-const CLOSE_AT: Duration = Duration::from_secs(40);
+/// What happens when, in seconds after the start of trem: kill -9, its restart, the close of the shop.
+const SCRIPT: [u64; 3] = [18, 22, 40];
+/// The same with `SHORT=1`.
+const SHORT_SCRIPT: [u64; 3] = [4, 6, 9];
 /// How long trem may take to catch up once the shop has closed.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The slot that trem makes for the task of `tasks.toml`.
@@ -62,7 +62,7 @@ async fn demo() -> ExitCode {
     open.store(false, Ordering::Relaxed);
     let _ = life.await;
 
-    if std::env::var("KEEP").is_ok_and(|k| k == "1") {
+    if set("KEEP") {
         println!("\nKEEP=1: trem and both servers go on until Ctrl-C. Try them:");
         for (cluster, database) in [(&shop, "shop"), (&reports, "reports")] {
             println!("  psql postgres://trem:{PASSWORD_IN_URL}@127.0.0.1:{}/{database}", cluster.port());
@@ -71,6 +71,11 @@ async fn demo() -> ExitCode {
         live(shop.connect("shop").await, Life::new(2), Arc::new(AtomicBool::new(true)), scene.sold).await;
     }
     if verdict { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether an environment variable is 1.
+fn set(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|value| value == "1")
 }
 
 /// A role with what trem needs and no more, and a database of its own.
@@ -97,15 +102,17 @@ async fn live(db: Db, mut life: Life, open: Arc<AtomicBool>, sold: Arc<AtomicU64
 async fn play(scene: &mut Scene, trem: &Trem, open: &AtomicBool) -> bool {
     scene.say("trem run tasks.toml");
     let mut running = Some(trem.start());
+    let script = if set("SHORT") { SHORT_SCRIPT } else { SCRIPT };
+    let [kill_at, restart_at, close_at] = script.map(Duration::from_secs);
     let start = Instant::now();
     let mut killed = false;
-    while start.elapsed() < CLOSE_AT {
-        if !killed && start.elapsed() > KILL_AT {
+    while start.elapsed() < close_at {
+        if !killed && start.elapsed() > kill_at {
             killed = true;
             running = None;
             scene.say("kill -9: trem is dead, the shop goes on");
         }
-        if killed && running.is_none() && start.elapsed() > RESTART_AT {
+        if killed && running.is_none() && start.elapsed() > restart_at {
             running = Some(trem.start());
             scene.say("trem run tasks.toml, again");
         }

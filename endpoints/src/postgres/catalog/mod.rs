@@ -3,6 +3,7 @@
 //! One query for each kind of thing, never one for each table: a thousand tables are as quick as one.
 
 pub(crate) mod definitions;
+mod secondary;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -152,7 +153,8 @@ async fn describe(client: &Client, found: Vec<Found>) -> Result<Catalog> {
     }
     let used: Vec<u32> = used.into_keys().collect();
     let types = TypeRows::load(client, &used).await?.definitions(&used);
-    Ok(Catalog { tables, types })
+    let secondary = secondary::objects(client, &oids).await?;
+    Ok(Catalog { tables, types, secondary })
 }
 
 fn shape(found: Found, attributes: Vec<Attribute>, indexes: &[Index]) -> TableSchema {
@@ -175,15 +177,49 @@ fn shape(found: Found, attributes: Vec<Attribute>, indexes: &[Index]) -> TableSc
         places.collect::<Option<_>>().unwrap_or_default()
     };
     let primary = indexes.iter().find(|i| i.primary);
-    let primary_key = primary.map(places).unwrap_or_default();
+    // The values of a deferrable key may be doubled inside a transaction, and ON CONFLICT does not take one: it tells
+    // rows apart neither in the log nor on the target.
+    let primary_key = primary.filter(|i| i.immediate).map(places).unwrap_or_default();
     let chosen = indexes.iter().find(|i| i.chosen).map(places).unwrap_or_default();
-    let immediate = primary.is_some_and(|i| i.immediate);
     let (identity, key) = match found.identity.as_str() {
-        "d" if immediate && !primary_key.is_empty() => (Identity::Key, primary_key.clone()),
+        "d" if !primary_key.is_empty() => (Identity::Key, primary_key.clone()),
         "i" if !chosen.is_empty() => (Identity::Key, chosen),
         "f" if !primary_key.is_empty() => (Identity::KeyWithFullImage, primary_key.clone()),
         "f" => (Identity::Full, Vec::new()),
         _ => (Identity::InsertOnly, Vec::new()),
     };
     TableSchema { id: found.id, native_id: found.oid, columns, key, primary_key, identity, generated }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shaped(identity: &str, immediate: bool) -> TableSchema {
+        let native = NativeType { name: "bigint".to_owned(), id: 20, modifier: -1 };
+        let column = Attribute {
+            number: 1,
+            name: "id".to_owned(),
+            native,
+            nullable: false,
+            generated: None,
+            output: "int8out".to_owned(),
+            send: "int8send".to_owned(),
+        };
+        let index = Index { primary: true, chosen: false, immediate, columns: vec![1] };
+        let id = TableId::new("s", "t");
+        shape(Found { oid: 7, id, identity: identity.to_owned(), ancestors: Vec::new() }, vec![column], &[index])
+    }
+
+    #[test]
+    fn a_deferrable_key_is_none() {
+        let of = |identity, immediate| {
+            let table = shaped(identity, immediate);
+            (table.identity, table.key.len(), table.primary_key.len())
+        };
+        assert_eq!(of("d", true), (Identity::Key, 1, 1));
+        assert_eq!(of("f", true), (Identity::KeyWithFullImage, 1, 1));
+        assert_eq!(of("d", false), (Identity::InsertOnly, 0, 0));
+        assert_eq!(of("f", false), (Identity::Full, 0, 0));
+    }
 }

@@ -8,14 +8,13 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use trem_engine::change::{BatchBuilder, ChangeSet, Op, Step, Truncate};
 use trem_engine::ports::StreamRequest;
-use trem_engine::schema::{Identity, SchemaChange, SchemaChangeKind, TableSchema};
+use trem_engine::schema::{SchemaChangeKind, TableSchema};
 use trem_engine::task::BatchLimits;
 use trem_engine::time::micros_from_2000;
 use trem_engine::{Error, Result};
 
-use super::loaded::{self, Loaded, RowKey, Verdict};
+use super::loaded::{Loaded, RowKey, Verdict};
 use super::read::{LARGE_ROW, push_row};
-use super::relation::{self, Difference};
 use super::{image, lsn};
 use crate::postgres::types::{TypeBook, Wire};
 use crate::postgres::wire::copy::CopyRow;
@@ -36,6 +35,8 @@ pub(super) struct Live {
     pub(super) schema: Arc<TableSchema>,
     pub(super) wires: Vec<Wire>,
     pub(super) builder: BatchBuilder,
+    /// What a row takes beside the bytes of its values.
+    width: usize,
     loaded: Option<Loaded>,
     suspended: bool,
     /// Compared with the shape only when a change of it counts: before the table's snapshot it may be an older one.
@@ -63,8 +64,10 @@ pub(super) struct Assembler {
     committed_at: Option<SystemTime>,
     transactions: u64,
     answer: Option<Option<Bytes>>,
-    /// Tables that the catalogue no longer has, and by which place in the log that was so.
-    gone: Vec<(u64, usize)>,
+    /// Tables that the catalogue says cannot be followed any more, by which place in the log that was so, and why.
+    lost: Vec<(u64, usize, String)>,
+    /// Tables whose number has come with another name: two records have it, and the other one's name is right.
+    renamed: Vec<usize>,
     scratch: Vec<u8>,
 }
 
@@ -94,6 +97,7 @@ impl Assembler {
             tables.push(Live {
                 wires: types.wires(&table.schema),
                 builder: BatchBuilder::new(Arc::clone(&table.schema)),
+                width: width(&table.schema),
                 loaded: Loaded::new(&table.loaded, from)?,
                 schema: table.schema,
                 suspended: false,
@@ -117,7 +121,8 @@ impl Assembler {
             committed_at: None,
             transactions: 0,
             answer: None,
-            gone: Vec::new(),
+            lost: Vec::new(),
+            renamed: Vec::new(),
             scratch: Vec::new(),
         })
     }
@@ -163,31 +168,6 @@ impl Assembler {
         self.lapse()
     }
 
-    /// The numbers of the tables that are followed.
-    pub(super) fn followed(&self) -> Vec<u32> {
-        let followed = self.tables.iter().filter(|t| !t.suspended && t.schema.native_id != 0);
-        followed.map(|t| t.schema.native_id).collect()
-    }
-
-    /// The catalogue has no table of this number, at `place` in the log. Nothing in the log says so; what was logged
-    /// of it before still counts.
-    pub(super) fn is_gone(&mut self, native_id: u32, place: u64) {
-        let index = self.tables.iter().position(|t| t.schema.native_id == native_id);
-        if let Some(index) = index.filter(|i| !self.gone.iter().any(|(_, known)| known == i)) {
-            self.gone.push((place, index));
-        }
-    }
-
-    fn lapse(&mut self) -> Result<()> {
-        while let Some(at) = self.gone.iter().position(|(place, _)| *place <= self.end) {
-            let (_, index) = self.gone.swap_remove(at);
-            if !self.tables[index].suspended {
-                self.suspend(index, "the table was dropped, or dropped and created anew, at the source".to_owned())?;
-            }
-        }
-        Ok(())
-    }
-
     /// Takes one message in. After a [`Need`] the same message is to be given again.
     pub(super) fn message(&mut self, payload: &[u8], whole: &Bytes) -> Result<Option<Need>> {
         match Message::decode(payload)? {
@@ -220,78 +200,9 @@ impl Assembler {
         Ok((begin.final_lsn >= self.from).then_some(begin.final_lsn))
     }
 
-    fn relation(&mut self, relation: Relation) -> Result<Option<Need>> {
-        let numbered = self.tables.iter().position(|t| t.schema.native_id == relation.id);
-        let named = |t: &Live| (&t.schema.id.schema, &t.schema.id.table) == (&relation.schema, &relation.name);
-        let found = numbered.or_else(|| self.tables.iter().position(named));
-        self.relations.insert(relation.id, found);
-        if let Some(index) = found {
-            self.tables[index].unchecked = Some(relation);
-        }
-        Ok(None)
-    }
-
-    /// Compares what the server last said of a table's shape with the shape that the target has.
-    fn checked(&mut self, index: usize) -> Result<Option<Need>> {
-        let Some(relation) = self.tables[index].unchecked.take() else { return Ok(None) };
-        match relation::compare(&self.tables[index].schema, &relation) {
-            Difference::None => Ok(None),
-            Difference::Added(_) => {
-                self.tables[index].unchecked = Some(relation.clone());
-                Ok(Some(Need::Added { table: index, relation }))
-            }
-            Difference::Other(reason) => {
-                self.suspend(index, reason)?;
-                Ok(None)
-            }
-        }
-    }
-
-    fn suspend(&mut self, index: usize, reason: String) -> Result<()> {
-        let remedy = relation::remedy(&self.task, &self.tables[index].schema);
-        self.reshape(index, SchemaChangeKind::Suspend { reason, remedy }, Vec::new())
-    }
-
-    /// The answer to [`Need::Added`].
-    pub(super) fn reshape(&mut self, index: usize, kind: SchemaChangeKind, wires: Vec<Wire>) -> Result<()> {
-        self.barrier()?;
-        let table = &mut self.tables[index];
-        let before = Arc::clone(&table.schema);
-        match &kind {
-            SchemaChangeKind::AddColumns { next, .. } => {
-                table.schema = Arc::clone(next);
-                table.builder = BatchBuilder::new(Arc::clone(next));
-                table.wires = wires;
-            }
-            SchemaChangeKind::Suspend { .. } | SchemaChangeKind::Reload { .. } => {
-                table.suspended = true;
-                table.loaded = None;
-            }
-        }
-        self.steps.push(Step::Schema(SchemaChange { table: before, kind }));
-        Ok(())
-    }
-
     /// The answer to [`Need::Row`]: the COPY row, if the row is there.
     pub(super) fn found(&mut self, row: Option<Bytes>) {
         self.answer = Some(row);
-    }
-
-    /// The table that a change is of, its shape compared; `None` if the change does not count.
-    fn live(&mut self, relation: u32) -> Result<Result<Option<(usize, u64)>, Need>> {
-        let index = *self.relations.get(&relation).ok_or_else(|| relation::undescribed(relation))?;
-        let (Some(index), Some(commit)) = (index, self.commit_lsn()?) else { return Ok(Ok(None)) };
-        let table = &mut self.tables[index];
-        if table.loaded.as_ref().is_some_and(|l| l.done(commit)) {
-            table.loaded = None;
-        }
-        if table.suspended || table.loaded.as_ref().is_some_and(|l| commit < l.lowest) {
-            return Ok(Ok(None));
-        }
-        if let Some(need) = self.checked(index)? {
-            return Ok(Err(need));
-        }
-        Ok(Ok((!self.tables[index].suspended).then_some((index, commit))))
     }
 
     fn change(&mut self, relation: u32, change: Change<'_>, whole: &Bytes) -> Result<Option<Need>> {
@@ -300,8 +211,19 @@ impl Assembler {
             Ok(None) => return Ok(None),
             Err(need) => return Ok(Some(need)),
         };
-        let id = self.tables[index].schema.id.clone();
-        self.counted(index, commit, change, whole).map_err(|e| e.table(&id))
+        let schema = Arc::clone(&self.tables[index].schema);
+        let identified = match change {
+            Change::Insert(_) => true,
+            Change::Update(old, _) => image::identifies(&self.tables[index].schema, old),
+            Change::Delete(old) => image::identifies(&self.tables[index].schema, Some(old)),
+        };
+        if !identified {
+            let reason = "a partition of it has another REPLICA IDENTITY than the table, so that the log does not tell \
+                          which row was changed";
+            self.suspend(index, reason.to_owned())?;
+            return Ok(None);
+        }
+        self.counted(index, commit, change, whole).map_err(|e| e.table(&schema.id))
     }
 
     fn counted(&mut self, index: usize, commit: u64, change: Change<'_>, whole: &Bytes) -> Result<Option<Need>> {
@@ -310,7 +232,7 @@ impl Assembler {
             self.write(index, change, whole)?;
             return Ok(None);
         };
-        let key = |tuple, fallback| row_key(table, tuple, fallback);
+        let key = |tuple, fallback| image::row_key(table, tuple, fallback);
         let (old, new) = match change {
             Change::Insert(new) => (None, Some(key(new, None)?)),
             Change::Update(Some(old), new) => (Some(key(old.tuple(), None)?), Some(key(new, Some(old.tuple()))?)),
@@ -354,16 +276,13 @@ impl Assembler {
         tuple: Tuple<'_>,
         whole: &Bytes,
     ) -> Result<Option<Need>> {
-        let full = match old_tuple {
-            Some(OldTuple::Full(full)) => Some(full),
-            _ => None,
-        };
+        let full = old_tuple.filter(|old| matches!(old, OldTuple::Full(_)));
         let mut there = true;
         if full.is_some() || image::is_whole(tuple) {
             let table = &mut self.tables[index];
             let unknown = image::push_new(table, tuple, full, whole, &mut self.scratch)?;
             table.builder.end_row(Op::Insert, &unknown)?;
-            self.count(tuple.bytes());
+            self.count(index, tuple.bytes());
         } else {
             match self.answer.take() {
                 None => {
@@ -373,7 +292,7 @@ impl Assembler {
                 Some(Some(row)) => {
                     let table = &mut self.tables[index];
                     push_row(&mut table.builder, &table.wires, CopyRow::of(&row)?, &row, &mut self.scratch)?;
-                    self.count(row.len());
+                    self.count(index, row.len());
                 }
                 Some(None) => there = false,
             }
@@ -398,8 +317,7 @@ impl Assembler {
                 table.builder.end_row(Op::Insert, &unknown)?;
             }
             Change::Update(old, new) => {
-                let fallback = old.map(OldTuple::tuple);
-                let unknown = image::push_new(table, new, fallback, whole, &mut self.scratch)?;
+                let unknown = image::push_new(table, new, old, whole, &mut self.scratch)?;
                 if let Some(old) = old {
                     image::push_old(table, old, whole, &mut self.scratch)?;
                     table.builder.end_old();
@@ -411,18 +329,16 @@ impl Assembler {
                 table.builder.end_row(Op::Delete, &unknown)?;
             }
         }
-        self.count(bytes);
+        self.count(index, bytes);
         if large {
             self.close(index)?;
         }
         Ok(())
     }
 
-    fn count(&mut self, bytes: usize) {
-        // What a row costs beside its values.
-        const OVERHEAD: usize = 16;
+    fn count(&mut self, index: usize, bytes: usize) {
         self.rows += 1;
-        self.bytes += bytes + OVERHEAD;
+        self.bytes += bytes + self.tables[index].width;
     }
 
     fn truncate(&mut self, relations: &[u32], cascade: bool, restart_identity: bool) -> Result<Option<Need>> {
@@ -486,19 +402,15 @@ impl Assembler {
     }
 }
 
-fn row_key(table: &Live, tuple: Tuple<'_>, fallback: Option<Tuple<'_>>) -> Result<RowKey> {
-    let schema = &table.schema;
-    if matches!(schema.identity, Identity::Full | Identity::InsertOnly) {
-        // Such a table is loaded at one snapshot only.
-        return Ok(RowKey { first: None, whole: Vec::new() });
-    }
-    let fields = image::key_fields(table, tuple, fallback)?;
-    let first = match (fields.first(), schema.key.first()) {
-        (Some(field), Some(&column)) => loaded::bound(schema.columns[column].logical, table.wires[column], *field)?,
-        _ => None,
-    };
-    Ok(RowKey { first, whole: image::raw(&fields) })
+/// Bytes that a row takes in the builders whatever its values are: NULL takes as much as a number, and what the log
+/// leaves out takes its place all the same.
+fn width(schema: &TableSchema) -> usize {
+    // The operation, and what masks and batches cost by the row.
+    const OVERHEAD: usize = 16;
+    let fixed = schema.columns.iter().map(|c| c.logical.arrow().primitive_width().unwrap_or(4));
+    OVERHEAD + fixed.sum::<usize>()
 }
 
+mod tables;
 #[cfg(test)]
 mod tests;

@@ -25,10 +25,15 @@ use crate::postgres::wire::frame::Frame;
 use crate::postgres::wire::{Conn, TextRow, text_row};
 
 /// From this much unread log on, reading it in chunks pays.
-pub(super) const WORTH_BYTES: u64 = 16 << 20;
+const WORTH_BYTES: u64 = 16 << 20;
+/// A chunk is decoded from the slot's restart point on, which an old transaction holds: when this much is decoded again
+/// for every chunk, streaming is cheaper.
+const AGAIN_BYTES: u64 = 256 << 20;
 /// A chunk is materialised at the source; this much of it is wanted.
 const CHUNK_BYTES: u64 = 48 << 20;
 const CHUNK_CHANGES: std::ops::RangeInclusive<u64> = 1_000..=400_000;
+/// Of the first chunk, while nothing is known of the size of its changes.
+const FIRST_CHANGES: u64 = 2_000;
 /// How often the slot itself is moved on.
 const ADVANCE_EVERY: Duration = Duration::from_secs(10);
 
@@ -36,8 +41,8 @@ const ADVANCE_EVERY: Duration = Duration::from_secs(10);
 pub(super) enum Piece {
     /// A message of the log.
     Message(Bytes),
-    /// The chunk has ended: everything before `reached` has been read, and the server's log goes up to `current`.
-    End { reached: u64, current: u64 },
+    /// The chunk has ended: everything before `reached` has been read. `worth`: another one is worth asking for.
+    End { reached: u64, worth: bool },
 }
 
 /// A reader of chunks.
@@ -51,7 +56,9 @@ pub(super) struct CatchUp {
     changes: u64,
     read_changes: u64,
     read_bytes: u64,
-    ended: Option<(u64, u64)>,
+    ended: Option<Place>,
+    /// Where the chunk before was decoded from.
+    restart: u64,
     advance: Option<JoinHandle<()>>,
     advanced_at: Instant,
 }
@@ -86,10 +93,11 @@ impl CatchUp {
             decoder: CopyDecoder::default(),
             slot,
             options,
-            changes: 50_000,
+            changes: FIRST_CHANGES,
             read_changes: 0,
             read_bytes: 0,
             ended: None,
+            restart: 0,
             advance: None,
             advanced_at: Instant::now(),
         };
@@ -103,7 +111,7 @@ impl CatchUp {
         let sql = format!(
             "COPY (SELECT data FROM pg_catalog.pg_logical_slot_get_binary_changes({slot}, NULL, {}, {})) \
              TO STDOUT (FORMAT binary); \
-             SELECT confirmed_flush_lsn::text, pg_current_wal_lsn()::text FROM pg_catalog.pg_replication_slots \
+             SELECT confirmed_flush_lsn::text, pg_current_wal_lsn()::text, restart_lsn::text FROM pg_catalog.pg_replication_slots \
              WHERE slot_name = {slot}\0",
             self.changes, self.options
         );
@@ -142,12 +150,14 @@ impl CatchUp {
 
     /// The next chunk's length follows the size of the changes met.
     fn end(&mut self) -> Result<Piece> {
-        let (reached, current) =
+        let place =
             self.ended.ok_or_else(|| Error::transient("the server did not say where a chunk of the log ended"))?;
         if let Some(each) = self.read_bytes.checked_div(self.read_changes) {
             self.changes = (CHUNK_BYTES / each.max(1)).clamp(*CHUNK_CHANGES.start(), *CHUNK_CHANGES.end());
         }
-        Ok(Piece::End { reached, current })
+        let worth = place.worth(self.restart);
+        self.restart = place.restart;
+        Ok(Piece::End { reached: place.reached, worth })
     }
 
     fn failed(&self, frame: &Frame) -> Error {
@@ -192,9 +202,44 @@ async fn advance(inner: &Inner, durable: u64) -> Result<()> {
     Ok(())
 }
 
-fn place(row: &TextRow) -> Result<(u64, u64)> {
+/// Where a chunk ended.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Everything before it has been read.
+    reached: u64,
+    /// The end of the server's log.
+    current: u64,
+    /// Where the next chunk is decoded from.
+    restart: u64,
+}
+
+impl Place {
+    /// Whether another chunk pays. `before`: where this one was decoded from.
+    fn worth(self, before: u64) -> bool {
+        let held = self.restart <= before && self.reached.saturating_sub(self.restart) > AGAIN_BYTES;
+        self.current.saturating_sub(self.reached) >= WORTH_BYTES && !held
+    }
+}
+
+fn place(row: &TextRow) -> Result<Place> {
     match row.as_slice() {
-        [Some(reached), Some(current)] => Ok((lsn::parse(reached)?, lsn::parse(current)?)),
+        [Some(reached), Some(current), Some(restart)] => {
+            Ok(Place { reached: lsn::parse(reached)?, current: lsn::parse(current)?, restart: lsn::parse(restart)? })
+        }
         _ => Err(Error::transient("the server did not say where a chunk of the log ended")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_restart_point_ends_catching_up() {
+        let place = |reached, restart| Place { reached, current: 10 << 30, restart };
+        assert!(place(1 << 30, 1 << 20).worth(0), "it moves on");
+        assert!(place(200 << 20, 5).worth(5), "little is decoded again");
+        assert!(!place(1 << 30, 5).worth(5));
+        assert!(!place((10 << 30) - 1, 9 << 30).worth(5), "nothing is left");
     }
 }

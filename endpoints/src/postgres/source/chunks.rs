@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 use trem_engine::ports::{Chunk, ChunkOptions, ChunkRange, KeyBound};
-use trem_engine::schema::{Identity, LogicalType, TableSchema};
+use trem_engine::schema::{Identity, LogicalType, TableId, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::get;
@@ -213,9 +213,8 @@ pub(super) fn from_where(table: &TableSchema, range: &ChunkRange, partitioned: b
     let from = format!("FROM {}{}", if partitioned { "" } else { "ONLY " }, quote::table(&table.id));
     match range {
         ChunkRange::Whole => Ok(from),
-        ChunkRange::Physical(text) => {
-            let part: Physical =
-                serde_json::from_str(text).map_err(|e| Error::fatal("a recorded chunk cannot be read").cause(e))?;
+        ChunkRange::Physical(_) => {
+            let Some(part) = part_of(range)? else { return Ok(from) };
             let mut sql = format!("FROM ONLY {}.{}", quote::ident(&part.schema), quote::ident(&part.table));
             let bounds = [part.from.map(|b| (">=", b)), part.to.map(|b| ("<", b))];
             let bounds = bounds.into_iter().flatten().map(|(op, b)| format!("ctid {op} '({b},0)'::tid"));
@@ -241,6 +240,44 @@ pub(super) fn from_where(table: &TableSchema, range: &ChunkRange, partitioned: b
             Ok(sql)
         }
     }
+}
+
+fn part_of(range: &ChunkRange) -> Result<Option<Physical>> {
+    match range {
+        ChunkRange::Physical(text) => {
+            serde_json::from_str(text).map(Some).map_err(|e| Error::fatal("a recorded chunk cannot be read").cause(e))
+        }
+        ChunkRange::Whole | ChunkRange::Key { .. } => Ok(None),
+    }
+}
+
+/// The statement that keeps the tables of a chunk from being rewritten.
+pub(super) fn lock(table: &TableSchema, range: &ChunkRange, partitioned: bool) -> Result<String> {
+    let name = match part_of(range)? {
+        Some(part) => format!("ONLY {}", quote::table(&TableId::new(part.schema, part.table))),
+        None => format!("{}{}", if partitioned { "" } else { "ONLY " }, quote::table(&table.id)),
+    };
+    Ok(format!("LOCK TABLE {name} IN ACCESS SHARE MODE"))
+}
+
+/// Asks whether the files that store a chunk are those of the snapshot: catalogue rows are as the snapshot sees them,
+/// while `pg_relation_filenode` knows the latest. NULL if the snapshot does not have the table.
+pub(super) fn same_files(table: &TableSchema, range: &ChunkRange) -> Result<String> {
+    let one = match part_of(range)? {
+        Some(part) => format!(
+            "WHERE n.nspname = {} AND c.relname = {}",
+            quote::literal(&part.schema),
+            quote::literal(&part.table)
+        ),
+        None => String::new(),
+    };
+    Ok(format!(
+        "WITH RECURSIVE tree AS (SELECT {}::oid AS oid UNION ALL SELECT i.inhrelid FROM tree t \
+           JOIN pg_class p ON p.oid = t.oid AND p.relkind = 'p' JOIN pg_inherits i ON i.inhparent = p.oid) \
+         SELECT bool_and(c.relkind <> 'r' OR c.relfilenode IS NOT DISTINCT FROM pg_relation_filenode(c.oid)) \
+         FROM tree t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace {one}",
+        table.native_id
+    ))
 }
 
 #[cfg(test)]

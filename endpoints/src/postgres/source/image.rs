@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use trem_engine::change::{ColumnBuilder, ColumnMask};
-use trem_engine::schema::{Column, Identity};
+use trem_engine::schema::{Column, Identity, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::assemble::Live;
-use super::loaded;
+use super::loaded::{self, RowKey};
 use crate::postgres::decode::{push_binary, push_text};
 use crate::postgres::types::Wire;
 use crate::postgres::wire::pgoutput::{Field, OldTuple, Tuple};
@@ -47,11 +47,29 @@ fn same_length(table: &Live, tuple: Tuple<'_>) -> Result<()> {
     Err(Error::fatal(message))
 }
 
+/// A value of an old image. One of the key alone has NULL in all other columns, whatever identity the table has: a
+/// partition may have another one.
+fn known<'a>(schema: &TableSchema, old: OldTuple<'a>, index: usize) -> Option<Field<'a>> {
+    let has = matches!(old, OldTuple::Full(_)) || schema.key.contains(&index);
+    has.then(|| old.tuple().fields().nth(index)).flatten()
+}
+
+/// Whether an update or a delete says enough of its row: all of it where no key tells rows apart, else the key.
+pub(super) fn identifies(schema: &TableSchema, old: Option<OldTuple<'_>>) -> bool {
+    match (schema.identity, old) {
+        (Identity::Full, old) => matches!(old, Some(OldTuple::Full(_))),
+        (_, Some(OldTuple::Key(key))) => {
+            schema.key.iter().all(|index| key.fields().nth(*index).is_some_and(|f| f != Field::Null))
+        }
+        _ => true,
+    }
+}
+
 /// Appends a new image. Values that it lacks come from the old one as far as that has them; the others are returned.
 pub(super) fn push_new(
     table: &mut Live,
     new: Tuple<'_>,
-    old: Option<Tuple<'_>>,
+    old: Option<OldTuple<'_>>,
     whole: &Bytes,
     scratch: &mut Vec<u8>,
 ) -> Result<ColumnMask> {
@@ -61,9 +79,7 @@ pub(super) fn push_new(
     let columns = schema.columns.iter().zip(&table.wires).zip(table.builder.columns());
     for (index, (((column, wire), builder), mut field)) in columns.zip(new.fields()).enumerate() {
         if field == Field::Unchanged {
-            // An old image of the key alone has NULL in all other columns.
-            let known = schema.identity != Identity::Key || schema.key.contains(&index);
-            match old.filter(|_| known).and_then(|o| o.fields().nth(index)) {
+            match old.and_then(|o| known(schema, o, index)) {
                 Some(value) if value != Field::Unchanged => field = value,
                 _ => unknown.insert(index),
             }
@@ -73,15 +89,15 @@ pub(super) fn push_new(
     Ok(unknown)
 }
 
-/// Appends an old image.
+/// Appends an old image. Of what it has beside the key only a whole one is to be believed.
 pub(super) fn push_old(table: &mut Live, old: OldTuple<'_>, whole: &Bytes, scratch: &mut Vec<u8>) -> Result<()> {
-    let old = old.tuple();
-    same_length(table, old)?;
+    same_length(table, old.tuple())?;
     let schema = &table.schema;
     let (builders, indices) = table.builder.old_columns();
-    let fields: Vec<_> = old.fields().collect();
+    let fields: Vec<_> = old.tuple().fields().collect();
     for (builder, index) in builders.iter_mut().zip(indices) {
-        let field = fields[*index];
+        let known = matches!(old, OldTuple::Full(_)) || schema.key.contains(index);
+        let field = if known { fields[*index] } else { Field::Null };
         if field == Field::Unchanged {
             return Err(Error::fatal("the log has an old row with a value left out"));
         }
@@ -143,4 +159,19 @@ pub(super) fn raw(fields: &[Field<'_>]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// The key of a row, as the filter of loaded rows needs it; values that a tuple does not have come from `fallback`.
+pub(super) fn row_key(table: &Live, tuple: Tuple<'_>, fallback: Option<Tuple<'_>>) -> Result<RowKey> {
+    let schema = &table.schema;
+    if matches!(schema.identity, Identity::Full | Identity::InsertOnly) {
+        // Such a table is loaded at one snapshot only.
+        return Ok(RowKey { first: None, whole: Vec::new() });
+    }
+    let fields = key_fields(table, tuple, fallback)?;
+    let first = match (fields.first(), schema.key.first()) {
+        (Some(field), Some(&column)) => loaded::bound(schema.columns[column].logical, table.wires[column], *field)?,
+        _ => None,
+    };
+    Ok(RowKey { first, whole: raw(&fields) })
 }

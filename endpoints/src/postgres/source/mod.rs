@@ -14,6 +14,7 @@ mod relation;
 mod setup;
 mod snapshot;
 mod stream;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
@@ -51,6 +52,8 @@ struct Inner {
     force_text: AtomicBool,
     /// Catching up in chunks has failed once: from then on backlogs are streamed.
     stream_only: AtomicBool,
+    /// What the catalogue said of the tables when their rows were last known to be followed.
+    marks: watch::Marks,
 }
 
 impl fmt::Debug for PostgresSource {
@@ -71,6 +74,7 @@ impl PostgresSource {
                 client: Mutex::new(None),
                 force_text: AtomicBool::new(false),
                 stream_only: AtomicBool::new(false),
+                marks: watch::Marks::default(),
             }),
         }
     }
@@ -196,15 +200,12 @@ impl Source for PostgresSource {
         Ok(lsn::position(self.inner.current().await?))
     }
 
-    async fn resume(
-        &self,
-        checkpoint: &Checkpoint,
-        tables: &[Arc<TableSchema>],
-        followed: &[TableId],
-    ) -> Result<Lineage> {
-        let lineage = setup::verify(&self.inner, checkpoint).await?;
-        setup::publish(&self.inner, tables, Some(followed)).await?;
-        Ok(lineage)
+    async fn verify(&self, checkpoint: &Checkpoint) -> Result<Lineage> {
+        setup::verify(&self.inner, checkpoint).await
+    }
+
+    async fn select(&self, tables: &[Arc<TableSchema>], followed: &[TableId]) -> Result<()> {
+        setup::publish(&self.inner, tables, Some(followed)).await
     }
 
     async fn snapshot(&self, tables: &[Arc<TableSchema>], kind: SnapshotKind) -> Result<Box<dyn Snapshot>> {

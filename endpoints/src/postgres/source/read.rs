@@ -106,8 +106,10 @@ impl<'a> Reading<'a> {
         let mut conn = match std::mem::replace(&mut self.state, State::Ended) {
             State::Unstarted => {
                 let mut conn = self.snapshot.reader().await?;
-                let source =
-                    chunks::from_where(self.table, &self.chunk.range, self.snapshot.is_partitioned(self.table))?;
+                let partitioned = self.snapshot.is_partitioned(self.table);
+                let source = chunks::from_where(self.table, &self.chunk.range, partitioned)?;
+                // Whatever rewrites the table waits from here on until the transaction ends.
+                conn.query(&chunks::lock(self.table, &self.chunk.range, partitioned)?).await?;
                 let list = select_list(self.table, &self.wires);
                 conn.start_copy(&format!("COPY (SELECT {list} {source}) TO STDOUT (FORMAT binary)")).await?;
                 conn
@@ -122,6 +124,7 @@ impl<'a> Reading<'a> {
                 None => match conn.copy_data().await? {
                     Some(message) => message,
                     None => {
+                        self.not_rewritten(&mut conn).await?;
                         self.snapshot.give_back(conn).await;
                         return self.batch();
                     }
@@ -142,6 +145,22 @@ impl<'a> Reading<'a> {
         }
         self.state = State::Open(conn);
         self.batch()
+    }
+
+    /// Fails if the rows read are those of another file than the snapshot's.
+    ///
+    /// A statement that rewrites a table (`ALTER TABLE ... TYPE`, `TRUNCATE`) leaves a file whose rows are all of its
+    /// own transaction: to an older snapshot the table is empty. The lock that the COPY took is held, so what is seen
+    /// here is what was read. (PostgreSQL manual, "Caveats" of concurrency control.)
+    async fn not_rewritten(&self, conn: &mut Conn) -> Result<()> {
+        let rows = conn.query(&chunks::same_files(self.table, &self.chunk.range)?).await?;
+        match rows.first().and_then(|r| r.first()).and_then(Option::as_deref) {
+            Some("t") => Ok(()),
+            _ => Err(Error::transient(
+                "the table was rewritten, emptied or created after the snapshot was taken: it is read again at a new one",
+            )
+            .table(&self.table.id)),
+        }
     }
 
     fn batch(&mut self) -> Result<Option<ChangeBatch>> {

@@ -14,7 +14,7 @@ use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::read::Reading;
-use super::{Inner, chunks, get, lsn, setup};
+use super::{Inner, chunks, get, lsn, setup, watch};
 use crate::postgres::types::TypeBook;
 use crate::postgres::wire::Conn;
 use crate::postgres::{quote, sqlstate};
@@ -57,6 +57,7 @@ impl PgSnapshot {
         planner.batch_execute(&import).await.map_err(snapshot_gone)?;
         let types = TypeBook::of(&planner, tables.iter().map(AsRef::as_ref)).await?;
         let partitioned = partitioned(&planner, tables).await?;
+        watch::loaded(inner, &planner, tables).await?;
         Ok(Self {
             inner: Arc::clone(inner),
             start: lsn::position(start),

@@ -15,8 +15,9 @@ use trem_engine::schema::{SchemaChangeKind, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::assemble::{Assembler, Need};
-use super::catchup::{CatchUp, Piece, WORTH_BYTES};
+use super::catchup::{CatchUp, Piece};
 use super::read::select_list;
+use super::watch::{self, Lost};
 use super::{Inner, get, lsn, relation};
 use crate::postgres::types::TypeBook;
 use crate::postgres::wire::copy::CopyDecoder;
@@ -30,7 +31,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 const ASK_AFTER: Duration = Duration::from_secs(5);
 /// A server that has not answered for this long is gone.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How often the catalogue is asked whether the tables are still there: the log does not tell of a dropped one.
+/// How often the catalogue is looked at for what the log does not tell.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Where messages come from.
@@ -52,6 +53,12 @@ pub(super) struct PgStream {
     binary: bool,
     /// A message that waits for an answer of the server.
     held: Option<(Bytes, Need)>,
+    /// The answer on its way.
+    asking: Option<JoinHandle<Result<Answer>>>,
+    /// A connection for rows that are read again.
+    rows: Option<Conn>,
+    /// A look at the catalogue on its way.
+    looking: Option<JoinHandle<Result<Vec<Lost>>>>,
     every: Duration,
     status_at: Instant,
     heard_at: Instant,
@@ -85,6 +92,9 @@ impl PgStream {
             types,
             binary,
             held: None,
+            asking: None,
+            rows: None,
+            looking: None,
             every,
             status_at: now + every,
             heard_at: now,
@@ -99,8 +109,19 @@ impl PgStream {
         let mut progress = false;
         while !self.assembler.full() {
             if let Some((_, need)) = &self.held {
-                // The message stays held while the answer is awaited, so nothing is lost if the caller gives up.
-                let answer = answer(&self.inner, &self.assembler, need).await?;
+                // Message and question stay held while the answer is awaited, so nothing is lost and nothing is asked
+                // twice if the caller gives up for a while.
+                let asking = match &mut self.asking {
+                    Some(asking) => asking,
+                    none => none.insert(tokio::spawn(answer(
+                        Arc::clone(&self.inner),
+                        Question::of(&self.assembler, need),
+                        self.rows.take(),
+                    ))),
+                };
+                let answer = asking.await;
+                self.asking = None;
+                let answer = answer.map_err(|e| Error::fatal("asking the source panicked").cause(e))??;
                 if let Some((payload, need)) = self.held.take() {
                     self.settle(answer, &need)?;
                     self.message(payload)?;
@@ -113,6 +134,16 @@ impl PgStream {
         Ok(progress)
     }
 
+    /// Goes over to the walsender once it has been started. Cancel-safe.
+    async fn started(&mut self) -> Result<()> {
+        if let Feed::Starting(starting) = &mut self.feed {
+            let conn = starting.await.map_err(|e| Error::fatal("starting the stream panicked").cause(e))??;
+            self.heard_at = Instant::now();
+            self.feed = Feed::Stream(conn);
+        }
+        Ok(())
+    }
+
     /// Takes in one message from the feed's buffer; whether there was one.
     fn next_buffered(&mut self) -> Result<bool> {
         match &mut self.feed {
@@ -120,17 +151,17 @@ impl PgStream {
             Feed::Chunks(chunks) => match chunks.buffered()? {
                 None => Ok(false),
                 Some(Piece::Message(payload)) => self.message(payload).map(|()| true),
-                Some(Piece::End { reached, current }) => {
+                Some(Piece::End { reached, worth }) => {
                     self.assembler.reached(reached)?;
                     self.received = self.received.max(reached);
-                    self.after_chunk(current.saturating_sub(reached));
+                    self.after_chunk(worth);
                     Ok(true)
                 }
             },
             Feed::Stream(conn) => loop {
                 let Some(frame) = conn.buffered()? else { return Ok(false) };
                 self.heard_at = Instant::now();
-                match sift(frame)? {
+                match sift(frame).map_err(on_stream)? {
                     Some(frame) if frame.tag == b'd' => return self.take_in(frame.body).map(|()| true),
                     Some(frame) if frame.tag == b'c' => {
                         return Err(Error::transient("the source's server ended the replication stream"));
@@ -141,10 +172,10 @@ impl PgStream {
         }
     }
 
-    /// Asks for another chunk, or goes over to streaming when little is left.
-    fn after_chunk(&mut self, left: u64) {
+    /// Asks for another chunk, or goes over to streaming.
+    fn after_chunk(&mut self, worth: bool) {
         match &mut self.feed {
-            Feed::Chunks(chunks) if left >= WORTH_BYTES => chunks.ask(),
+            Feed::Chunks(chunks) if worth => chunks.ask(),
             Feed::Chunks(chunks) => {
                 let (inner, from, binary) = (Arc::clone(&self.inner), self.received, self.binary);
                 let advancing = chunks.advancing();
@@ -201,21 +232,29 @@ impl PgStream {
         }
     }
 
-    async fn look_for_tables(&mut self) -> Result<()> {
-        let sql = "SELECT f.oid, pg_current_wal_insert_lsn()::text FROM unnest($1::oid[]) f(oid) \
-                   WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = f.oid)";
-        let client = self.inner.client().await?;
-        let rows = client.query(sql, &[&self.assembler.followed()]).await.map_err(sqlstate::error)?;
-        for row in rows {
-            self.assembler.is_gone(get(&row, 0)?, lsn::parse(get(&row, 1)?)?);
+    /// Looks at the catalogue from time to time, beside reading.
+    async fn look(&mut self) -> Result<()> {
+        if self.looking.as_ref().is_some_and(JoinHandle::is_finished)
+            && let Some(looking) = self.looking.take()
+        {
+            self.look_at = Instant::now() + LOOK_EVERY;
+            for lost in looking.await.map_err(|e| Error::fatal("looking at the catalogue panicked").cause(e))?? {
+                self.assembler.is_lost(lost.index, lost.place, lost.reason);
+            }
         }
-        self.look_at = Instant::now() + LOOK_EVERY;
+        if self.looking.is_none() && Instant::now() >= self.look_at {
+            let (inner, tables) = (Arc::clone(&self.inner), self.assembler.followed());
+            self.looking = Some(tokio::spawn(async move { watch::look(&inner, &tables).await }));
+        }
         Ok(())
     }
 
     fn settle(&mut self, answer: Answer, need: &Need) -> Result<()> {
         match (answer, need) {
-            (Answer::Row(row), _) => self.assembler.found(row),
+            (Answer::Row(row, conn), _) => {
+                self.rows = Some(conn);
+                self.assembler.found(row);
+            }
             (Answer::Shape(kind, types), Need::Added { table, .. }) => {
                 let mut wires = Vec::new();
                 self.types.add(types);
@@ -249,32 +288,67 @@ async fn start(inner: &Inner, from: u64, binary: bool) -> Result<Conn> {
         lsn::text(from),
         quote::literal(&quote::ident(&inner.name)),
     );
-    conn.start_copy(&sql).await.map_err(|e| e.context(format!("reading replication slot {}", inner.name)))?;
+    conn.start_copy(&sql)
+        .await
+        .map_err(|e| on_stream(e).context(format!("reading replication slot {}", inner.name)))?;
     Ok(conn)
 }
 
-/// What the server said to a [`Need`].
-enum Answer {
-    Shape(SchemaChangeKind, TypeBook),
-    Row(Option<Bytes>),
+/// A publication or a slot dropped under the stream: the next attempt looks at both and says what that means.
+fn on_stream(e: Error) -> Error {
+    match sqlstate::code(&e) {
+        Some("42704") => Error::transient("the stream cannot go on").cause(e),
+        _ => e,
+    }
 }
 
-async fn answer(inner: &Inner, assembler: &Assembler, need: &Need) -> Result<Answer> {
-    match need {
-        Need::Added { table, relation } => added(inner, &assembler.table(*table).schema, relation).await,
-        Need::Row { table, key } => {
-            let table = assembler.table(*table);
-            let sql = relation::by_key(&table.schema, &select_list(&table.schema, &table.wires), key);
-            let row = read_row(inner, &sql).await;
-            row.map(Answer::Row).map_err(|e| e.table(&table.schema.id).context("reading a row again by its key"))
+/// A [`Need`] with all that asking takes.
+enum Question {
+    Shape(Arc<TableSchema>, Relation),
+    Row(Arc<TableSchema>, String),
+}
+
+impl Question {
+    fn of(assembler: &Assembler, need: &Need) -> Self {
+        match need {
+            Need::Added { table, relation } => {
+                Self::Shape(Arc::clone(&assembler.table(*table).schema), relation.clone())
+            }
+            Need::Row { table, key } => {
+                let table = assembler.table(*table);
+                let sql = relation::by_key(&table.schema, &select_list(&table.schema, &table.wires), key);
+                Self::Row(Arc::clone(&table.schema), sql)
+            }
+        }
+    }
+}
+
+/// What the server said.
+enum Answer {
+    Shape(SchemaChangeKind, TypeBook),
+    /// The connection is for the next row.
+    Row(Option<Bytes>, Conn),
+}
+
+async fn answer(inner: Arc<Inner>, question: Question, rows: Option<Conn>) -> Result<Answer> {
+    match question {
+        Question::Shape(table, relation) => added(&inner, &table, &relation).await.map_err(|e| e.table(&table.id)),
+        Question::Row(table, sql) => {
+            let row = read_row(&inner, rows, &sql).await;
+            row.map_err(|e| e.table(&table.id).context("reading a row again by its key"))
         }
     }
 }
 
 async fn added(inner: &Inner, table: &TableSchema, relation: &Relation) -> Result<Answer> {
     let client = inner.client().await?;
-    let kind = relation::added(&client, table, relation, relation::remedy(&inner.task, table)).await;
-    let kind = kind.map_err(|e| e.table(&table.id))?;
+    let remedy = relation::remedy(&inner.task, table);
+    // What waits until the change is visible comes first.
+    let kind = relation::added(&client, table, relation, remedy.clone()).await?;
+    let kind = match watch::rewritten(inner, table).await? {
+        Some(reason) => SchemaChangeKind::Suspend { reason, remedy },
+        None => kind,
+    };
     let types = match &kind {
         SchemaChangeKind::AddColumns { next, .. } => TypeBook::of(&client, [next.as_ref()]).await?,
         SchemaChangeKind::Suspend { .. } | SchemaChangeKind::Reload { .. } => TypeBook::default(),
@@ -283,25 +357,29 @@ async fn added(inner: &Inner, table: &TableSchema, relation: &Relation) -> Resul
 }
 
 /// The first row of a COPY statement, as a message of its own.
-async fn read_row(inner: &Inner, sql: &str) -> Result<Option<Bytes>> {
-    let mut conn = Conn::connect(&inner.config, &inner.application, false).await?;
+async fn read_row(inner: &Inner, conn: Option<Conn>, sql: &str) -> Result<Answer> {
+    let mut conn = match conn {
+        Some(conn) => conn,
+        None => Conn::connect(&inner.config, &inner.application, false).await?,
+    };
     conn.start_copy(sql).await?;
     let mut decoder = CopyDecoder::default();
+    let mut first = None;
     while let Some(message) = conn.copy_data().await? {
-        if let Some(row) = decoder.row(&message)? {
-            return Ok(Some(row.message(&message)));
+        if let Some(row) = decoder.row(&message)?
+            && first.is_none()
+        {
+            first = Some(row.message(&message));
         }
     }
-    Ok(None)
+    Ok(Answer::Row(first, conn))
 }
 
 #[async_trait]
 impl ChangeStream for PgStream {
     async fn fill(&mut self) -> Result<()> {
         loop {
-            if Instant::now() >= self.look_at {
-                self.look_for_tables().await?;
-            }
+            self.look().await?;
             let progress = self.digest().await?;
             self.flush().await?;
             let whole = !self.assembler.in_transaction();
@@ -316,11 +394,7 @@ impl ChangeStream for PgStream {
             let wake = self.status_at.min(ask_at.max(self.status_at - self.every + ASK_AFTER));
             match &mut self.feed {
                 Feed::Chunks(chunks) => chunks.read().await?,
-                Feed::Starting(starting) => {
-                    let conn = starting.await.map_err(|e| Error::fatal("starting the stream panicked").cause(e))??;
-                    self.heard_at = Instant::now();
-                    self.feed = Feed::Stream(conn);
-                }
+                Feed::Starting(_) => self.started().await?,
                 Feed::Stream(conn) => tokio::select! {
                     // What has arrived while nobody read is looked at before the server is called silent.
                     biased;
@@ -354,6 +428,11 @@ impl ChangeStream for PgStream {
         self.durable = self.durable.max(durable);
         if let Feed::Chunks(chunks) = &mut self.feed {
             chunks.acknowledge(self.durable);
+        }
+        // While nobody fills, as the limits are reached, the new connection is to be kept alive too.
+        if matches!(&self.feed, Feed::Starting(starting) if starting.is_finished()) {
+            self.started().await?;
+            self.queue_status(false);
         }
         if news || Instant::now() + self.every / 2 >= self.status_at {
             self.queue_status(false);

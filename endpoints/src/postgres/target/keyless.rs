@@ -1,5 +1,5 @@
-//! Changes of a table without a key, in source order. A row is told apart by its whole text as the target prints it.
-//! That is exact for every type (1.0 is not 1.00, and json has no equality of its own), and of equal rows one is taken.
+//! Changes of a table without a key, in source order. A row is told apart by its whole text as the target prints it,
+//! which is exact for every type (1.0 is not 1.00, and json has no equality of its own); of equal rows one is taken.
 
 use trem_engine::change::{ChangeBatch, Op, RowRef, TableCounts};
 use trem_engine::schema::Identity;

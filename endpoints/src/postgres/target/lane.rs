@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use trem_engine::change::{ChangeBatch, ChangeSet, NetChanges, Step, TableCounts, Truncate};
 use trem_engine::ports::{Applied, Chunk, Epoch, TableState, TargetLane, TaskRecord};
 use trem_engine::position::{Checkpoint, Lineage, Position};
-use trem_engine::schema::{Identity, SchemaChange, SchemaChangeKind, TableId, TableSchema, TypeDefinition};
+use trem_engine::schema::{
+    Identity, SchemaChange, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition,
+};
 use trem_engine::task::OnExisting;
 use trem_engine::{Error, Result};
 
@@ -16,7 +18,7 @@ use super::facts::Facts;
 use super::session::Session;
 use super::shape::{TargetTable, create_keys};
 use super::writer::Writer;
-use super::{bookkeeping, facts, keyed, keyless, prepare};
+use super::{bookkeeping, facts, keyed, keyless, prepare, secondary};
 use crate::failpoint::{self, Point};
 use crate::postgres::config::PgConfig;
 use crate::postgres::quote;
@@ -372,6 +374,11 @@ impl TargetLane for PgLane {
             tracing::warn!(table = %table.id, error = %e, "could not analyze the loaded table");
         }
         Ok(())
+    }
+
+    async fn create_secondary(&mut self, objects: &[SecondaryObject]) -> Result<()> {
+        self.writers.clear();
+        secondary::create(&self.session.client, objects).await
     }
 
     async fn suspend(&mut self, table: &Arc<TableSchema>, reason: &str, remedy: &str) -> Result<()> {

@@ -13,6 +13,7 @@ mod keyless;
 mod lane;
 mod loader;
 mod prepare;
+mod secondary;
 mod session;
 mod shape;
 mod writer;
@@ -60,8 +61,8 @@ impl Target for PostgresTarget {
         let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
                    pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
                    has_database_privilege(current_database(), 'CREATE') \
-                   OR EXISTS (SELECT FROM pg_namespace n WHERE nspname = 'trem' \
-                   AND has_schema_privilege(n.oid, 'CREATE')), \
+                   OR EXISTS (SELECT FROM pg_namespace \
+                       WHERE nspname = 'trem' AND has_schema_privilege(oid, 'CREATE')), \
                    current_database()::text, current_user::text";
         let row = client.query_one(sql, &[]).await.map_err(pg)?;
         let (number, version): (i32, String) = (row.try_get(0).map_err(pg)?, row.try_get(1).map_err(pg)?);

@@ -5,6 +5,7 @@ use arrow_array::{Array, Int64Array, StringArray};
 use proptest::prelude::*;
 use trem_engine::change::ChangeBatch;
 use trem_engine::ports::{ChunkRange, KeyBound, LoadedChunk, StreamTable};
+use trem_engine::schema::Identity;
 
 use super::super::relation::tests::{relation, table};
 use super::*;
@@ -184,6 +185,39 @@ fn a_full_image_fills_what_was_not_sent() {
     assert_eq!(batch.old.as_ref().unwrap().images.num_columns(), 2);
 }
 
+/// A partition made later has its own identity, whatever that of the partitioned table.
+#[test]
+fn a_key_alone_under_a_full_image_leaves_the_rest_unknown() {
+    let mut a = assembler(Identity::KeyWithFullImage, Vec::new(), BatchLimits::default());
+    let mut full = relation();
+    full.replica_identity = b'f';
+    let update = row(b'U', &[tuple(b'K', &[Some("1"), None]), tuple(b'N', &[Some("2"), Some("?")])]);
+    let delete = row(b'D', &[tuple(b'K', &[Some("3"), None])]);
+    give(&mut a, &[begin(100), described(&full), update, delete, commit(100)]);
+    let set = a.take().unwrap().unwrap();
+    let batch = batches(&set)[0];
+    assert_eq!((ids(batch), batch.ops.as_slice()), (vec![2, 3], &[Op::Update, Op::Delete][..]));
+    assert!(batch.mask(0).contains(1) && batch.mask(1).contains(1));
+}
+
+#[test]
+fn a_row_that_the_log_does_not_identify_suspends() {
+    let mut full = relation();
+    full.replica_identity = b'f';
+    let unidentified = [
+        (Identity::Full, row(b'U', &[tuple(b'N', &[Some("1"), Some("b")])])),
+        (Identity::Full, row(b'D', &[tuple(b'K', &[Some("1"), None])])),
+        (Identity::KeyWithFullImage, row(b'D', &[tuple(b'K', &[None, Some("x")])])),
+    ];
+    for (identity, message) in unidentified {
+        let mut a = assembler(identity, Vec::new(), BatchLimits::default());
+        give(&mut a, &[begin(100), described(&full), message, commit(100)]);
+        let set = a.take().unwrap().unwrap();
+        let [Step::Schema(change)] = set.steps.as_slice() else { panic!("{set:?}") };
+        assert!(matches!(&change.kind, SchemaChangeKind::Suspend { reason, .. } if reason.contains("partition")));
+    }
+}
+
 #[test]
 fn a_truncate_stands_between_what_was_before_and_after() {
     let mut a = plain();
@@ -281,9 +315,9 @@ fn an_older_shape_before_the_snapshot_does_not_matter() {
 #[test]
 fn a_table_that_is_gone_is_suspended_behind_its_last_change() {
     let mut a = plain();
-    assert_eq!(a.followed(), [7]);
-    a.is_gone(7, 150);
-    a.is_gone(7, 190);
+    assert_eq!(a.followed().len(), 1);
+    a.is_lost(0, 150, "it was dropped".to_owned());
+    a.is_lost(0, 190, "again".to_owned());
     give(&mut a, &[begin(100), described(&relation()), insert("1", "a"), commit(100)]);
     a.reached(160).unwrap();
     a.reached(200).unwrap();
@@ -291,6 +325,44 @@ fn a_table_that_is_gone_is_suspended_behind_its_last_change() {
     let [Step::Rows(_), Step::Schema(change)] = set.steps.as_slice() else { panic!("{set:?}") };
     assert!(matches!(&change.kind, SchemaChangeKind::Suspend { reason, .. } if reason.contains("dropped")));
     assert!(a.followed().is_empty());
+}
+
+/// A renamed table that was taken in under its new name too: two records with one number.
+#[test]
+fn two_records_of_one_table_do_not_take_each_others_rows() {
+    let mut new = table();
+    new.id = trem_engine::schema::TableId::new("s", "u");
+    let chunk = LoadedChunk { range: ChunkRange::Whole, snapshot: lsn::position(150) };
+    let tables = vec![
+        StreamTable { schema: Arc::new(table()), loaded: Vec::new() },
+        StreamTable { schema: Arc::new(new), loaded: vec![chunk] },
+    ];
+    let request = StreamRequest { from: lsn::position(10), tables, limits: BatchLimits::default() };
+    let mut a = Assembler::new("t", request, &TypeBook::with(&[(20, Wire::Int8), (25, Wire::Text)])).unwrap();
+    let mut renamed = relation();
+    renamed.name = "u".to_owned();
+    give(&mut a, &[begin(100), described(&relation()), insert("1", "a"), commit(100)]);
+    give(&mut a, &[begin(200), described(&renamed), insert("2", "b"), insert("3", "c"), commit(200)]);
+    let set = a.take().unwrap().unwrap();
+    let [Step::Rows(old), Step::Schema(change), Step::Rows(new)] = set.steps.as_slice() else { panic!("{set:?}") };
+    assert_eq!((old.table.id.table.as_str(), ids(old)), ("t", vec![1]));
+    assert_eq!((new.table.id.table.as_str(), ids(new)), ("u", vec![2, 3]));
+    assert_eq!(change.table.id.table, "t");
+    assert!(matches!(&change.kind, SchemaChangeKind::Suspend { reason, .. } if reason.contains("renamed to s.u")));
+}
+
+#[test]
+fn null_takes_room_too() {
+    let limits = BatchLimits { max_bytes: 10_000, ..BatchLimits::default() };
+    let mut a = assembler(Identity::Key, Vec::new(), limits);
+    give(&mut a, &[begin(100), described(&relation())]);
+    let mut rows = 0;
+    while !a.full() {
+        give(&mut a, &[row(b'I', &[tuple(b'N', &[Some("1"), None])])]);
+        rows += 1;
+    }
+    // 8 bytes for the number and 4 for where the text ends, beside what came by the wire.
+    assert!(rows < 20_000 / 28, "{rows}");
 }
 
 #[test]

@@ -1,0 +1,137 @@
+//! Which table a message is of, and whether that table can still be followed.
+
+use std::sync::Arc;
+
+use trem_engine::Result;
+use trem_engine::change::{BatchBuilder, Step};
+use trem_engine::schema::{SchemaChange, SchemaChangeKind, TableSchema};
+
+use super::{Assembler, Live, Need, width};
+use crate::postgres::source::relation::{self, Difference};
+use crate::postgres::types::Wire;
+use crate::postgres::wire::pgoutput::Relation;
+
+impl Assembler {
+    /// The tables that are followed, each with its index.
+    pub(in crate::postgres::source) fn followed(&self) -> Vec<(usize, Arc<TableSchema>)> {
+        let followed = self.tables.iter().enumerate().filter(|(_, t)| !t.suspended && t.schema.native_id != 0);
+        followed.map(|(index, t)| (index, Arc::clone(&t.schema))).collect()
+    }
+
+    /// The catalogue says, as of `place` in the log, that a table cannot be followed any more. Nothing in the log says
+    /// so; what was logged of it before still counts.
+    pub(in crate::postgres::source) fn is_lost(&mut self, index: usize, place: u64, reason: String) {
+        if !self.lost.iter().any(|(_, known, _)| *known == index) {
+            self.lost.push((place, index, reason));
+        }
+    }
+
+    /// Suspends what was lost before the place that is reached.
+    pub(super) fn lapse(&mut self) -> Result<()> {
+        while let Some(at) = self.lost.iter().position(|(place, ..)| *place <= self.end) {
+            let (_, index, reason) = self.lost.swap_remove(at);
+            if !self.tables[index].suspended {
+                self.suspend(index, reason)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn relation(&mut self, relation: Relation) -> Result<Option<Need>> {
+        let named = |t: &Live| (&t.schema.id.schema, &t.schema.id.table) == (&relation.schema, &relation.name);
+        let numbered = |t: &Live| t.schema.native_id == relation.id;
+        // A renamed table that was taken in under its new name is recorded twice with one number.
+        let exact = self.tables.iter().position(|t| numbered(t) && named(t));
+        let by_number = || self.tables.iter().position(numbered);
+        let found = exact.or_else(by_number).or_else(|| self.tables.iter().position(named));
+        let others = self.tables.iter().enumerate().filter(|(i, t)| numbered(t) && Some(*i) != found && !t.suspended);
+        let others: Vec<usize> = others.map(|(i, _)| i).collect();
+        self.renamed.retain(|i| self.tables[*i].schema.native_id != relation.id);
+        for index in others {
+            self.tables[index].unchecked = Some(relation.clone());
+            self.renamed.push(index);
+        }
+        self.relations.insert(relation.id, found);
+        if let Some(index) = found {
+            self.tables[index].unchecked = Some(relation);
+        }
+        Ok(None)
+    }
+
+    /// A change that commits at `commit` has come for this number under a name that is not that of all its records.
+    fn names_taken(&mut self, relation: u32, commit: u64) -> Result<()> {
+        let due = |t: &Live| t.schema.native_id == relation && t.loaded.as_ref().is_none_or(|l| commit >= l.lowest);
+        while let Some(at) = self.renamed.iter().position(|i| due(&self.tables[*i])) {
+            let index = self.renamed.swap_remove(at);
+            if !self.tables[index].suspended {
+                self.checked(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares what the server last said of a table's shape with the shape that the target has.
+    fn checked(&mut self, index: usize) -> Result<Option<Need>> {
+        let Some(relation) = self.tables[index].unchecked.take() else { return Ok(None) };
+        match relation::compare(&self.tables[index].schema, &relation) {
+            Difference::None => Ok(None),
+            Difference::Added(_) => {
+                self.tables[index].unchecked = Some(relation.clone());
+                Ok(Some(Need::Added { table: index, relation }))
+            }
+            Difference::Other(reason) => {
+                self.suspend(index, reason)?;
+                Ok(None)
+            }
+        }
+    }
+
+    pub(super) fn suspend(&mut self, index: usize, reason: String) -> Result<()> {
+        let remedy = relation::remedy(&self.task, &self.tables[index].schema);
+        self.reshape(index, SchemaChangeKind::Suspend { reason, remedy }, Vec::new())
+    }
+
+    /// The answer to [`Need::Added`].
+    pub(in crate::postgres::source) fn reshape(
+        &mut self,
+        index: usize,
+        kind: SchemaChangeKind,
+        wires: Vec<Wire>,
+    ) -> Result<()> {
+        self.barrier()?;
+        let table = &mut self.tables[index];
+        let before = Arc::clone(&table.schema);
+        match &kind {
+            SchemaChangeKind::AddColumns { next, .. } => {
+                table.schema = Arc::clone(next);
+                table.builder = BatchBuilder::new(Arc::clone(next));
+                table.width = width(next);
+                table.wires = wires;
+            }
+            SchemaChangeKind::Suspend { .. } | SchemaChangeKind::Reload { .. } => {
+                table.suspended = true;
+                table.loaded = None;
+            }
+        }
+        self.steps.push(Step::Schema(SchemaChange { table: before, kind }));
+        Ok(())
+    }
+
+    /// The table that a change is of, its shape compared; `None` if the change does not count.
+    pub(super) fn live(&mut self, relation: u32) -> Result<Result<Option<(usize, u64)>, Need>> {
+        let index = *self.relations.get(&relation).ok_or_else(|| relation::undescribed(relation))?;
+        let (Some(index), Some(commit)) = (index, self.commit_lsn()?) else { return Ok(Ok(None)) };
+        self.names_taken(relation, commit)?;
+        let table = &mut self.tables[index];
+        if table.loaded.as_ref().is_some_and(|l| l.done(commit)) {
+            table.loaded = None;
+        }
+        if table.suspended || table.loaded.as_ref().is_some_and(|l| commit < l.lowest) {
+            return Ok(Ok(None));
+        }
+        if let Some(need) = self.checked(index)? {
+            return Ok(Err(need));
+        }
+        Ok(Ok((!self.tables[index].suspended).then_some((index, commit))))
+    }
+}

@@ -1,0 +1,40 @@
+//! Secondary indexes and constraints, on request.
+
+use trem_tests::World;
+
+const MADE: &str =
+    "SELECT count(*) FROM pg_constraint WHERE conrelid IN ('a'::regclass, 'b'::regclass) AND contype <> 'p'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn indexes_and_constraints_come_after_the_load() {
+    let mut world = World::one().await;
+    world.configure(|c| c.keys.push("after-load = \"indexes-and-constraints\"".to_owned()));
+    let tables = "CREATE TABLE a (id int PRIMARY KEY, u int UNIQUE, n text CHECK (n <> ''), \"Q x\" int);
+                  CREATE INDEX \"by Q\" ON a (\"Q x\") WHERE u > 0; CREATE INDEX ON a (lower(n));
+                  CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a ON UPDATE CASCADE ON DELETE SET NULL);
+                  INSERT INTO a SELECT i, i, 'n' || i, i FROM generate_series(1, 100) i;
+                  INSERT INTO b SELECT i, i FROM generate_series(1, 50) i";
+    world.source.exec(tables).await;
+    world.trem.until_current().expect(0);
+    world.assert_equal(&["public.%"]).await;
+    assert_eq!(world.target.number(MADE).await, 3, "unique, check and foreign key");
+    let indexes = "SELECT count(*) FROM pg_indexes WHERE schemaname = 'public'";
+    assert_eq!(world.target.number(indexes).await, world.source.number(indexes).await);
+    // With them there, changes still go through, and a second start finds nothing to do.
+    world
+        .source
+        .exec("UPDATE a SET u = -u; DELETE FROM a WHERE id > 40; UPDATE a SET id = id + 1000 WHERE id < 5")
+        .await;
+    world.source.exec("BEGIN; UPDATE a SET u = 7000 WHERE id = 20; UPDATE a SET u = -20 WHERE id = 21; COMMIT").await;
+    world.trem.until_current().expect(0);
+    world.assert_equal(&["public.%"]).await;
+    assert_eq!(world.target.number(MADE).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_but_keys_unless_asked() {
+    let world = World::one().await;
+    world.source.exec("CREATE TABLE a (id int PRIMARY KEY, u int UNIQUE); CREATE TABLE b (id int PRIMARY KEY)").await;
+    world.trem.until_current().expect(0);
+    assert_eq!(world.target.number(MADE).await, 0);
+}
