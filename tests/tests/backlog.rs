@@ -14,7 +14,8 @@ const IN_CHUNKS: &str = "catching up in chunks";
 
 /// A loaded world. The array makes the whole stream text, unless left out.
 async fn loaded(options: PgOptions, arrays: bool) -> World {
-    let mut world = World::one_with(options).await;
+    // A server each: the target's own writes would be backlog of the source's.
+    let mut world = World::two_with(options, PgOptions::default()).await;
     world.configure(|c| c.sections = "[TASK.batch]\nmax-rows = 3000\n".into());
     let array = if arrays { ", a int[]" } else { "" };
     let sql = format!(
