@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::rig::{Rig, V, checkpoint, column, from, i, insert, t, table, update};
+use crate::rig::{Rig, V, batch, checkpoint, column, from, i, insert, set, t, table, update};
 use trem_endpoints::postgres::config::PgConfig;
 use trem_endpoints::postgres::target::PostgresTarget;
 use trem_engine::change::{Step, Truncate};
