@@ -31,8 +31,8 @@ const CASES: &[(&str, &str, &[&str])] = &[
     ("kind = \"postgres\"", "kind = \"oracle\"", &["tasks.toml:3", "kind", "oracle", "postgres"]),
     ("postgres://u:p@127.0.0.1:1/a", "postgres://${NO_SUCH_VARIABLE}@127.0.0.1:1/a", &["NO_SUCH_VARIABLE", "url"]),
     ("postgres://u:p@127.0.0.1:1/a", "http://u:p@127.0.0.1:1/a", &["endpoints.a", "url", "postgres://"]),
-    ("1/a\"", "1/a?sslmode=perhaps\"", &["sslmode", "perhaps", "verify-full"]),
-    ("1/a\"", "1/a?nonsense=1\"", &["nonsense"]),
+    ("1/a\"", "1/a?sslmode=perhaps\"", &["sslmode", "unknown", "verify-full"]),
+    ("1/a\"", "1/a?nonsense=1\"", &["parameter is unknown", "sslrootcert"]),
     (
         "target = \"b\"",
         "target = \"b\"\nmode = \"sometimes\"",

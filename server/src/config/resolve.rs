@@ -103,7 +103,8 @@ impl Resolver<'_> {
                 let config = match PgConfig::parse(&text) {
                     Ok(config) => config,
                     Err(e) => {
-                        self.problem(url.span(), of_url(url.get_ref(), &text, &e.to_string()));
+                        // It repeats nothing of the URL.
+                        self.problem(url.span(), e.to_string());
                         return None;
                     }
                 };
@@ -379,17 +380,6 @@ impl Resolver<'_> {
             self.problem(leaf.span(), "expected a duration longer than zero");
         }
         pause
-    }
-}
-
-/// An `@` after the `?`, or a variable there, may make a part of the password look like a parameter.
-fn of_url(written: &Value, text: &str, message: &str) -> String {
-    let written = written.as_str().unwrap_or_default();
-    let query = |url: &str| url.split_once('?').map(|(_, query)| query.to_owned()).unwrap_or_default();
-    if query(written).contains("${") || query(text).contains('@') {
-        secret::without_quotes(message)
-    } else {
-        secret::without_suspects(message)
     }
 }
 

@@ -68,9 +68,3 @@ pub fn without_suspects(message: &str) -> String {
     let kept = parts.map(|(n, part)| if hidden(n, part) { HIDDEN } else { part });
     kept.collect::<Vec<_>>().join("`")
 }
-
-/// The message, less everything between backticks.
-pub fn without_quotes(message: &str) -> String {
-    let parts = message.split('`').enumerate();
-    parts.map(|(n, part)| if n % 2 == 1 { HIDDEN } else { part }).collect::<Vec<_>>().join("`")
-}
