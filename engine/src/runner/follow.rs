@@ -52,7 +52,8 @@ struct SetNote {
     open: bool,
     transactions: u64,
     committed_at: Option<std::time::SystemTime>,
-    suspended: Vec<(TableId, String)>,
+    /// Table, reason, remedy.
+    suspended: Vec<(TableId, String, String)>,
     reloads: Vec<(TableId, String)>,
 }
 
@@ -141,7 +142,9 @@ impl SetNote {
             let Step::Schema(change) = step else { continue };
             let table = change.table.id.clone();
             match &change.kind {
-                SchemaChangeKind::Suspend { reason, .. } => suspended.push((table, reason.clone())),
+                SchemaChangeKind::Suspend { reason, remedy } => {
+                    suspended.push((table, reason.clone(), remedy.clone()));
+                }
                 SchemaChangeKind::Reload { reason } => reloads.push((table, reason.clone())),
                 SchemaChangeKind::AddColumns { .. } => {}
             }
@@ -309,8 +312,9 @@ impl Loop<'_> {
     fn note(&mut self, applied: &Applied, rows: u64, set: SetNote) {
         let reporter = &self.follow.task.reporter;
         reporter.applied(applied);
-        for (table, reason) in set.suspended {
-            tracing::error!(task = %self.follow.task.plan.name, table = %table, "suspended: {reason}");
+        for (table, reason, remedy) in set.suspended {
+            let task = &self.follow.task.plan.name;
+            tracing::error!(%task, %table, "suspended: {reason} (remedy: {remedy})");
             reporter.table(&table, |t| {
                 t.state = Some(TableState::Suspended);
                 t.reason = Some(reason);
