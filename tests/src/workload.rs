@@ -96,7 +96,7 @@ impl Workload {
             }
             54..58 => format!("UPDATE w_wide SET doc = repeat(md5('{n}'), 90), extra = NULL WHERE a = {id} / 10"),
             // The key changes and the large values stay: the log does not carry them.
-            58..62 => format!("UPDATE w_wide SET b = b || '{}' WHERE a = {id} / 10", n % 10),
+            58..62 => format!("UPDATE w_wide SET b = b || '.{}' WHERE a = {id} / 10", self.new_ids(1)),
             62..65 => format!(
                 "INSERT INTO w_wide VALUES ({id} / 10, 'n{n}', repeat('d{n}', 900), NULL, NULL) \
                  ON CONFLICT DO NOTHING"
