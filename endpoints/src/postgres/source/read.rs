@@ -125,7 +125,7 @@ impl<'a> Reading<'a> {
                     Some(message) => message,
                     None => {
                         self.not_rewritten(&mut conn).await?;
-                        self.snapshot.give_back(conn).await;
+                        self.snapshot.give_back(conn).await?;
                         return self.batch();
                     }
                 },

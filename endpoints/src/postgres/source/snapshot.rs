@@ -37,7 +37,7 @@ pub(super) struct PgSnapshot {
     partitioned: HashSet<TableId>,
     /// Sees the snapshot; plans chunks.
     planner: Client,
-    /// Connections in a transaction of this snapshot that no chunk uses now.
+    /// Connections that no chunk uses now.
     idle: Mutex<Vec<Conn>>,
     _holder: Holder,
 }
@@ -72,18 +72,34 @@ impl PgSnapshot {
 
     /// A connection that sees the snapshot.
     pub(super) async fn reader(&self) -> Result<Conn> {
-        if let Some(conn) = self.idle.lock().await.pop() {
-            return Ok(conn);
-        }
-        let mut conn = Conn::connect(&self.inner.config, &self.inner.application, false).await?;
+        let idle = self.idle.lock().await.pop();
+        let mut conn = match idle {
+            Some(conn) => conn,
+            None => {
+                let mut conn = Conn::connect(&self.inner.config, &self.inner.application, false).await?;
+                // A statement at the source that waits for another reader of ours makes this one wait behind it.
+                conn.query("SET lock_timeout = '30s'").await?;
+                conn
+            }
+        };
         conn.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         conn.query(&format!("SET TRANSACTION SNAPSHOT {}", self.name)).await.map_err(expired)?;
         Ok(conn)
     }
 
-    /// Takes a connection back whose statement has ended well.
-    pub(super) async fn give_back(&self, conn: Conn) {
+    /// Takes a connection back whose statement has ended well. Its locks go: nobody at the source waits for a load to
+    /// end.
+    pub(super) async fn give_back(&self, mut conn: Conn) -> Result<()> {
+        conn.query("COMMIT").await?;
         self.idle.lock().await.push(conn);
+        Ok(())
+    }
+
+    /// Lets go of the locks that planning took.
+    async fn renew_planner(&self) -> Result<()> {
+        let renew =
+            format!("COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}", self.name);
+        self.planner.batch_execute(&renew).await.map_err(snapshot_gone)
     }
 
     /// Whether a table's rows are stored in partitions.
@@ -154,7 +170,9 @@ impl Snapshot for PgSnapshot {
     }
 
     async fn chunks(&self, table: &Arc<TableSchema>, options: ChunkOptions) -> Result<Vec<Chunk>> {
-        chunks::plan(&self.planner, table, options).await.map_err(|e| e.table(&table.id))
+        let chunks = chunks::plan(&self.planner, table, options).await.map_err(|e| e.table(&table.id))?;
+        self.renew_planner().await?;
+        Ok(chunks)
     }
 
     fn read<'a>(
