@@ -38,7 +38,7 @@ pub(super) struct Attempt<'a> {
 
 impl Attempt<'_> {
     pub(super) async fn run(self) -> Result<End> {
-        // Up to here nothing of a stopped attempt needs care: connections close, and their transactions roll back.
+        // Until the log is followed a stop needs no care: connections close, and their transactions roll back.
         let (lane, lineage) = tokio::select! {
             () = self.stop.cancelled() => return Ok(End::Finished),
             ready = self.get_ready() => ready?,

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::convert;
 use super::generate;
-use super::model::{Database, Event, Key, ModelTable, Row, Value};
+use super::model::{Database, Event, ModelTable, Row, Value};
 use crate::change::{BatchBuilder, ChangeSet, ColumnMask, Op, Step};
 use crate::error::{Class, Error};
 use crate::ports::{SnapshotKind, Source, TableState, Target, TargetLane};
@@ -393,9 +393,4 @@ pub async fn random_transactions(rig: &dyn Rig) {
 pub fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
     rows.sort();
     rows
-}
-
-/// A key of one integer.
-pub fn key(id: i64) -> Key {
-    vec![int(id)]
 }
