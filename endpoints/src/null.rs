@@ -214,7 +214,7 @@ impl TargetLane for NullLane {
         Ok(Applied { tables: counts.into_iter().collect() })
     }
 
-    async fn durable(&mut self) -> Result<Option<Position>> {
+    async fn durable(&mut self, _now: bool) -> Result<Option<Position>> {
         Ok(self.fence.enter()?.record.checkpoint.as_ref().map(|c| c.position.clone()))
     }
 }
@@ -345,11 +345,11 @@ mod tests {
         let (open, next) = set(vec![Step::Rows(rows(&table, 2)), Step::Schema(change)], 1, true);
         let applied = lane.apply(open, &next).await.unwrap();
         assert_eq!(applied.tables[0].1.inserted, 2);
-        assert_eq!(lane.durable().await.unwrap(), None);
+        assert_eq!(lane.durable(false).await.unwrap(), None);
         assert_eq!(lane.record().await.unwrap().tables[0].state, TableState::Ready);
         let (closing, next) = set(Vec::new(), 2, false);
         lane.apply(closing, &next).await.unwrap();
-        assert_eq!(lane.durable().await.unwrap(), Some(Position::new(2, "2")));
+        assert_eq!(lane.durable(false).await.unwrap(), Some(Position::new(2, "2")));
         assert_eq!(lane.record().await.unwrap().tables[0].state, TableState::Suspended);
     }
 

@@ -387,8 +387,9 @@ pub trait TargetLane: Send {
     async fn apply(&mut self, set: ChangeSet, next: &Checkpoint) -> Result<Applied>;
 
     /// The last checkpoint that a crash of the target cannot take back, of this lane or an earlier one; `None`
-    /// while none is known to be.
-    async fn durable(&mut self) -> Result<Option<Position>>;
+    /// while none is known to be. `now`: what is committed is made so, where otherwise the target's own background
+    /// writing would take its time.
+    async fn durable(&mut self, now: bool) -> Result<Option<Position>>;
 }
 
 /// One target connection that loads chunks.

@@ -169,7 +169,7 @@ async fn the_last_lane_wins_and_open_sets_stay_invisible() {
     assert_eq!(rig.rows(&table).await.len(), 2);
     let mut durable = None;
     for _ in 0..100 {
-        durable = rig.lane.durable().await.unwrap();
+        durable = rig.lane.durable(false).await.unwrap();
         if durable.is_some() {
             break;
         }

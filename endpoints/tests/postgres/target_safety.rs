@@ -282,7 +282,7 @@ async fn what_is_durable_where_standbys_are_waited_for() {
     let limit = std::time::Duration::from_secs(4);
     let waiting = async {
         loop {
-            if rig.lane.durable().await.unwrap().is_some() {
+            if rig.lane.durable(false).await.unwrap().is_some() {
                 break;
             }
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;

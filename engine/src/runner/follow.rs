@@ -38,7 +38,8 @@ pub(super) struct Follow<'a> {
 
 enum Work {
     Apply(ChangeSet, Checkpoint),
-    AskDurable,
+    /// What the target durably has; whether that is to be all there is.
+    AskDurable(bool),
 }
 
 enum Outcome {
@@ -115,13 +116,15 @@ async fn apply_all(
     let mut asked = Instant::now();
     while let Some(work) = todo.recv().await {
         let outcome = match work {
-            Work::AskDurable => Outcome::Durable(lane.durable().await?),
+            Work::AskDurable(now) => Outcome::Durable(lane.durable(now).await?),
             Work::Apply(set, checkpoint) => {
                 let note = SetNote::of(&set, &checkpoint);
                 let rows = set.rows() as u64;
+                let began = Instant::now();
                 let applied = lane.apply(set, &checkpoint).await?;
+                tracing::debug!(rows, open = note.open, took = ?began.elapsed(), "applied a set");
                 let ask = !note.open && asked.elapsed() >= DURABLE_POLL;
-                let durable = if ask { lane.durable().await? } else { None };
+                let durable = if ask { lane.durable(false).await? } else { None };
                 Outcome::Applied { applied, rows, set: note, durable }
             }
         };
@@ -221,6 +224,9 @@ impl Loop<'_> {
                 return self.end(End::Finished).await;
             }
             self.hand_over(linger).await?;
+            if !self.busy && self.unsettled() && self.reaches_goal(&self.applied) {
+                self.send(Work::AskDurable(true)).await?;
+            }
             let unsettled = !self.busy && self.unsettled();
             let wake = self.waiting_since.map_or_else(|| Instant::now() + HEARTBEAT, |since| since + linger);
             tokio::select! {
@@ -229,7 +235,7 @@ impl Loop<'_> {
                 outcome = self.outcomes.recv() => self.settle(outcome).await?,
                 Some(()) = self.found.recv() => return self.end(End::Replan).await,
                 _ = heartbeat.tick() => self.stream.ack(self.durable.as_ref()).await?,
-                () = sleep_until(self.ask_at), if unsettled => self.send(Work::AskDurable).await?,
+                () = sleep_until(self.ask_at), if unsettled => self.send(Work::AskDurable(false)).await?,
                 () = sleep_until(wake), if self.waiting_since.is_some() && !self.busy => {}
                 filled = self.stream.fill(), if !self.stream.full() => filled?,
             }
@@ -349,7 +355,7 @@ impl Loop<'_> {
         let deadline = Instant::now() + STOP_DEADLINE;
         while self.busy || self.unsettled() {
             if !self.busy {
-                self.send(Work::AskDurable).await?;
+                self.send(Work::AskDurable(true)).await?;
             }
             match timeout_at(deadline, self.outcomes.recv()).await {
                 Ok(outcome) => self.settle(outcome).await?,

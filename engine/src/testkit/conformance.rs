@@ -299,7 +299,7 @@ pub async fn rows_and_checkpoint_commit_together(rig: &dyn Rig) {
     let mut lane = rig.target().open_lane().await.unwrap();
     let mut durable = None;
     for _ in 0..100 {
-        durable = lane.durable().await.unwrap();
+        durable = lane.durable(false).await.unwrap();
         if durable.is_some() {
             break;
         }

@@ -349,7 +349,7 @@ impl TargetLane for MemoryLane {
         Ok(Applied::default())
     }
 
-    async fn durable(&mut self) -> Result<Option<Position>> {
+    async fn durable(&mut self, _now: bool) -> Result<Option<Position>> {
         let state = &mut *self.target.0.lock().unwrap();
         if self.epoch.0 < state.alive_from {
             return Err(Error::transient("connection lost"));

@@ -7,33 +7,25 @@
 //! `pg_logical_slot_get_binary_changes`, `pg_replication_slot_advance`: PostgreSQL manual, "Replication Management
 //! Functions".)
 
+mod reader;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rand::Rng;
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use trem_engine::{Error, Result};
 
+use self::reader::{Block, End, Reader, WORTH_BYTES};
 use super::{Inner, lsn};
 use crate::postgres::quote;
 use crate::postgres::sqlstate;
-use crate::postgres::wire::copy::CopyDecoder;
-use crate::postgres::wire::frame::Frame;
-use crate::postgres::wire::{Conn, TextRow, text_row};
+use crate::postgres::wire::Conn;
 
-/// From this much unread log on, reading it in chunks pays.
-const WORTH_BYTES: u64 = 16 << 20;
-/// A chunk is decoded from the slot's restart point on, which an old transaction holds: when this much is decoded again
-/// for every chunk, streaming is cheaper.
-const AGAIN_BYTES: u64 = 256 << 20;
-/// A chunk is materialised at the source; this much of it is wanted.
-const CHUNK_BYTES: u64 = 48 << 20;
-const CHUNK_CHANGES: std::ops::RangeInclusive<u64> = 1_000..=400_000;
-/// Of the first chunk, while nothing is known of the size of its changes.
-const FIRST_CHANGES: u64 = 2_000;
 /// How often the slot itself is moved on.
 const ADVANCE_EVERY: Duration = Duration::from_secs(10);
 
@@ -41,24 +33,19 @@ const ADVANCE_EVERY: Duration = Duration::from_secs(10);
 pub(super) enum Piece {
     /// A message of the log.
     Message(Bytes),
-    /// The chunk has ended: everything before `reached` has been read. `worth`: another one is worth asking for.
-    End { reached: u64, worth: bool },
+    /// The chunk has ended: everything before `reached` has been read. `last`: no other one follows.
+    End { reached: u64, last: bool },
 }
 
-/// A reader of chunks.
+/// Chunks of a backlog.
 pub(super) struct CatchUp {
     inner: Arc<Inner>,
-    conn: Conn,
-    decoder: CopyDecoder,
-    /// The temporary copy.
-    slot: String,
-    options: String,
-    changes: u64,
-    read_changes: u64,
-    read_bytes: u64,
-    ended: Option<Place>,
-    /// Where the chunk before was decoded from.
-    restart: u64,
+    blocks: mpsc::UnboundedReceiver<Result<Block>>,
+    /// What is left of the block at hand.
+    messages: std::vec::IntoIter<Bytes>,
+    block: Option<Block>,
+    /// Ends with its owner, and its session with it.
+    _reader: JoinSet<()>,
     advance: Option<JoinHandle<()>>,
     advanced_at: Instant,
 }
@@ -73,104 +60,58 @@ impl CatchUp {
         }
         let mut conn = Conn::connect(&inner.config, &inner.application, false).await?;
         let slot = format!("{}_{:08x}", &inner.name[..inner.name.len().min(54)], rand::rng().random::<u32>());
+        let (name, copied) = (quote::literal(&inner.name), quote::literal(&slot));
         let copy = format!(
-            "SET work_mem = '64MB'; SELECT pg_copy_logical_replication_slot({}, {}, true)",
-            quote::literal(&inner.name),
-            quote::literal(&slot)
+            "SET work_mem = '64MB'; SELECT pg_copy_logical_replication_slot({name}, {copied}, true); \
+             SELECT pg_replication_slot_advance({copied}, greatest({}::pg_lsn, confirmed_flush_lsn)) \
+             FROM pg_replication_slots WHERE slot_name = {copied}",
+            quote::literal(&lsn::text(from))
         );
         if let Err(e) = conn.query(&copy).await {
             tracing::info!(slot = inner.name, "the backlog is streamed, as the slot cannot be copied: {e}");
             return Ok(None);
         }
         tracing::info!(slot = inner.name, behind_bytes = behind, "catching up in chunks");
-        let options = format!(
-            "'proto_version', '1', 'publication_names', {}, 'binary', '{binary}'",
-            quote::literal(&quote::ident(&inner.name))
-        );
-        let mut reader = Self {
+        let (sender, blocks) = mpsc::unbounded_channel();
+        let mut reader = JoinSet::new();
+        reader.spawn(Reader::new(inner, conn, slot, binary, sender).run());
+        Ok(Some(Self {
             inner: Arc::clone(inner),
-            conn,
-            decoder: CopyDecoder::default(),
-            slot,
-            options,
-            changes: FIRST_CHANGES,
-            read_changes: 0,
-            read_bytes: 0,
-            ended: None,
-            restart: 0,
+            blocks,
+            messages: Vec::new().into_iter(),
+            block: None,
+            _reader: reader,
             advance: None,
             advanced_at: Instant::now(),
-        };
-        reader.ask();
-        Ok(Some(reader))
+        }))
     }
 
-    /// Asks for the next chunk.
-    pub(super) fn ask(&mut self) {
-        let slot = quote::literal(&self.slot);
-        let sql = format!(
-            "COPY (SELECT data FROM pg_catalog.pg_logical_slot_get_binary_changes({slot}, NULL, {}, {})) \
-             TO STDOUT (FORMAT binary); \
-             SELECT confirmed_flush_lsn::text, pg_current_wal_lsn()::text, restart_lsn::text \
-             FROM pg_catalog.pg_replication_slots WHERE slot_name = {slot}\0",
-            self.changes, self.options
-        );
-        (self.read_changes, self.read_bytes, self.ended) = (0, 0, None);
-        self.decoder = CopyDecoder::default();
-        self.conn.queue(b'Q', sql.as_bytes());
-    }
-
-    /// The next piece that is in the buffer already.
+    /// The next piece that has been read already.
     pub(super) fn buffered(&mut self) -> Result<Option<Piece>> {
-        while let Some(frame) = self.conn.buffered()? {
-            let piece = match frame.tag {
-                b'E' => return Err(self.failed(&frame)),
-                b'd' => self.message(frame.body)?,
-                b'D' => {
-                    self.ended = Some(place(&text_row(&frame.body)?)?);
-                    None
-                }
-                b'Z' => Some(self.end()?),
-                _ => None,
-            };
-            if piece.is_some() {
-                return Ok(piece);
+        loop {
+            if let Some(message) = self.messages.next() {
+                return Ok(Some(Piece::Message(message)));
+            }
+            if let Some(End { reached, last }) = self.block.take().and_then(|b| b.end) {
+                return Ok(Some(Piece::End { reached, last }));
+            }
+            match self.blocks.try_recv() {
+                Ok(block) => self.begin(block?),
+                Err(_) => return Ok(None),
             }
         }
-        Ok(None)
     }
 
-    fn message(&mut self, body: Bytes) -> Result<Option<Piece>> {
-        let Some(mut row) = self.decoder.row(&body)? else { return Ok(None) };
-        let Some(data) = row.field()? else { return Ok(None) };
-        self.read_changes += 1;
-        self.read_bytes += data.len() as u64;
-        Ok(Some(Piece::Message(body.slice_ref(data))))
+    fn begin(&mut self, mut block: Block) {
+        self.messages = std::mem::take(&mut block.messages).into_iter();
+        self.block = Some(block);
     }
 
-    /// The next chunk's length follows the size of the changes met.
-    fn end(&mut self) -> Result<Piece> {
-        let place =
-            self.ended.ok_or_else(|| Error::transient("the server did not say where a chunk of the log ended"))?;
-        if let Some(each) = self.read_bytes.checked_div(self.read_changes) {
-            self.changes = (CHUNK_BYTES / each.max(1)).clamp(*CHUNK_CHANGES.start(), *CHUNK_CHANGES.end());
-        }
-        let worth = place.worth(self.restart);
-        self.restart = place.restart;
-        Ok(Piece::End { reached: place.reached, worth })
-    }
-
-    fn failed(&self, frame: &Frame) -> Error {
-        // Whatever it was, the walsender may fare better: a transaction too large for the source's disk, say.
-        self.inner.stream_only.store(true, Ordering::Relaxed);
-        let error = crate::postgres::wire::server_error(&frame.body);
-        Error::transient("catching up in chunks failed: the backlog is streamed instead").cause(error)
-    }
-
-    /// Reads once from the socket. Cancel-safe.
+    /// Waits for more. Cancel-safe.
     pub(super) async fn read(&mut self) -> Result<()> {
-        self.conn.flush().await?;
-        self.conn.read().await
+        let block = self.blocks.recv().await;
+        self.begin(block.ok_or_else(|| Error::transient("the reader of the backlog ended early"))??);
+        Ok(())
     }
 
     /// Lets the server forget what the target durably has.
@@ -181,11 +122,7 @@ impl CatchUp {
         }
         self.advanced_at = Instant::now();
         let inner = Arc::clone(&self.inner);
-        self.advance = Some(tokio::spawn(async move {
-            if let Err(error) = advance(&inner, durable).await {
-                tracing::warn!(slot = inner.name, %error, "could not move the slot on");
-            }
-        }));
+        self.advance = Some(tokio::spawn(async move { advance(&inner, durable).await }));
     }
 
     /// What is still using the task's own slot.
@@ -194,52 +131,16 @@ impl CatchUp {
     }
 }
 
-async fn advance(inner: &Inner, durable: u64) -> Result<()> {
-    let client = inner.config.connect(&inner.application).await?;
+/// Moves the task's own slot on to what the target durably has.
+pub(super) async fn advance(inner: &Inner, durable: u64) {
     let sql = "SELECT pg_replication_slot_advance(slot_name, greatest($2::text::pg_lsn, confirmed_flush_lsn)) \
                FROM pg_replication_slots WHERE slot_name = $1";
-    client.execute(sql, &[&inner.name, &lsn::text(durable)]).await.map_err(sqlstate::error)?;
-    Ok(())
-}
-
-/// Where a chunk ended.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    /// Everything before it has been read.
-    reached: u64,
-    /// The end of the server's log.
-    current: u64,
-    /// Where the next chunk is decoded from.
-    restart: u64,
-}
-
-impl Place {
-    /// Whether another chunk pays. `before`: where this one was decoded from.
-    fn worth(self, before: u64) -> bool {
-        let held = self.restart <= before && self.reached.saturating_sub(self.restart) > AGAIN_BYTES;
-        self.current.saturating_sub(self.reached) >= WORTH_BYTES && !held
-    }
-}
-
-fn place(row: &TextRow) -> Result<Place> {
-    match row.as_slice() {
-        [Some(reached), Some(current), Some(restart)] => {
-            Ok(Place { reached: lsn::parse(reached)?, current: lsn::parse(current)?, restart: lsn::parse(restart)? })
-        }
-        _ => Err(Error::transient("the server did not say where a chunk of the log ended")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_held_restart_point_ends_catching_up() {
-        let place = |reached, restart| Place { reached, current: 10 << 30, restart };
-        assert!(place(1 << 30, 1 << 20).worth(0), "it moves on");
-        assert!(place(200 << 20, 5).worth(5), "little is decoded again");
-        assert!(!place(1 << 30, 5).worth(5));
-        assert!(!place((10 << 30) - 1, 9 << 30).worth(5), "nothing is left");
+    let moved = async {
+        let client = inner.config.connect(&inner.application).await?;
+        client.execute(sql, &[&inner.name, &lsn::text(durable)]).await.map_err(sqlstate::error)
+    };
+    if let Err(error) = moved.await {
+        // It is tried again, or met by whoever reads from the slot.
+        tracing::warn!(slot = inner.name, %error, "could not move the slot on");
     }
 }

@@ -15,7 +15,7 @@ use trem_engine::schema::{SchemaChangeKind, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::assemble::{Assembler, Need};
-use super::catchup::{CatchUp, Piece};
+use super::catchup::{CatchUp, Piece, advance};
 use super::read::select_list;
 use super::watch::{self, Lost};
 use super::{Inner, get, lsn, relation};
@@ -36,14 +36,30 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How soon it is when the log describes a table anew.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 
+/// How long reading pauses after a backlog for the target to have it all, so that the slot itself can be moved on: a
+/// walsender decodes again, slowly, all that lies behind it.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// Where messages come from.
 enum Feed {
     /// A walsender.
     Stream(Conn),
     /// Chunks of a backlog.
     Chunks(Box<CatchUp>),
-    /// The backlog is read; the walsender is being started.
-    Starting(JoinHandle<Result<Conn>>),
+    /// The backlog is read, and what has been read is on its way to the target; until when that is waited for.
+    Settling(Instant, Option<JoinHandle<()>>),
+    /// The next feed is being opened.
+    Starting(JoinHandle<Result<Feed>>),
+}
+
+impl Feed {
+    /// Chunks when much lies behind `from`, else a walsender.
+    async fn open(inner: &Arc<Inner>, from: u64, binary: bool) -> Result<Self> {
+        match CatchUp::open(inner, from, binary).await? {
+            Some(chunks) => Ok(Self::Chunks(Box::new(chunks))),
+            None => Ok(Self::Stream(start(inner, from, binary).await?)),
+        }
+    }
 }
 
 /// The log of a database from one place on.
@@ -85,10 +101,7 @@ impl PgStream {
         for lost in watch::look(inner, &assembler.followed()).await? {
             assembler.is_lost(lost.index, lost.place, lost.reason);
         }
-        let feed = match CatchUp::open(inner, from, binary).await? {
-            Some(chunks) => Feed::Chunks(Box::new(chunks)),
-            None => Feed::Stream(start(inner, from, binary).await?),
-        };
+        let feed = Feed::open(inner, from, binary).await?;
         tracing::debug!(slot = inner.name, from = %lsn::text(from), binary, "following the log");
         let now = Instant::now();
         Ok(Self {
@@ -140,27 +153,48 @@ impl PgStream {
         Ok(progress)
     }
 
-    /// Goes over to the walsender once it has been started. Cancel-safe.
+    /// Goes over to the next feed once it is open. Cancel-safe.
     async fn started(&mut self) -> Result<()> {
         if let Feed::Starting(starting) = &mut self.feed {
-            let conn = starting.await.map_err(|e| Error::fatal("starting the stream panicked").cause(e))??;
+            let feed = starting.await.map_err(|e| Error::fatal("starting the stream panicked").cause(e))??;
             self.heard_at = Instant::now();
-            self.feed = Feed::Stream(conn);
+            self.feed = feed;
         }
         Ok(())
+    }
+
+    /// Waits until the target has the backlog, then opens the next feed. Cancel-safe.
+    async fn settled(&mut self) {
+        let Feed::Settling(until, advancing) = &mut self.feed else { return };
+        if self.durable < self.received {
+            sleep_until(*until).await;
+        }
+        let (inner, from, binary) = (Arc::clone(&self.inner), self.received, self.binary);
+        let (durable, advancing) = (self.durable, advancing.take());
+        self.feed = Feed::Starting(tokio::spawn(async move {
+            if let Some(advancing) = advancing {
+                // It has said itself what went wrong.
+                let _ = advancing.await;
+            }
+            advance(&inner, durable).await;
+            Feed::open(&inner, from, binary).await
+        }));
     }
 
     /// Takes in one message from the feed's buffer; whether there was one.
     fn next_buffered(&mut self) -> Result<bool> {
         match &mut self.feed {
-            Feed::Starting(_) => Ok(false),
+            Feed::Settling(..) | Feed::Starting(_) => Ok(false),
             Feed::Chunks(chunks) => match chunks.buffered()? {
                 None => Ok(false),
                 Some(Piece::Message(payload)) => self.message(payload).map(|()| true),
-                Some(Piece::End { reached, worth }) => {
+                Some(Piece::End { reached, last }) => {
+                    let advancing = if last { chunks.advancing() } else { None };
                     self.assembler.reached(reached)?;
                     self.received = self.received.max(reached);
-                    self.after_chunk(worth);
+                    if last {
+                        self.feed = Feed::Settling(Instant::now() + SETTLE, advancing);
+                    }
                     Ok(true)
                 }
             },
@@ -178,25 +212,6 @@ impl PgStream {
                     _ => {}
                 }
             },
-        }
-    }
-
-    /// Asks for another chunk, or goes over to streaming.
-    fn after_chunk(&mut self, worth: bool) {
-        match &mut self.feed {
-            Feed::Chunks(chunks) if worth => chunks.ask(),
-            Feed::Chunks(chunks) => {
-                let (inner, from, binary) = (Arc::clone(&self.inner), self.received, self.binary);
-                let advancing = chunks.advancing();
-                self.feed = Feed::Starting(tokio::spawn(async move {
-                    if let Some(advancing) = advancing {
-                        // Its own failure has been logged.
-                        let _ = advancing.await;
-                    }
-                    start(&inner, from, binary).await
-                }));
-            }
-            Feed::Stream(_) | Feed::Starting(_) => {}
         }
     }
 
@@ -237,7 +252,7 @@ impl PgStream {
     async fn flush(&mut self) -> Result<()> {
         match &mut self.feed {
             Feed::Stream(conn) => conn.flush().await,
-            Feed::Chunks(_) | Feed::Starting(_) => Ok(()),
+            Feed::Chunks(_) | Feed::Settling(..) | Feed::Starting(_) => Ok(()),
         }
     }
 
@@ -415,6 +430,7 @@ impl ChangeStream for PgStream {
             let wake = self.status_at.min(ask_at.max(self.status_at - self.every + ASK_AFTER));
             match &mut self.feed {
                 Feed::Chunks(chunks) => chunks.read().await?,
+                Feed::Settling(..) => self.settled().await,
                 Feed::Starting(_) => self.started().await?,
                 Feed::Stream(conn) => tokio::select! {
                     // What has arrived while nobody read is looked at before the server is called silent.

@@ -20,11 +20,19 @@ const ARRAY_ROWS: usize = 10_000;
 /// Applies the batches inside the open transaction.
 pub(super) async fn apply(session: &mut Session, writer: &Writer, batches: &[ChangeBatch]) -> Result<TableCounts> {
     let views = Views::of(batches.iter().map(|b| &b.rows), &writer.logical)?;
+    let searches = batches.iter().any(|b| b.ops.iter().any(|op| *op != Op::Insert));
+    if searches {
+        session.all_joins(true).await.map_err(|f| Error::from(f).table(&writer.schema.id))?;
+    }
     let mut keyless = Keyless { session, writer, views, counts: TableCounts::default() };
     for (number, batch) in batches.iter().enumerate() {
         keyless.batch(number as u32, batch).await.map_err(|f| Error::from(f).table(&writer.schema.id))?;
     }
-    Ok(keyless.counts)
+    let counts = keyless.counts;
+    if searches {
+        session.all_joins(false).await.map_err(|f| Error::from(f).table(&writer.schema.id))?;
+    }
+    Ok(counts)
 }
 
 struct Keyless<'a> {

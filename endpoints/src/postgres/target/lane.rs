@@ -50,6 +50,25 @@ struct Durability {
     durable: Option<Position>,
 }
 
+impl Durability {
+    /// Everything committed is on disk.
+    fn all(&mut self) {
+        let last = self.last.take().or_else(|| self.waiting.pop_back().map(|w| w.1));
+        self.waiting.clear();
+        self.durable = last.or(self.durable.take());
+    }
+
+    /// The target's log ends at `insert` and is on disk up to `flush`.
+    fn seen(&mut self, insert: u64, flush: u64) {
+        if let Some(last) = self.last.take() {
+            self.waiting.push_back((insert, last, Instant::now()));
+        }
+        while let Some((_, position, _)) = self.waiting.pop_front_if(|(at, ..)| *at <= flush) {
+            self.durable = Some(position);
+        }
+    }
+}
+
 impl PgLane {
     pub(super) async fn open(config: &PgConfig, task: &str) -> Result<Self> {
         let session = Session::open(config, task).await?;
@@ -427,14 +446,15 @@ impl TargetLane for PgLane {
         Ok(applied)
     }
 
-    async fn durable(&mut self) -> Result<Option<Position>> {
+    async fn durable(&mut self, now: bool) -> Result<Option<Position>> {
         if self.durability.last.is_none() && self.durability.waiting.is_empty() {
             return Ok(self.durability.durable.clone());
         }
         let late = self.durability.waiting.front().is_some_and(|w| w.2.elapsed() > FLUSH_AFTER);
-        let forced = late && !self.in_transaction;
-        if forced {
+        if (now || late) && !self.in_transaction {
             self.force_flush().await?;
+            self.durability.all();
+            return Ok(self.durability.durable.clone());
         }
         let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text, \
                    (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text, \
@@ -446,21 +466,10 @@ impl TargetLane for PgLane {
             text.parse().map_err(|e| Error::fatal("the target's log position is not a number").cause(e))
         };
         let (insert, flush) = (lsn(0)?, lsn(1)?);
+        // A failover keeps what the standbys have, which only a synchronous commit waits for.
         let replicated: bool = row.try_get(2).map_err(pg)?;
-        let d = &mut self.durability;
-        if replicated {
-            // A failover keeps what the standbys have, which only a synchronous commit waits for.
-            while let Some((_, position, _)) = d.waiting.pop_front_if(|_| forced) {
-                d.durable = Some(position);
-            }
-        }
-        if let Some(last) = d.last.take() {
-            d.waiting.push_back((insert, last, Instant::now()));
-        }
-        while let Some((_, position, _)) = d.waiting.pop_front_if(|(at, ..)| !replicated && *at <= flush) {
-            d.durable = Some(position);
-        }
-        Ok(d.durable.clone())
+        self.durability.seen(insert, if replicated { 0 } else { flush });
+        Ok(self.durability.durable.clone())
     }
 }
 
