@@ -303,16 +303,31 @@ impl Finish<'_> {
         Ok((self.net, batch))
     }
 
-    /// Key order, so that two connections that apply to one table never wait for each other in a circle.
+    /// Key order, so that two connections that apply to one table never wait for each other in a circle, and the
+    /// target meets its pages one after the other.
     fn sort(&mut self, groups: HashMap<ColumnMask, Vec<RowRef>>, merged: &MergedImages) {
         let keys = self.keys;
-        self.net.deletes.sort_by(|a, b| keys.get(*a).cmp(keys.get(*b)));
-        let key = |at: &RowRef| keys.row(merged.newest(*at));
+        in_key_order(&mut self.net.deletes, |at| keys.get(*at));
         self.net.updates = groups.into_iter().map(|(unknown, rows)| UpdateGroup { unknown, rows }).collect();
         for group in &mut self.net.updates {
-            group.rows.sort_by(|a, b| key(a).cmp(key(b)));
+            in_key_order(&mut group.rows, |at| keys.row(merged.newest(*at)));
         }
         self.net.updates.sort_by_key(|g| g.rows.first().copied());
+    }
+}
+
+/// Sorts by the keys' first bytes, held beside what is sorted, and looks at whole keys only where those are equal.
+fn in_key_order<'k, T: Copy>(items: &mut [T], key: impl Fn(&T) -> &'k [u8]) {
+    let start = |key: &[u8]| {
+        let mut bytes = [0; 16];
+        let n = key.len().min(bytes.len());
+        bytes[..n].copy_from_slice(&key[..n]);
+        u128::from_be_bytes(bytes)
+    };
+    let mut order: Vec<(u128, T)> = items.iter().map(|item| (start(key(item)), *item)).collect();
+    order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| key(&a.1).cmp(key(&b.1))));
+    for (place, (_, item)) in items.iter_mut().zip(order) {
+        *place = item;
     }
 }
 
