@@ -1,9 +1,11 @@
 //! Net changes of a table with a key: deletes, moves, updates, inserts; and the order of steps that is always right
 //! when constraints beside the key stand against that one.
 
+pub(super) mod small;
+
 use std::sync::atomic::Ordering;
 
-use trem_engine::change::{ColumnMask, KeyRef, Move, NetChanges, RowRef, TableCounts};
+use trem_engine::change::{ColumnMask, KeyRef, Move, NetChanges, RowRef, TableCounts, UpdateGroup};
 use trem_engine::{Error, Result};
 
 use super::copy::CopyWriter;
@@ -33,20 +35,24 @@ pub(super) struct Keyed<'a> {
 
 /// Applies net changes inside the open transaction.
 pub(super) async fn apply(session: &mut Session, writer: &Writer, net: &NetChanges) -> Result<TableCounts> {
-    let views = Views::of(net.batches.iter().map(|b| &b.rows), &writer.logical)?;
-    let old = OldViews::of(&writer.schema, &net.batches)?;
-    let mut keyed = Keyed { session, writer, net, views, old, conflicts: 0 };
+    let mut keyed = Keyed::of(session, writer, net)?;
     keyed.run().await.map_err(|f| Error::from(f).table(&writer.schema.id))?;
     writer.proven.store(true, Ordering::Relaxed);
     Ok(TableCounts { conflicts: keyed.conflicts, ..net.counts() })
 }
 
-impl Keyed<'_> {
+impl<'a> Keyed<'a> {
+    fn of(session: &'a mut Session, writer: &'a Writer, net: &'a NetChanges) -> Result<Self> {
+        let views = Views::of(net.batches.iter().map(|b| &b.rows), &writer.logical)?;
+        let old = OldViews::of(&writer.schema, &net.batches)?;
+        Ok(Self { session, writer, net, views, old, conflicts: 0 })
+    }
+
     async fn run(&mut self) -> Tried<()> {
         let copies = self.copies(&self.net.inserts);
         let guarded = self.writer.other_unique || copies;
         if !guarded {
-            return self.in_order(false).await.map_err(|f| self.stale(f));
+            return self.in_order(false).await.map_err(|f| self.writer.stale(f));
         }
         self.session.client.batch_execute("SAVEPOINT trem").await?;
         match self.in_order(copies).await {
@@ -60,17 +66,6 @@ impl Keyed<'_> {
         }
         self.session.client.batch_execute("RELEASE SAVEPOINT trem").await?;
         Ok(())
-    }
-
-    /// A constraint that was not there when the table was looked at: the next attempt looks again and goes the
-    /// guarded way. Where the look has only just been taken, it would see no more.
-    fn stale(&self, failure: Failure) -> Failure {
-        match failure {
-            Failure::Unique(e) if self.writer.proven.load(Ordering::Relaxed) => Failure::Other(
-                Error::transient("the target table has got another unique constraint: it is looked at again").cause(e),
-            ),
-            other => other,
-        }
     }
 
     fn copies(&self, rows: &[RowRef]) -> bool {
@@ -130,19 +125,19 @@ impl Keyed<'_> {
     }
 
     async fn delete_keys(&mut self, keys: &[KeyRef]) -> Tried<()> {
-        let from = Feed::Arrays { columns: &self.writer.schema.key, ord: false };
-        let sql = format!(
-            "DELETE FROM {} AS t USING {} WHERE {}",
-            self.writer.name,
-            self.writer.from(&from),
-            self.writer.by_key(&from)
-        );
+        let sql = self.delete_sql();
         for keys in keys.chunks(ARRAY_ROWS) {
             let arrays = self.writer.key_arrays(&self.views, &self.old, keys)?;
             let gone = self.session.execute(&sql, &arrays).await?;
             self.conflicts += (keys.len() as u64).saturating_sub(gone);
         }
         Ok(())
+    }
+
+    fn delete_sql(&self) -> String {
+        let w = self.writer;
+        let from = Feed::Arrays { columns: &w.schema.key, ord: false };
+        format!("DELETE FROM {} AS t USING {} WHERE {}", w.name, w.from(&from), w.by_key(&from))
     }
 
     /// Whether the images are all there is to know of the rows.
@@ -319,7 +314,7 @@ impl Keyed<'_> {
     async fn update(&mut self, group: usize) -> Tried<()> {
         let (w, net) = (self.writer, self.net);
         let group = &net.updates[group];
-        let known: Vec<usize> = w.all().into_iter().filter(|i| !group.unknown.contains(*i)).collect();
+        let known = self.known(group);
         let large = group.rows.len() > ARRAY_UPDATES || w.weight(&self.views, &known, &group.rows) > ARRAY_BYTES;
         if large {
             let staged = self.staged_table().await?;
@@ -334,6 +329,10 @@ impl Keyed<'_> {
         let arrays = w.arrays(&self.views, &known, &group.rows)?;
         let found = self.session.execute(&sql, &arrays).await?;
         self.met_none(&group.rows, found, &group.unknown).await
+    }
+
+    fn known(&self, group: &UpdateGroup) -> Vec<usize> {
+        self.writer.all().into_iter().filter(|i| !group.unknown.contains(*i)).collect()
     }
 
     fn update_sql(&self, known: &[usize], from: &Feed<'_>) -> Option<String> {

@@ -1,26 +1,24 @@
 //! The lane: rows, checkpoint and epoch check in one transaction.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use trem_engine::change::{ChangeBatch, ChangeSet, NetChanges, Step, TableCounts, Truncate};
+use tokio_postgres::Client;
+use trem_engine::change::{ChangeSet, Step, Truncate};
 use trem_engine::ports::{Applied, Chunk, Epoch, TableState, TargetLane, TaskRecord};
 use trem_engine::position::{Checkpoint, Lineage, Position};
-use trem_engine::schema::{
-    Identity, SchemaChange, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition,
-};
+use trem_engine::schema::{SchemaChange, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition};
 use trem_engine::task::OnExisting;
 use trem_engine::{Error, Result};
 
 use super::facts::Facts;
+use super::gather::{Gathered, Writers};
 use super::session::Session;
 use super::shape::{TargetTable, create_keys};
-use super::writer::Writer;
-use super::{bookkeeping, facts, keyed, keyless, prepare, secondary};
+use super::{bookkeeping, facts, gather, prepare, secondary};
 use crate::failpoint::{self, Point};
-use crate::postgres::config::PgConfig;
 use crate::postgres::quote;
 use crate::postgres::sqlstate::error as pg;
 
@@ -32,8 +30,7 @@ pub(super) struct PgLane {
     session: Session,
     task: String,
     epoch: Epoch,
-    writers: HashMap<TableId, Arc<Writer>>,
-    next_number: usize,
+    writers: Writers,
     in_transaction: bool,
     /// The transaction holds a set whose end is still to come.
     open_set: bool,
@@ -70,8 +67,8 @@ impl Durability {
 }
 
 impl PgLane {
-    pub(super) async fn open(config: &PgConfig, task: &str) -> Result<Self> {
-        let session = Session::open(config, task).await?;
+    pub(super) async fn open(client: Client, task: &str) -> Result<Self> {
+        let session = Session::over(client).await?;
         let client = &session.client;
         end_stalled(client).await;
         client.batch_execute("BEGIN").await.map_err(pg)?;
@@ -81,13 +78,11 @@ impl PgLane {
         let mut durability = Durability::default();
         let record = bookkeeping::read(client, task).await?;
         durability.last = record.and_then(|r| r.checkpoint).map(|c| c.position);
-        let writers = HashMap::new();
         Ok(Self {
             session,
             task: task.to_owned(),
             epoch,
-            writers,
-            next_number: 1,
+            writers: Writers::default(),
             in_transaction: false,
             open_set: false,
             durability,
@@ -133,34 +128,9 @@ impl PgLane {
         Ok(())
     }
 
-    async fn writer(&mut self, table: &Arc<TableSchema>) -> Result<Arc<Writer>> {
-        if let Some(writer) = self.writers.get(&table.id).filter(|w| w.schema == *table) {
-            return Ok(Arc::clone(writer));
-        }
-        let number = self.next_number;
-        self.next_number += 1;
-        let writer = Arc::new(Writer::open(&self.session, table, number).await?);
-        self.writers.insert(table.id.clone(), Arc::clone(&writer));
-        Ok(writer)
-    }
-
-    /// Applies what has gathered of each table, tables in the order of their first change.
-    async fn flush(&mut self, gathered: &mut Vec<(TableId, Vec<ChangeBatch>)>, applied: &mut Counts) -> Result<()> {
-        for (id, batches) in gathered.drain(..) {
-            let Some(first) = batches.first() else { continue };
-            let writer = self.writer(&Arc::clone(&first.table)).await?;
-            let counts = match writer.schema.identity {
-                Identity::Key | Identity::KeyWithFullImage => {
-                    let net = NetChanges::of(batches).map_err(|e| e.table(&id))?;
-                    keyed::apply(&mut self.session, &writer, &net).await.map_err(|e| e.table(&id))?
-                }
-                Identity::Full | Identity::InsertOnly => {
-                    keyless::apply(&mut self.session, &writer, &batches).await.map_err(|e| e.table(&id))?
-                }
-            };
-            applied.add(id, counts);
-        }
-        Ok(())
+    /// Applies the rows gathered so far.
+    async fn flush(&mut self, gathered: &mut Gathered, applied: &mut gather::Applied) -> Result<()> {
+        std::mem::take(gathered).apply(&mut self.session, &mut self.writers, applied).await
     }
 
     /// Empties the tables of a TRUNCATE at the source, and no other: the log names every one that it emptied there.
@@ -193,7 +163,7 @@ impl PgLane {
 
     async fn change_schema(&mut self, change: &SchemaChange) -> Result<()> {
         let id = &change.table.id;
-        self.writers.remove(id);
+        self.writers.forget(id);
         self.session.forget_statements();
         let client = &self.session.client;
         match &change.kind {
@@ -216,15 +186,11 @@ impl PgLane {
     }
 
     async fn steps(&mut self, set: ChangeSet) -> Result<Applied> {
-        let mut applied = Counts::default();
-        let mut gathered: Vec<(TableId, Vec<ChangeBatch>)> = Vec::new();
+        let mut applied = gather::Applied::new();
+        let mut gathered = Gathered::default();
         for step in set.steps {
             match step {
-                Step::Rows(batch) if batch.is_empty() => {}
-                Step::Rows(batch) => match gathered.iter_mut().find(|g| g.0 == batch.table.id) {
-                    Some(group) => group.1.push(batch),
-                    None => gathered.push((batch.table.id.clone(), vec![batch])),
-                },
+                Step::Rows(batch) => gathered.add(batch),
                 Step::Truncate(truncate) => {
                     self.flush(&mut gathered, &mut applied).await?;
                     self.truncate(&truncate).await?;
@@ -236,19 +202,7 @@ impl PgLane {
             }
         }
         self.flush(&mut gathered, &mut applied).await?;
-        Ok(Applied { tables: applied.0 })
-    }
-}
-
-#[derive(Default)]
-struct Counts(Vec<(TableId, TableCounts)>);
-
-impl Counts {
-    fn add(&mut self, id: TableId, counts: TableCounts) {
-        match self.0.iter_mut().find(|c| c.0 == id) {
-            Some(known) => known.1.add(&counts),
-            None => self.0.push((id, counts)),
-        }
+        Ok(Applied { tables: applied.into_iter().collect() })
     }
 }
 
@@ -327,7 +281,7 @@ impl TargetLane for PgLane {
 
     async fn prepare(&mut self, table: &Arc<TableSchema>, on_existing: OnExisting, load: bool) -> Result<()> {
         self.begin_work().await?;
-        self.writers.remove(&table.id);
+        self.writers.forget(&table.id);
         let client = &self.session.client;
         bookkeeping::claim(client, &table.id).await?;
         let known = bookkeeping::origin(client, &self.task, &table.id).await?;
@@ -374,7 +328,7 @@ impl TargetLane for PgLane {
 
     async fn finish_table(&mut self, table: &Arc<TableSchema>) -> Result<()> {
         self.begin_work().await?;
-        self.writers.remove(&table.id);
+        self.writers.forget(&table.id);
         let client = &self.session.client;
         let created = bookkeeping::origin(client, &self.task, &table.id).await?.is_some_and(|o| o.created_by_trem);
         if created {
@@ -387,16 +341,11 @@ impl TargetLane for PgLane {
             return Err(Error::fatal("internal: a table is finished that the record does not know").table(&table.id));
         }
         self.end_work().await?;
-        // Without statistics the first large updates may be planned badly; autovacuum comes later.
-        let analyze = format!("ANALYZE {}", quote::table(&table.id));
-        if let Err(e) = self.session.client.batch_execute(&analyze).await.map_err(pg) {
-            tracing::warn!(table = %table.id, error = %e, "could not analyze the loaded table");
-        }
         Ok(())
     }
 
     async fn create_secondary(&mut self, objects: &[SecondaryObject]) -> Result<()> {
-        self.writers.clear();
+        self.writers.forget_all();
         secondary::create(&self.session.client, objects).await
     }
 
@@ -414,7 +363,7 @@ impl TargetLane for PgLane {
 
     async fn forget_table(&mut self, table: &TableId) -> Result<()> {
         self.begin_work().await?;
-        self.writers.remove(table);
+        self.writers.forget(table);
         bookkeeping::forget_table(&self.session.client, &self.task, table).await?;
         self.end_work().await
     }

@@ -50,7 +50,8 @@ impl PgLoader {
         let client = &self.session.client;
         let origin = bookkeeping::origin(client, &self.task, &table.id).await?;
         let keeps = origin.is_some_and(|o| o.keeps_rows);
-        let writer = Arc::new(Writer::open(&self.session, table, 0).await?);
+        let writers = Writer::open_all(&self.session, std::slice::from_ref(table), 0).await?;
+        let writer = Arc::new(writers.into_iter().next().ok_or_else(|| Error::fatal("internal: a table's writer"))?);
         self.known = Some((Arc::clone(&writer), keeps));
         Ok((writer, keeps))
     }

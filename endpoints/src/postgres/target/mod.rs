@@ -8,6 +8,7 @@ mod copy;
 mod encode;
 mod facts;
 mod failure;
+mod gather;
 mod keyed;
 mod keyless;
 mod lane;
@@ -21,6 +22,7 @@ mod writer;
 use std::collections::HashMap;
 
 use async_trait::async_trait;
+use tokio::sync::Mutex;
 use tokio_postgres::Client;
 use trem_engine::ports::{Epoch, Finding, Loader, Severity, TablePreview, TableState, Target, TargetLane, TaskRecord};
 use trem_engine::schema::{Catalog, TableId};
@@ -32,93 +34,72 @@ use super::connect::database_identity;
 use super::sqlstate::error as pg;
 
 /// A PostgreSQL database that one task writes to.
-#[derive(Debug)]
 pub struct PostgresTarget {
     config: PgConfig,
     task: String,
+    /// A connection that has been asked something and is free again: the lane's, when it opens.
+    idle: Mutex<Option<Client>>,
 }
 
 impl PostgresTarget {
     /// The target of `task` at `config`; nothing is connected yet.
     pub fn new(config: PgConfig, task: &str) -> Self {
-        Self { config, task: task.to_owned() }
+        Self { config, task: task.to_owned(), idle: Mutex::new(None) }
     }
 
     async fn connect(&self) -> Result<Client> {
-        self.config.connect(&format!("trem {}", self.task)).await
+        let idle = self.idle.lock().await.take().filter(|client| !client.is_closed());
+        match idle {
+            Some(client) => Ok(client),
+            None => self.config.connect(&format!("trem {}", self.task)).await,
+        }
+    }
+
+    /// Asks over a connection, and keeps it for the next question if that went well.
+    async fn ask<T>(&self, question: impl AsyncFnOnce(&Client) -> Result<T>) -> Result<T> {
+        let client = self.connect().await?;
+        let answer = question(&client).await?;
+        *self.idle.lock().await = Some(client);
+        Ok(answer)
+    }
+}
+
+impl std::fmt::Debug for PostgresTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresTarget").field("config", &self.config).field("task", &self.task).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl Target for PostgresTarget {
     async fn identity(&self) -> Result<String> {
-        database_identity(&self.connect().await?).await
+        self.ask(async |client| database_identity(client).await).await
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {
-        let client = self.connect().await?;
-        let mut out = Vec::new();
-        let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
-                   pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
-                   has_database_privilege(current_database(), 'CREATE') \
-                   OR EXISTS (SELECT FROM pg_namespace \
-                       WHERE nspname = 'trem' AND has_schema_privilege(oid, 'CREATE')), \
-                   current_database()::text, current_user::text";
-        let row = client.query_one(sql, &[]).await.map_err(pg)?;
-        let (number, version): (i32, String) = (row.try_get(0).map_err(pg)?, row.try_get(1).map_err(pg)?);
-        let (recovery, read_only): (bool, bool) = (row.try_get(2).map_err(pg)?, row.try_get(3).map_err(pg)?);
-        let (create, database): (bool, String) = (row.try_get(4).map_err(pg)?, row.try_get(5).map_err(pg)?);
-        let user: String = row.try_get(6).map_err(pg)?;
-        let mut say = |ok: bool, subject: &str, message: String, remedy: &str| {
-            let severity = if ok { Severity::Ok } else { Severity::Error };
-            let remedy = (!ok).then(|| remedy.to_owned());
-            out.push(Finding { severity, subject: subject.to_owned(), message, remedy });
-        };
-        say(number >= 140_000, "target version", format!("PostgreSQL {version}"), "PostgreSQL 14 or later is needed");
-        let writable = !recovery && !read_only;
-        let found = if recovery {
-            "is a standby"
-        } else if read_only {
-            "is read-only"
-        } else {
-            "accepts writes"
-        };
-        say(
-            writable,
-            "target",
-            format!("the server {found}"),
-            "name the primary in the endpoint's url, with default_transaction_read_only off",
-        );
-        let found = if create { "may" } else { "may not" };
-        say(
-            create,
-            "target privileges",
-            format!("{user} {found} create schemas in database {database}"),
-            &format!("GRANT CREATE ON DATABASE {} TO {}", super::quote::ident(&database), super::quote::ident(&user)),
-        );
-        out.extend(temporary_tables(&client, &database, &user).await?);
-        out.push(replica_role(&client, &user).await?);
-        Ok(out)
+        self.ask(check).await
     }
 
     async fn plan(&self, catalog: &Catalog, on_existing: OnExisting, load: bool) -> Result<Vec<TablePreview>> {
-        let client = self.connect().await?;
-        let task = bookkeeping::exists(&client).await?.then_some(self.task.as_str());
-        let known = match task {
-            Some(task) => bookkeeping::origins(&client, task).await?,
-            None => HashMap::new(),
-        };
-        let replica = session::become_replica(&client).await?;
-        let settings = (on_existing, load);
-        prepare::plan(&client, task, replica, catalog, settings, &known).await
+        self.ask(async |client| {
+            let task = bookkeeping::exists(client).await?.then_some(self.task.as_str());
+            let known = match task {
+                Some(task) => bookkeeping::origins(client, task).await?,
+                None => HashMap::new(),
+            };
+            let replica = session::become_replica(client).await?;
+            let settings = (on_existing, load);
+            prepare::plan(client, task, replica, catalog, settings, &known).await
+        })
+        .await
     }
 
     async fn record(&self) -> Result<Option<TaskRecord>> {
-        bookkeeping::read(&self.connect().await?, &self.task).await
+        self.ask(async |client| bookkeeping::read(client, &self.task).await).await
     }
 
     async fn open_lane(&self) -> Result<Box<dyn TargetLane>> {
-        Ok(Box::new(lane::PgLane::open(&self.config, &self.task).await?))
+        Ok(Box::new(lane::PgLane::open(self.connect().await?, &self.task).await?))
     }
 
     async fn open_loader(&self, epoch: Epoch) -> Result<Box<dyn Loader>> {
@@ -144,6 +125,52 @@ impl Target for PostgresTarget {
         }
         bookkeeping::forget(&client, &self.task).await
     }
+}
+
+/// What the server and the role allow.
+async fn check(client: &Client) -> Result<Vec<Finding>> {
+    let mut out = Vec::new();
+    let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
+               pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
+               has_database_privilege(current_database(), 'CREATE') \
+               OR EXISTS (SELECT FROM pg_namespace \
+                   WHERE nspname = 'trem' AND has_schema_privilege(oid, 'CREATE')), \
+               current_database()::text, current_user::text";
+    let row = client.query_one(sql, &[]).await.map_err(pg)?;
+    let (number, version): (i32, String) = (row.try_get(0).map_err(pg)?, row.try_get(1).map_err(pg)?);
+    let (recovery, read_only): (bool, bool) = (row.try_get(2).map_err(pg)?, row.try_get(3).map_err(pg)?);
+    let (create, database): (bool, String) = (row.try_get(4).map_err(pg)?, row.try_get(5).map_err(pg)?);
+    let user: String = row.try_get(6).map_err(pg)?;
+    let mut say = |ok: bool, subject: &str, message: String, remedy: &str| {
+        let severity = if ok { Severity::Ok } else { Severity::Error };
+        let remedy = (!ok).then(|| remedy.to_owned());
+        out.push(Finding { severity, subject: subject.to_owned(), message, remedy });
+    };
+    say(number >= 140_000, "target version", format!("PostgreSQL {version}"), "PostgreSQL 14 or later is needed");
+    let writable = !recovery && !read_only;
+    let found = if recovery {
+        "is a standby"
+    } else if read_only {
+        "is read-only"
+    } else {
+        "accepts writes"
+    };
+    say(
+        writable,
+        "target",
+        format!("the server {found}"),
+        "name the primary in the endpoint's url, with default_transaction_read_only off",
+    );
+    let found = if create { "may" } else { "may not" };
+    say(
+        create,
+        "target privileges",
+        format!("{user} {found} create schemas in database {database}"),
+        &format!("GRANT CREATE ON DATABASE {} TO {}", super::quote::ident(&database), super::quote::ident(&user)),
+    );
+    out.extend(temporary_tables(client, &database, &user).await?);
+    out.push(replica_role(client, &user).await?);
+    Ok(out)
 }
 
 /// Large batches go by way of temporary tables.

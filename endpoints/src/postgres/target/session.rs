@@ -1,14 +1,17 @@
 //! A connection that writes: its settings, its prepared statements.
 
 use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::task::Poll;
 
+use futures::future::maybe_done;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 use trem_engine::Result;
 
 use super::encode::Raw;
-use super::failure::Tried;
+use super::failure::{Failure, Tried};
 use super::shape::Reads;
 use crate::postgres::config::PgConfig;
 use crate::postgres::sqlstate::error as pg;
@@ -32,6 +35,14 @@ pub(super) async fn become_replica(client: &Client) -> Result<bool> {
     }
 }
 
+/// A statement that is likely to come again, with its parameters.
+pub(super) struct Call {
+    pub(super) sql: String,
+    pub(super) arrays: Vec<Raw>,
+    /// Whether its answer is one number, instead of the rows it touched.
+    pub(super) returns: bool,
+}
+
 /// A connection that writes.
 pub(super) struct Session {
     pub(super) client: Client,
@@ -47,7 +58,11 @@ pub(super) struct Session {
 impl Session {
     /// Connects.
     pub(super) async fn open(config: &PgConfig, task: &str) -> Result<Self> {
-        let client = config.connect(&format!("trem {task}")).await?;
+        Self::over(config.connect(&format!("trem {task}")).await?).await
+    }
+
+    /// Makes a connection one that writes.
+    pub(super) async fn over(client: Client) -> Result<Self> {
         client.batch_execute(SETTINGS).await.map_err(pg)?;
         let replica = become_replica(&client).await?;
         if !replica {
@@ -76,8 +91,40 @@ impl Session {
     /// As [`Session::execute`], for a statement that returns one number.
     pub(super) async fn count(&mut self, sql: &str, parameters: &[Raw]) -> Tried<u64> {
         let statement = self.statement(sql).await?;
+        self.number(&statement, parameters).await
+    }
+
+    /// Runs calls in their order without waiting for each one's answer; the answers, or which call failed first.
+    pub(super) async fn call_all(&mut self, calls: &[Call]) -> std::result::Result<Vec<u64>, (usize, Failure)> {
+        let mut new: Vec<(usize, &str)> = Vec::new();
+        for (n, call) in calls.iter().enumerate() {
+            if !self.statements.contains_key(&call.sql) && !new.iter().any(|(_, sql)| *sql == call.sql) {
+                new.push((n, &call.sql));
+            }
+        }
+        let prepared = in_order(new.iter().map(|(_, sql)| self.client.prepare(sql))).await;
+        for ((n, sql), statement) in new.into_iter().zip(prepared) {
+            let statement = statement.map_err(|e| (n, e.into()))?;
+            self.statements.insert(sql.to_owned(), statement);
+        }
+        let mut ready = Vec::with_capacity(calls.len());
+        for (n, call) in calls.iter().enumerate() {
+            ready.push((self.statement(&call.sql).await.map_err(|e| (n, e))?, call));
+        }
+        let answers = in_order(ready.iter().map(|(statement, call)| self.answer(statement, call))).await;
+        answers.into_iter().enumerate().map(|(n, answer)| answer.map_err(|e| (n, e))).collect()
+    }
+
+    async fn answer(&self, statement: &Statement, call: &Call) -> Tried<u64> {
+        if call.returns {
+            return self.number(statement, &call.arrays).await;
+        }
+        Ok(self.client.execute_raw(statement, call.arrays.iter().map(|p| p as &(dyn ToSql + Sync))).await?)
+    }
+
+    async fn number(&self, statement: &Statement, parameters: &[Raw]) -> Tried<u64> {
         let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|p| p as _).collect();
-        let row = self.client.query_one(&statement, &parameters).await?;
+        let row = self.client.query_one(statement, &parameters).await?;
         Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
     }
 
@@ -92,4 +139,16 @@ impl Session {
     pub(super) fn forget_statements(&mut self) {
         self.statements.clear();
     }
+}
+
+/// Awaits all of them. Each is polled for the first time in the order given, so that what they send goes out in it.
+async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut all: Vec<_> = futures.map(|f| Box::pin(maybe_done(f))).collect();
+    poll_fn(|cx| {
+        // Every one is polled each time, so nothing is cut short at the first that waits.
+        let waiting = all.iter_mut().filter_map(|f| f.as_mut().poll(cx).is_pending().then_some(())).count();
+        if waiting == 0 { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    all.iter_mut().filter_map(|f| f.as_mut().take_output()).collect()
 }

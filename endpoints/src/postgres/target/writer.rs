@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use trem_engine::change::{ChangeBatch, KeyRef, RowRef};
-use trem_engine::schema::{LogicalType, TableSchema};
+use trem_engine::schema::{LogicalType, TableId, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::copy::CopyColumn;
 use super::encode::{Cell, Form, Raw, Views, array};
 use super::facts::{Hazard, hazards};
+use super::failure::Failure;
 use super::session::Session;
 use super::shape::{TargetColumn, TargetTable, key_names};
 use crate::postgres::quote;
@@ -68,11 +69,25 @@ pub(super) enum Feed<'a> {
 }
 
 impl Writer {
-    /// Looks at the target's table; it must be there and have all columns.
-    pub(super) async fn open(session: &Session, schema: &Arc<TableSchema>, number: usize) -> Result<Self> {
-        let have = TargetTable::read(&session.client, &session.reads, &schema.id).await?.ok_or_else(|| {
-            Error::fatal("the target table is gone").table(&schema.id).remedy("reload the table to create it again")
-        })?;
+    /// Looks at the target's tables, which must be there and have all columns: as many queries for a thousand as for
+    /// one. `number`: of the first.
+    pub(super) async fn open_all(session: &Session, schemas: &[Arc<TableSchema>], number: usize) -> Result<Vec<Self>> {
+        let ids: Vec<&TableId> = schemas.iter().map(|s| &s.id).collect();
+        let have = TargetTable::read_all(&session.client, &session.reads, ids.iter().copied()).await?;
+        let mut hazards = match session.replica {
+            true => HashMap::new(),
+            false => hazards(&session.client, &ids).await?,
+        };
+        let one = |(schema, number): (&Arc<TableSchema>, usize)| {
+            let gone = || Error::fatal("the target table is gone").remedy("reload the table to create it again");
+            let have = have.get(&schema.id).ok_or_else(|| gone().table(&schema.id))?;
+            let hazard = hazards.remove(&schema.id).and_then(|h| h.into_iter().next());
+            Self::of(schema, have, hazard, number)
+        };
+        schemas.iter().zip(number..).map(one).collect()
+    }
+
+    fn of(schema: &Arc<TableSchema>, have: &TargetTable, hazard: Option<Hazard>, number: usize) -> Result<Self> {
         let mut columns = Vec::with_capacity(schema.columns.len());
         for column in &schema.columns {
             let found = have.column(&column.name).ok_or_else(|| {
@@ -96,10 +111,6 @@ impl Writer {
                 always_identity: found.always_identity,
             });
         }
-        let hazards = match session.replica {
-            true => HashMap::new(),
-            false => hazards(&session.client, &[&schema.id]).await?,
-        };
         let extra = || have.extra(schema).filter(|c| !c.generated);
         Ok(Self {
             extra: extra().map(|c| quote::ident(&c.name)).collect(),
@@ -111,10 +122,21 @@ impl Writer {
             other_unique: have.other_unique(&key_names(schema)),
             partitioned: have.partitioned,
             number,
-            hazard: hazards.into_values().flatten().next(),
+            hazard,
             proven: AtomicBool::new(false),
             schema: Arc::clone(schema),
         })
+    }
+
+    /// A constraint that was not there when the table was looked at: the next attempt looks again and goes the
+    /// guarded way. Where the look has only just been taken, it would see no more.
+    pub(super) fn stale(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Unique(e) if self.proven.load(Ordering::Relaxed) => Failure::Other(
+                Error::transient("the target table has got another unique constraint: it is looked at again").cause(e),
+            ),
+            other => other,
+        }
     }
 
     /// Indices of all columns.

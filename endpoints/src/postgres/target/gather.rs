@@ -1,0 +1,156 @@
+//! Rows of a set, gathered by table and applied table by table; what is small goes out together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use trem_engine::change::{ChangeBatch, NetChanges, TableCounts};
+use trem_engine::schema::{Identity, TableId, TableSchema};
+use trem_engine::{Error, Result};
+
+use super::keyed::small::{Plan, Small};
+use super::session::{Call, Session};
+use super::writer::Writer;
+use super::{keyed, keyless};
+
+/// So many statements go out before their answers are looked at.
+const TOGETHER: usize = 64;
+
+/// Changes that took effect, by table.
+pub(super) type Applied = HashMap<TableId, TableCounts>;
+
+/// The tables as the target has them.
+#[derive(Default)]
+pub(super) struct Writers {
+    known: HashMap<TableId, Arc<Writer>>,
+    opened: usize,
+}
+
+impl Writers {
+    /// A table is not what it was.
+    pub(super) fn forget(&mut self, id: &TableId) {
+        self.known.remove(id);
+    }
+
+    /// No table is what it was.
+    pub(super) fn forget_all(&mut self) {
+        self.known.clear();
+    }
+
+    /// Looks at those of the tables that are not known as they are now.
+    async fn look_at(&mut self, session: &Session, tables: impl Iterator<Item = &Arc<TableSchema>>) -> Result<()> {
+        let known = |table: &Arc<TableSchema>| self.known.get(&table.id).is_some_and(|w| w.schema == *table);
+        let new: Vec<Arc<TableSchema>> = tables.filter(|t| !known(t)).cloned().collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let writers = Writer::open_all(session, &new, self.opened + 1).await?;
+        self.opened += writers.len();
+        self.known.extend(writers.into_iter().map(|w| (w.schema.id.clone(), Arc::new(w))));
+        Ok(())
+    }
+
+    fn of(&self, id: &TableId) -> Result<Arc<Writer>> {
+        let unknown = || Error::fatal("internal: the table has not been looked at").table(id);
+        self.known.get(id).map(Arc::clone).ok_or_else(unknown)
+    }
+}
+
+/// Batches by table, tables in the order of their first change.
+#[derive(Default)]
+pub(super) struct Gathered {
+    tables: Vec<(Arc<TableSchema>, Vec<ChangeBatch>)>,
+    places: HashMap<TableId, usize>,
+}
+
+impl Gathered {
+    /// Adds rows.
+    pub(super) fn add(&mut self, batch: ChangeBatch) {
+        if batch.is_empty() {
+            return;
+        }
+        match self.places.get(&batch.table.id) {
+            Some(place) => self.tables[*place].1.push(batch),
+            None => {
+                self.places.insert(batch.table.id.clone(), self.tables.len());
+                self.tables.push((Arc::clone(&batch.table), vec![batch]));
+            }
+        }
+    }
+
+    /// Applies all of it inside the open transaction.
+    pub(super) async fn apply(self, session: &mut Session, writers: &mut Writers, applied: &mut Applied) -> Result<()> {
+        writers.look_at(session, self.tables.iter().map(|(table, _)| table)).await?;
+        let mut together = Together::default();
+        for (table, batches) in self.tables {
+            let writer = writers.of(&table.id)?;
+            match table.identity {
+                Identity::Key | Identity::KeyWithFullImage => {
+                    together.keyed(session, &writer, batches, applied).await.map_err(|e| e.table(&table.id))?;
+                }
+                Identity::Full | Identity::InsertOnly => {
+                    together.send(session, applied).await?;
+                    let counts = keyless::apply(session, &writer, &batches).await.map_err(|e| e.table(&table.id))?;
+                    applied.entry(table.id.clone()).or_default().add(&counts);
+                }
+            }
+        }
+        together.send(session, applied).await
+    }
+}
+
+/// Small changes that wait to be sent together.
+#[derive(Default)]
+struct Together {
+    tables: Vec<Small>,
+    calls: Vec<Call>,
+}
+
+impl Together {
+    async fn keyed(
+        &mut self,
+        session: &mut Session,
+        writer: &Arc<Writer>,
+        batches: Vec<ChangeBatch>,
+        applied: &mut Applied,
+    ) -> Result<()> {
+        let net = NetChanges::of(batches)?;
+        match Plan::of(session, writer, &net)? {
+            Some(plan) => {
+                self.calls.extend(plan.calls);
+                self.tables.push(Small::new(writer, net, plan.steps));
+                if self.calls.len() >= TOGETHER { self.send(session, applied).await } else { Ok(()) }
+            }
+            None => {
+                self.send(session, applied).await?;
+                let counts = keyed::apply(session, writer, &net).await?;
+                applied.entry(writer.schema.id.clone()).or_default().add(&counts);
+                Ok(())
+            }
+        }
+    }
+
+    async fn send(&mut self, session: &mut Session, applied: &mut Applied) -> Result<()> {
+        let (tables, calls) = (std::mem::take(&mut self.tables), std::mem::take(&mut self.calls));
+        let mut answers = match session.call_all(&calls).await {
+            Ok(answers) => answers.into_iter(),
+            Err((call, failure)) => {
+                let mut before = 0;
+                let failed = tables.iter().find(|small| {
+                    before += small.calls();
+                    call < before
+                });
+                return Err(match failed {
+                    Some(small) => small.failed(failure),
+                    None => failure.into(),
+                });
+            }
+        };
+        for small in tables {
+            let own: Vec<u64> = answers.by_ref().take(small.calls()).collect();
+            let id = small.table().clone();
+            let counts = small.settle(session, &own).await?;
+            applied.entry(id).or_default().add(&counts);
+        }
+        Ok(())
+    }
+}

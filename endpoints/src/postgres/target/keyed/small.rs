@@ -1,0 +1,125 @@
+//! Few changes of each of many tables: their statements go out together, and their answers are looked at when all are
+//! there.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use trem_engine::change::{NetChanges, TableCounts};
+use trem_engine::schema::TableId;
+use trem_engine::{Error, Result};
+
+use super::super::failure::Failure;
+use super::super::session::{Call, Session};
+use super::super::writer::{Feed, Writer};
+use super::{ARRAY_BYTES, ARRAY_ROWS, ARRAY_UPDATES, Keyed};
+
+/// Net changes that array statements in the cheap order are enough for.
+pub(in super::super) struct Small {
+    writer: Arc<Writer>,
+    net: NetChanges,
+    /// What each call of its is for.
+    steps: Vec<Step>,
+}
+
+pub(in super::super) enum Step {
+    /// Deletes so many rows.
+    Delete(u64),
+    /// Updates a group of rows.
+    Update(usize),
+    /// Puts so many rows in.
+    Put(u64),
+}
+
+/// The calls that apply net changes, and what each is for.
+pub(in super::super) struct Plan {
+    pub(in super::super) calls: Vec<Call>,
+    pub(in super::super) steps: Vec<Step>,
+}
+
+impl Plan {
+    /// The calls that apply `net`; `None` if it is not small.
+    pub(in super::super) fn of(session: &mut Session, writer: &Writer, net: &NetChanges) -> Result<Option<Self>> {
+        let keyed = Keyed::of(session, writer, net)?;
+        if !keyed.is_small() {
+            return Ok(None);
+        }
+        let (steps, calls) = keyed.calls()?.into_iter().unzip();
+        Ok(Some(Self { calls, steps }))
+    }
+}
+
+impl Small {
+    /// Net changes whose calls are on their way; what each call was for.
+    pub(in super::super) fn new(writer: &Arc<Writer>, net: NetChanges, steps: Vec<Step>) -> Self {
+        Self { writer: Arc::clone(writer), net, steps }
+    }
+
+    /// The table.
+    pub(in super::super) fn table(&self) -> &TableId {
+        &self.writer.schema.id
+    }
+
+    /// How many calls are its own.
+    pub(in super::super) fn calls(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// The error of a call of its.
+    pub(in super::super) fn failed(&self, failure: Failure) -> Error {
+        Error::from(self.writer.stale(failure)).table(self.table())
+    }
+
+    /// Takes the calls' answers in, and does what they leave to be done.
+    pub(in super::super) async fn settle(self, session: &mut Session, answers: &[u64]) -> Result<TableCounts> {
+        let Self { writer, net, steps } = &self;
+        let mut keyed = Keyed::of(session, writer, net)?;
+        for (step, answer) in steps.iter().zip(answers) {
+            match step {
+                Step::Delete(rows) | Step::Put(rows) => keyed.conflicts += rows.saturating_sub(*answer),
+                Step::Update(group) => {
+                    let group = &net.updates[*group];
+                    keyed.met_none(&group.rows, *answer, &group.unknown).await.map_err(|f| self.failed(f))?;
+                }
+            }
+        }
+        writer.proven.store(true, Ordering::Relaxed);
+        Ok(TableCounts { conflicts: keyed.conflicts, ..net.counts() })
+    }
+}
+
+impl Keyed<'_> {
+    fn is_small(&self) -> bool {
+        let (w, net) = (self.writer, self.net);
+        let light = |rows| w.weight(&self.views, &w.all(), rows) <= ARRAY_BYTES;
+        !w.other_unique
+            && !w.partitioned
+            && net.moves.is_empty()
+            && net.deletes.len() <= ARRAY_ROWS
+            && !self.copies(&net.inserts)
+            && net.updates.iter().all(|g| g.rows.len() <= ARRAY_UPDATES && light(&g.rows))
+    }
+
+    fn calls(&self) -> Result<Vec<(Step, Call)>> {
+        let (w, net) = (self.writer, self.net);
+        let mut calls = Vec::new();
+        if !net.deletes.is_empty() {
+            let arrays = w.key_arrays(&self.views, &self.old, &net.deletes)?;
+            let call = Call { sql: self.delete_sql(), arrays, returns: false };
+            calls.push((Step::Delete(net.deletes.len() as u64), call));
+        }
+        for (number, group) in net.updates.iter().enumerate() {
+            let known = self.known(group);
+            let from = Feed::Arrays { columns: &known, ord: false };
+            let Some(sql) = self.update_sql(&known, &from) else { continue };
+            let arrays = w.arrays(&self.views, &known, &group.rows)?;
+            calls.push((Step::Update(number), Call { sql, arrays, returns: false }));
+        }
+        if !net.inserts.is_empty() {
+            let all = w.all();
+            let sql = self.upsert_sql(&all, &Feed::Arrays { columns: &all, ord: false });
+            let arrays = w.arrays(&self.views, &all, &net.inserts)?;
+            calls.push((Step::Put(net.inserts.len() as u64), Call { sql, arrays, returns: true }));
+        }
+        Ok(calls)
+    }
+}
