@@ -108,6 +108,8 @@ pub struct Chunk {
 pub struct ChunkOptions {
     /// Wanted size of a chunk in bytes of the source's storage.
     pub chunk_bytes: u64,
+    /// How many are wanted at least, of a table that is not small, so that there is one for each worker.
+    pub parts: u64,
     /// Tables of at least this many bytes are cut by key, so that an interrupted load goes on.
     pub resume_above_bytes: u64,
     /// Physical ranges may be used: an interrupted table may be emptied and read again.

@@ -23,6 +23,8 @@ use super::Task;
 const MAX_BATCH_BYTES: usize = 2 << 20;
 /// Batches that one worker holds at a time: being built, waiting, being written, and the bytes of the wire.
 const BATCHES_PER_WORKER: usize = 8;
+/// A table is cut into so many parts for each worker, so that none is left with a long one at the end.
+const PARTS_PER_WORKER: u64 = 3;
 
 pub(super) struct Load<'a> {
     pub(super) task: &'a Task,
@@ -87,6 +89,7 @@ impl Load<'_> {
         }
         let options = ChunkOptions {
             chunk_bytes: self.task.plan.load.chunk_bytes,
+            parts: self.task.plan.load.workers as u64 * PARTS_PER_WORKER,
             resume_above_bytes: self.task.plan.load.resume_above_bytes,
             physical: on_existing != OnExisting::Keep,
         };

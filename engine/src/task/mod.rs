@@ -91,7 +91,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { workers: 2, chunk_bytes: 256 << 20, resume_above_bytes: 1 << 30 }
+        Self { workers: 4, chunk_bytes: 256 << 20, resume_above_bytes: 1 << 30 }
     }
 }
 

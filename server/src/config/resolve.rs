@@ -267,10 +267,12 @@ impl Resolver<'_> {
     fn batch(&mut self, task: &raw::Task) -> (BatchLimits, usize) {
         let default = BatchLimits::default();
         let max_rows = self.count(task.batch.max_rows.as_ref(), default.max_rows as u64, u32::MAX.into());
-        let max_bytes = self.size(task.batch.max_bytes.as_ref(), default.max_bytes as u64, 1);
         let memory = self.size(task.memory.as_ref(), DEFAULT_MEMORY, LEAST_MEMORY);
+        // One set is applied and one waits while a third gathers.
+        let usual = (default.max_bytes as u64).min(memory / 4);
+        let max_bytes = self.size(task.batch.max_bytes.as_ref(), usual, 1);
         if max_bytes > memory
-            && let Some(leaf) = task.batch.max_bytes.as_ref().or(task.memory.as_ref())
+            && let Some(leaf) = &task.batch.max_bytes
         {
             let message = format!("a batch of {max_bytes} bytes does not fit in the task's memory of {memory} bytes");
             self.problem(leaf.span(), format!("{message}: lower batch.max-bytes or raise memory"));

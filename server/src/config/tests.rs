@@ -269,7 +269,8 @@ fn limits() {
     );
     says(&task_refused("memory = \"5\"\n"), &["tasks.copy.memory: expected a size such as \"16MiB\""]);
     says(&task_refused("memory = \"1MiB\"\n"), &["tasks.copy.memory: expected at least 8388608 bytes"]);
-    says(&task_refused("memory = \"9MiB\"\n"), &["tasks.copy.memory: a batch of 33554432 bytes does not fit"]);
+    let message = task_refused("memory = \"9MiB\"\nbatch = { max-bytes = \"10MiB\" }\n");
+    says(&message, &["tasks.copy.batch.max-bytes: a batch of 10485760 bytes does not fit"]);
     says(
         &task_refused("load = { workers = 1000 }\n"),
         &["tasks.copy.load.workers: expected a whole number from 1 to 64"],

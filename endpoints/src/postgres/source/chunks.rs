@@ -11,6 +11,8 @@ use crate::postgres::{datetime, decode, quote, sqlstate};
 
 /// More chunks than this for one table cost more than they bring.
 const MOST_CHUNKS: u64 = 10_000;
+/// A chunk below this size is not worth another worker's while.
+const SMALL_CHUNK: u64 = 16 << 20;
 /// Blocks to look at when the boundaries of key ranges are estimated.
 const SAMPLE_BLOCKS: f64 = 3_000.0;
 
@@ -41,13 +43,14 @@ struct Part {
 pub(super) async fn plan(client: &Client, table: &TableSchema, options: ChunkOptions) -> Result<Vec<Chunk>> {
     let parts = parts(client, table).await?;
     let (bytes, rows) = parts.iter().fold((0, 0), |(b, r), p| (b + p.bytes, r + p.rows));
+    let chunk_bytes = options.chunk_bytes.min((bytes / options.parts.max(1)).max(SMALL_CHUNK));
     let ranges = if bytes >= options.resume_above_bytes
-        && let Some(ranges) = key_ranges(client, table, &parts, options.chunk_bytes).await?
+        && let Some(ranges) = key_ranges(client, table, &parts, chunk_bytes).await?
     {
         let each = rows / (ranges.len() as u64).max(1);
         ranges.into_iter().map(|range| (range, each)).collect()
     } else if options.physical {
-        physical(&parts, options.chunk_bytes)?
+        physical(&parts, chunk_bytes)?
     } else {
         vec![(ChunkRange::Whole, rows)]
     };
