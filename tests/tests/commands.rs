@@ -109,7 +109,9 @@ async fn a_stop_is_orderly() {
     let world = World::one().await;
     world.source.exec("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 1000)").await;
     for n in 0..5 {
-        let running = world.trem.start();
+        let mut running = world.trem.start();
+        // Before it has said so, a process need not have got as far as minding signals.
+        running.wait_log("starting", PATIENCE).await;
         world
             .source
             .exec(&format!("INSERT INTO t SELECT generate_series(10000 * {n} + 10000, 10000 * {n} + 15000)"))
