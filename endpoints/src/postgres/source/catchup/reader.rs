@@ -25,7 +25,7 @@ const AGAIN_BYTES: u64 = 2 << 30;
 const CHUNK_BYTES: u64 = 32 << 20;
 const CHUNK_CHANGES: std::ops::RangeInclusive<u64> = 1_000..=400_000;
 /// The first chunk is short, so that the target has something to do, and they grow by this factor.
-const FIRST_CHANGES: u64 = 5_000;
+const FIRST_CHANGES: u64 = 2_000;
 const GROWTH: u64 = 4;
 /// How much may have been read and not yet taken in.
 const AHEAD_BYTES: usize = 16 << 20;
