@@ -47,10 +47,16 @@ impl Pair {
         Self { source, target, dir, trem: trem.to_owned(), bin: PgBinaries::packaged().bin }
     }
 
-    /// Both write what they hold, so that no step pays for the one before.
+    /// Both write what they hold, so that no step pays for the one before; and the source's log is read once, so that
+    /// the first to want it does not pay for bringing it into memory.
     pub async fn settle(&self) {
         self.source.connect("postgres").await.exec("CHECKPOINT").await;
         self.target.connect("postgres").await.exec("CHECKPOINT").await;
+        let log = self.source.path().join("data/pg_wal");
+        for file in std::fs::read_dir(log).into_iter().flatten().flatten() {
+            // A segment may be recycled meanwhile, and is of no use then.
+            let _ = std::fs::read(file.path());
+        }
     }
 
     /// A new, empty database at the target.

@@ -213,6 +213,12 @@ impl Sides<'_> {
 
     async fn drain(&mut self, who: &str, goal: &Goal) -> Result<Cost, String> {
         self.pair.settle().await;
+        // Likewise the rows of whoever is next.
+        match who {
+            TREM => drop(digest(&self.ours).await),
+            NATIVE => drop(digest(&self.theirs).await),
+            _ => {}
+        }
         match who {
             TREM => self.by_trem(goal).await,
             NATIVE => self.by_native(goal).await,
