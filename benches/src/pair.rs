@@ -84,7 +84,8 @@ impl Pair {
         std::fs::write(&file, task.toml(self)).expect("a configuration file");
         let mut command = if let Some(profile) = &task.profile {
             let mut perf = Command::new("perf");
-            perf.args(["record", "-q", "-e", "cpu-clock", "-F", "997", "-g", "-o"]).arg(profile).arg("--");
+            // The whole machine: what limits trem may be a server, or nobody.
+            perf.args(["record", "-q", "-a", "-e", "cpu-clock", "-F", "997", "-o"]).arg(profile).arg("--");
             perf.arg(&self.trem);
             perf
         } else {

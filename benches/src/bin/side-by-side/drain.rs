@@ -129,9 +129,12 @@ pub fn profiled(pair: &Pair, name: &str, plan: &Plan) {
         perf.args(["report", "--stdio", "-i"]).arg(profile(pair)).args(arguments).stderr(Stdio::null());
         perf.output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default()
     };
-    let flat = report(&["--no-children", "-g", "none", "--percent-limit", "0.4"]);
-    let callers = report(&["--children", "-g", "none", "--percent-limit", "1"]);
-    let text = format!("# Own time\n{flat}\n# With what they call\n{callers}");
+    let processes = report(&["--no-children", "--sort", "pid", "--percent-limit", "0.5"]);
+    let flat = report(&["--no-children", "--sort", "pid,dso,symbol", "--percent-limit", "0.3"]);
+    let text = format!(
+        "# Processor time of the machine while trem ran, by process (swapper: nobody)\n{processes}\n\
+         # By function\n{flat}"
+    );
     let kept: Vec<&str> = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
     let file = root().join(format!("benches/results/{name}.profile.txt"));
     std::fs::write(file, kept.join("\n") + "\n").expect("the profile is written");
