@@ -191,6 +191,20 @@ async fn the_last_lane_wins_and_open_sets_stay_invisible() {
     assert_eq!(rig.rows(&table).await.len(), 2);
 }
 
+/// Chunks that were loaded before a reload would say that nothing is left to load.
+#[tokio::test]
+async fn a_reload_forgets_chunks() {
+    let mut rig = Rig::start().await;
+    let table = table("Reloaded", Identity::Key);
+    let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 2 };
+    rig.lane.prepare(&table, OnExisting::Refuse, true).await.unwrap();
+    rig.lane.plan_chunks(&table, &[chunk], false).await.unwrap();
+    rig.target.reload(&table.id).await.unwrap();
+    rig.lane.prepare(&table, OnExisting::Refuse, true).await.unwrap();
+    let record = rig.target.record().await.unwrap().unwrap();
+    assert!(record.tables[0].chunks.is_empty(), "{:?}", record.tables[0].chunks);
+}
+
 #[tokio::test]
 async fn loads_schema_changes_and_the_record() {
     let mut rig = Rig::start().await;

@@ -224,7 +224,7 @@ impl Loop<'_> {
                 return self.end(End::Finished).await;
             }
             self.hand_over(linger).await?;
-            if !self.busy && self.unsettled() && self.reaches_goal(&self.applied) {
+            if !self.busy && !self.open && self.unsettled() && self.reaches_goal(&self.applied) {
                 self.send(Work::AskDurable(true)).await?;
             }
             let unsettled = !self.busy && self.unsettled();

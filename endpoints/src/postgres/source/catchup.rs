@@ -20,6 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use trem_engine::{Error, Result};
 
+pub(super) use self::reader::Next;
 use self::reader::{Block, End, Reader, WORTH_BYTES};
 use super::{Inner, lsn};
 use crate::postgres::quote;
@@ -33,8 +34,8 @@ const ADVANCE_EVERY: Duration = Duration::from_secs(10);
 pub(super) enum Piece {
     /// A message of the log.
     Message(Bytes),
-    /// The chunk has ended: everything before `reached` has been read. `last`: no other one follows.
-    End { reached: u64, last: bool },
+    /// The chunk has ended: everything before `reached` has been read.
+    End { reached: u64, next: Next },
 }
 
 /// Chunks of a backlog.
@@ -92,8 +93,8 @@ impl CatchUp {
             if let Some(message) = self.messages.next() {
                 return Ok(Some(Piece::Message(message)));
             }
-            if let Some(End { reached, last }) = self.block.take().and_then(|b| b.end) {
-                return Ok(Some(Piece::End { reached, last }));
+            if let Some(End { reached, next }) = self.block.take().and_then(|b| b.end) {
+                return Ok(Some(Piece::End { reached, next }));
             }
             match self.blocks.try_recv() {
                 Ok(block) => self.begin(block?),

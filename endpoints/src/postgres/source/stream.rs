@@ -15,7 +15,7 @@ use trem_engine::schema::{SchemaChangeKind, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::assemble::{Assembler, Need};
-use super::catchup::{CatchUp, Piece, advance};
+use super::catchup::{CatchUp, Next, Piece, advance};
 use super::read::select_list;
 use super::watch::{self, Lost};
 use super::{Inner, get, lsn, relation};
@@ -46,10 +46,19 @@ enum Feed {
     Stream(Conn),
     /// Chunks of a backlog.
     Chunks(Box<CatchUp>),
-    /// The backlog is read, and what has been read is on its way to the target; until when that is waited for.
-    Settling(Instant, Option<JoinHandle<()>>),
+    /// The backlog is read, and what has been read is on its way to the target.
+    Settling(Settling),
     /// The next feed is being opened.
     Starting(JoinHandle<Result<Feed>>),
+}
+
+struct Settling {
+    /// Until when the target is waited for.
+    until: Instant,
+    /// The task's own slot is being moved on.
+    advancing: Option<JoinHandle<()>>,
+    /// More chunks may follow, if much has come meanwhile.
+    chunks: bool,
 }
 
 impl Feed {
@@ -165,19 +174,23 @@ impl PgStream {
 
     /// Waits until the target has the backlog, then opens the next feed. Cancel-safe.
     async fn settled(&mut self) {
-        let Feed::Settling(until, advancing) = &mut self.feed else { return };
+        let Feed::Settling(settling) = &mut self.feed else { return };
         if self.durable < self.received {
-            sleep_until(*until).await;
+            sleep_until(settling.until).await;
         }
         let (inner, from, binary) = (Arc::clone(&self.inner), self.received, self.binary);
-        let (durable, advancing) = (self.durable, advancing.take());
+        let (durable, advancing, chunks) = (self.durable, settling.advancing.take(), settling.chunks);
         self.feed = Feed::Starting(tokio::spawn(async move {
             if let Some(advancing) = advancing {
                 // It has said itself what went wrong.
                 let _ = advancing.await;
             }
             advance(&inner, durable).await;
-            Feed::open(&inner, from, binary).await
+            if chunks {
+                Feed::open(&inner, from, binary).await
+            } else {
+                start(&inner, from, binary).await.map(Feed::Stream)
+            }
         }));
     }
 
@@ -188,12 +201,15 @@ impl PgStream {
             Feed::Chunks(chunks) => match chunks.buffered()? {
                 None => Ok(false),
                 Some(Piece::Message(payload)) => self.message(payload).map(|()| true),
-                Some(Piece::End { reached, last }) => {
-                    let advancing = if last { chunks.advancing() } else { None };
+                Some(Piece::End { reached, next }) => {
                     self.assembler.reached(reached)?;
                     self.received = self.received.max(reached);
-                    if last {
-                        self.feed = Feed::Settling(Instant::now() + SETTLE, advancing);
+                    if next != Next::Chunk {
+                        self.feed = Feed::Settling(Settling {
+                            until: Instant::now() + SETTLE,
+                            advancing: chunks.advancing(),
+                            chunks: next == Next::Settle,
+                        });
                     }
                     Ok(true)
                 }

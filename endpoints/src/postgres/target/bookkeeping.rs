@@ -254,10 +254,14 @@ pub(super) async fn put_table(client: &Client, task: &str, table: &TableSchema, 
     client.execute(sql, &row).await.map(drop).map_err(pg)
 }
 
-/// Forgets a table and its chunks, in the open transaction.
+/// Forgets a table and its chunks, in the open transaction. The foreign keys do not: in a session that keeps triggers
+/// out of its way nothing cascades.
 pub(super) async fn forget_table(client: &Client, task: &str, id: &TableId) -> Result<()> {
-    let sql = "DELETE FROM trem.table_state WHERE task = $1 AND schema_name = $2 AND table_name = $3";
-    client.execute(sql, &[&task, &id.schema, &id.table]).await.map(drop).map_err(pg)
+    for table in ["chunk", "table_state"] {
+        let sql = format!("DELETE FROM trem.{table} WHERE task = $1 AND schema_name = $2 AND table_name = $3");
+        client.execute(&sql, &[&task, &id.schema, &id.table]).await.map_err(pg)?;
+    }
+    Ok(())
 }
 
 /// The shape as it is stored.
@@ -327,7 +331,9 @@ pub(super) async fn forget(client: &Client, task: &str) -> Result<()> {
     if !exists(client).await? {
         return client.batch_execute("COMMIT").await.map_err(pg);
     }
-    client.execute("DELETE FROM trem.task WHERE task = $1", &[&task]).await.map_err(pg)?;
+    for table in ["chunk", "table_state", "task"] {
+        client.execute(&format!("DELETE FROM trem.{table} WHERE task = $1"), &[&task]).await.map_err(pg)?;
+    }
     let left = client.query_opt("SELECT FROM trem.task LIMIT 1", &[]).await.map_err(pg)?;
     if left.is_none() {
         let sql = "SAVEPOINT trem; DROP TABLE trem.chunk, trem.table_state, trem.task, trem.meta; DROP SCHEMA trem";

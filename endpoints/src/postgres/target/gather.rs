@@ -43,7 +43,9 @@ impl Writers {
         if new.is_empty() {
             return Ok(());
         }
+        session.plan_freely(true).await?;
         let writers = Writer::open_all(session, &new, self.opened + 1).await?;
+        session.plan_freely(false).await?;
         self.opened += writers.len();
         self.known.extend(writers.into_iter().map(|w| (w.schema.id.clone(), Arc::new(w))));
         Ok(())

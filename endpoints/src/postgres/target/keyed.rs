@@ -205,11 +205,18 @@ impl<'a> Keyed<'a> {
     }
 
     async fn put_in(&mut self, unknown: &ColumnMask, moves: &[(i32, Move)]) -> Tried<()> {
-        let w = self.writer;
         if self.whole(unknown) {
             let rows: Vec<RowRef> = moves.iter().map(|(_, m)| m.to).collect();
             return self.upsert(&rows).await;
         }
+        // What was kept is found by its number, without an index.
+        self.session.plan_freely(true).await?;
+        self.put_in_kept(unknown, moves).await?;
+        self.session.plan_freely(false).await
+    }
+
+    async fn put_in_kept(&mut self, unknown: &ColumnMask, moves: &[(i32, Move)]) -> Tried<()> {
+        let w = self.writer;
         let kept = self.kept_table().await?;
         let known: Vec<usize> = w.all().into_iter().filter(|i| !unknown.contains(*i)).collect();
         let mut rest = moves;

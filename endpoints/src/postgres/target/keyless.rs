@@ -22,7 +22,7 @@ pub(super) async fn apply(session: &mut Session, writer: &Writer, batches: &[Cha
     let views = Views::of(batches.iter().map(|b| &b.rows), &writer.logical)?;
     let searches = batches.iter().any(|b| b.ops.iter().any(|op| *op != Op::Insert));
     if searches {
-        session.all_joins(true).await.map_err(|f| Error::from(f).table(&writer.schema.id))?;
+        session.plan_freely(true).await.map_err(|f| Error::from(f).table(&writer.schema.id))?;
     }
     let mut keyless = Keyless { session, writer, views, counts: TableCounts::default() };
     for (number, batch) in batches.iter().enumerate() {
@@ -30,7 +30,7 @@ pub(super) async fn apply(session: &mut Session, writer: &Writer, batches: &[Cha
     }
     let counts = keyless.counts;
     if searches {
-        session.all_joins(false).await.map_err(|f| Error::from(f).table(&writer.schema.id))?;
+        session.plan_freely(false).await.map_err(|f| Error::from(f).table(&writer.schema.id))?;
     }
     Ok(counts)
 }

@@ -15,7 +15,7 @@ use trem_engine::{Error, Result};
 
 use super::facts::Facts;
 use super::gather::{Gathered, Writers};
-use super::session::Session;
+use super::session::{BEGIN_SET, Session};
 use super::shape::{TargetTable, create_keys};
 use super::{bookkeeping, facts, gather, prepare, secondary};
 use crate::failpoint::{self, Point};
@@ -370,8 +370,7 @@ impl TargetLane for PgLane {
 
     async fn apply(&mut self, set: ChangeSet, next: &Checkpoint) -> Result<Applied> {
         if !self.open_set {
-            // Sets do not wait for the disk one by one: `durable` tells when it has them.
-            self.begin("BEGIN; SET LOCAL synchronous_commit TO off").await?;
+            self.begin(BEGIN_SET).await?;
         }
         let (open, committed_at) = (set.open, set.committed_at);
         let applied = self.steps(set).await?;

@@ -17,11 +17,18 @@ use crate::postgres::config::PgConfig;
 use crate::postgres::sqlstate::error as pg;
 
 /// Settings of a writing session. A statement here is one of many alike, planned once; a peer that vanished does not
-/// hold its locks for hours. Rows are met by the index of their key: the planner, which takes pages for far away,
-/// would rather read the whole table from some hundredths of its rows on, and take twice as long.
+/// hold its locks for hours.
 const SETTINGS: &str = "SET synchronous_commit TO on; SET plan_cache_mode TO force_generic_plan; SET jit TO off; \
-    SET enable_hashjoin TO off; SET enable_mergejoin TO off; SET row_security TO off; SET lock_timeout TO '30s'; \
-    SET tcp_keepalives_idle TO 30; SET tcp_keepalives_interval TO 10; SET tcp_keepalives_count TO 3";
+    SET lock_timeout TO '30s'; SET tcp_keepalives_idle TO 30; SET tcp_keepalives_interval TO 10; \
+    SET tcp_keepalives_count TO 3; SET row_security TO off";
+
+/// Begins the transaction of a set. It does not wait for the disk: `durable` tells when the target has it.
+///
+/// Rows are met by the index of their key: the planner, which takes pages for far away, would rather read the whole
+/// table from some hundredths of its rows on, and take twice as long; and a plan made while the table was small would
+/// be kept when it is large.
+pub(super) const BEGIN_SET: &str = "BEGIN; SET LOCAL synchronous_commit TO off; SET LOCAL enable_hashjoin TO off; \
+    SET LOCAL enable_mergejoin TO off; SET LOCAL enable_seqscan TO off";
 
 /// Triggers and foreign keys have done their work at the source already.
 const REPLICA: &str = "SET session_replication_role TO replica";
@@ -128,11 +135,11 @@ impl Session {
         Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
     }
 
-    /// Lets the planner join as it likes, inside a transaction, for tables without an index to go by; or not again.
-    pub(super) async fn all_joins(&self, allowed: bool) -> Tried<()> {
+    /// Lets the planner do as it likes inside a set, where there is no index to go by; or not again.
+    pub(super) async fn plan_freely(&self, allowed: bool) -> Tried<()> {
         let on = if allowed { "on" } else { "off" };
-        let sql = format!("SET LOCAL enable_hashjoin TO {on}; SET LOCAL enable_mergejoin TO {on}");
-        Ok(self.client.batch_execute(&sql).await?)
+        let settings = ["hashjoin", "mergejoin", "seqscan"].map(|name| format!("SET LOCAL enable_{name} TO {on}"));
+        Ok(self.client.batch_execute(&settings.join("; ")).await?)
     }
 
     /// Forgets the statements: a table has changed.

@@ -21,9 +21,11 @@ const REST_BYTES: u64 = 1 << 20;
 /// A chunk is decoded from the slot's restart point on. What lies before the chunk costs a fraction of what the chunk
 /// itself does; but when an old transaction holds that point, streaming is cheaper from here on.
 const AGAIN_BYTES: u64 = 2 << 30;
-/// A chunk is materialised at the source; this much of it is wanted.
-const CHUNK_BYTES: u64 = 32 << 20;
-const CHUNK_CHANGES: std::ops::RangeInclusive<u64> = 1_000..=400_000;
+/// A chunk is materialised at the source; this much of it is wanted: the least, unless so much is to be decoded again
+/// for each chunk that only longer ones pay.
+const CHUNK_BYTES: std::ops::RangeInclusive<u64> = 32 << 20..=512 << 20;
+/// And at least so many changes, whatever their size.
+const LEAST_CHANGES: u64 = 1_000;
 /// The first chunk is short, so that the target has something to do, and they grow by this factor.
 const FIRST_CHANGES: u64 = 2_000;
 const GROWTH: u64 = 4;
@@ -38,11 +40,22 @@ pub(super) struct Block {
     _room: OwnedSemaphorePermit,
 }
 
-/// Everything before `reached` has been read. `last`: no other chunk follows.
+/// Everything before `reached` has been read.
 #[derive(Clone, Copy)]
 pub(super) struct End {
     pub(super) reached: u64,
-    pub(super) last: bool,
+    pub(super) next: Next,
+}
+
+/// What follows a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Next {
+    /// Another chunk.
+    Chunk,
+    /// Nothing: little is left, or little was when the chunk was asked for.
+    Settle,
+    /// Nothing, and however much is left, a walsender reads it faster.
+    Stream,
 }
 
 /// The reading half.
@@ -119,17 +132,18 @@ impl Reader {
             if messages.is_empty() && end.is_none() {
                 continue;
             }
-            if end.is_some_and(|e| !e.last) {
+            let bytes = usize::try_from(self.read_bytes.saturating_sub(before)).unwrap_or(AHEAD_BYTES);
+            let last = end.is_some_and(|e| e.next != Next::Chunk);
+            if end.is_some() && !last {
                 // The source works on it while there may be no room for what has come.
                 self.ask();
                 self.conn.flush().await?;
             }
-            let bytes = usize::try_from(self.read_bytes.saturating_sub(before)).unwrap_or(AHEAD_BYTES);
             let share = u32::try_from(bytes.clamp(1, AHEAD_BYTES)).unwrap_or(1);
             let room = Arc::clone(&self.room).acquire_many_owned(share).await;
             let _room = room.map_err(|e| Error::fatal("internal: the room between reader and taker").cause(e))?;
             let gone = self.blocks.send(Ok(Block { messages, end, _room })).is_err();
-            if gone || end.is_some_and(|e| e.last) {
+            if gone || last {
                 return Ok(());
             }
         }
@@ -171,12 +185,13 @@ impl Reader {
         );
         let cut = self.read_changes >= self.changes;
         if let Some(each) = self.read_bytes.checked_div(self.read_changes) {
-            let wanted = (CHUNK_BYTES / each.max(1)).min(self.changes.saturating_mul(GROWTH));
-            self.changes = wanted.clamp(*CHUNK_CHANGES.start(), *CHUNK_CHANGES.end());
+            let again = place.reached.saturating_sub(place.restart);
+            let bytes = (again / 2).clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end());
+            self.changes = (bytes / each.max(1)).min(self.changes.saturating_mul(GROWTH)).max(LEAST_CHANGES);
         }
-        let last = !place.worth(self.restart, cut);
+        let next = place.next(self.restart, cut);
         self.restart = place.restart;
-        Ok(End { reached: place.reached, last })
+        Ok(End { reached: place.reached, next })
     }
 
     fn failed(&self, frame: &Frame) -> Error {
@@ -199,12 +214,18 @@ struct Place {
 }
 
 impl Place {
-    /// Whether another chunk pays. `before`: where this one was decoded from; `cut`: it ended by its length, and not
-    /// by the end of the log.
-    fn worth(self, before: u64, cut: bool) -> bool {
+    /// What pays next. `before`: where this chunk was decoded from; `cut`: it ended by its length, and not by the end
+    /// of the log.
+    fn next(self, before: u64, cut: bool) -> Next {
         let held = self.restart <= before && self.reached.saturating_sub(self.restart) > AGAIN_BYTES;
         let least = if cut { REST_BYTES } else { WORTH_BYTES };
-        self.current.saturating_sub(self.reached) >= least && !held
+        if self.current.saturating_sub(self.reached) < least {
+            Next::Settle
+        } else if held {
+            Next::Stream
+        } else {
+            Next::Chunk
+        }
     }
 }
 
@@ -228,11 +249,12 @@ mod tests {
     #[test]
     fn a_held_restart_point_ends_catching_up() {
         let place = |reached, restart| Place { reached, current: 10 << 30, restart };
-        assert!(place(3 << 30, 1 << 20).worth(0, true), "it moves on");
-        assert!(place(200 << 20, 5).worth(5, true), "little is decoded again");
-        assert!(!place(3 << 30, 5).worth(5, true));
-        assert!(!place((10 << 30) - 1, 9 << 30).worth(5, true), "nothing is left");
+        assert_eq!(place(3 << 30, 1 << 20).next(0, true), Next::Chunk, "it moves on");
+        assert_eq!(place(200 << 20, 5).next(5, true), Next::Chunk, "little is decoded again");
+        assert_eq!(place(3 << 30, 5).next(5, true), Next::Stream);
+        assert_eq!(place((10 << 30) - 1, 9 << 30).next(5, true), Next::Settle, "nothing is left");
         let near = place((10 << 30) - (2 << 20), 9 << 30);
-        assert!(near.worth(5, true) && !near.worth(5, false), "what came meanwhile is streamed");
+        assert_eq!(near.next(5, true), Next::Chunk);
+        assert_eq!(near.next(5, false), Next::Settle, "what came meanwhile is streamed");
     }
 }
