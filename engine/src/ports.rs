@@ -44,12 +44,9 @@ pub struct Finding {
 /// What a snapshot is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotKind {
-    /// The task's first: creates what retains the log from here on (PostgreSQL: publication and slot).
-    Initial {
-        /// The record says an earlier start was cut off here, so a slot of this task's name is our own
-        /// leftover and is dropped first. Otherwise an existing one is refused.
-        discard_leftover: bool,
-    },
+    /// The task's first: creates what retains the log from here on (PostgreSQL: publication and slot). A start that
+    /// was cut off may have left one of this task's name, which is dropped: see [`Source::vacant`].
+    Initial,
     /// A later one, for tables that are not loaded yet, while the log is retained since the first.
     Additional,
     /// For a task that never follows the log: nothing is created at the source.
@@ -161,7 +158,8 @@ pub trait Source: Send + Sync {
     /// The history that this source's positions belong to now.
     async fn lineage(&self) -> Result<Lineage>;
 
-    /// Whether nothing at the source has the name of what this task would create there.
+    /// Whether nothing at the source has the name of what this task would create there. Asked before the task has
+    /// written down that it starts: what is found later is its own.
     ///
     /// # Errors
     /// Class `Refused` when something has: it belongs to someone else.

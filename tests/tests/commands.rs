@@ -1,7 +1,9 @@
 //! check, plan, status, drop, and how a run ends.
 
+use std::process::Stdio;
 use std::time::Duration;
 
+use trem_tests::binaries::trem;
 use trem_tests::{PgOptions, Trem, World};
 
 use crate::PATIENCE;
@@ -101,6 +103,29 @@ async fn drop_leaves_nothing_but_the_rows() {
     world.target.exec("DROP TABLE t").await;
     world.trem.until_current().expect(0);
     world.assert_equal(&["public.t"]).await;
+}
+
+/// Bars on a terminal, which `script` makes; lines of a log otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_bars_are_for_terminals() {
+    let world = World::one().await;
+    let rows = "CREATE TABLE t (id int PRIMARY KEY, v text); \
+                INSERT INTO t SELECT i, repeat('x', 200) FROM generate_series(1, 400000) i; ANALYZE t";
+    world.source.exec(rows).await;
+    let run = |config: std::path::PathBuf| format!("{} run {} --until-current", trem().display(), config.display());
+    let mut script = std::process::Command::new("script");
+    script.args(["-q", "-e", "-c", &run(world.trem.config()), "/dev/null"]).env("TERM", "xterm").stdin(Stdio::null());
+    let out = script.output().expect("script, of bsdutils or util-linux");
+    let shown = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{shown}");
+    assert!(
+        shown.contains("t: loading, 0 of 1 tables ready") && shown.contains("] ") && shown.contains(" left"),
+        "{shown}"
+    );
+    assert!(shown.contains("public.t ") && shown.contains("\u{1b}["), "{shown}");
+    assert!(shown.contains("table loaded"), "log lines stand between the bars: {shown}");
+    let plain = world.trem.until_current().expect(0).stderr;
+    assert!(!plain.contains('\u{1b}') && plain.contains("done"), "{plain}");
 }
 
 /// SIGTERM lets what is being applied finish; the next run goes on from there.

@@ -108,8 +108,7 @@ impl Attempt<'_> {
         let lineage = self.task.source.lineage().await?;
         lane.begin(&lineage).await?;
         let tables = self.discover().await?.tables;
-        let kind = SnapshotKind::Initial { discard_leftover: true };
-        let snapshot = self.snapshot(&tables, kind).await?;
+        let snapshot = self.snapshot(&tables, SnapshotKind::Initial).await?;
         let position = snapshot.start().clone();
         tracing::info!(task = %self.task.plan.name, %position, "the log is retained from here on");
         let checkpoint = Checkpoint { lineage: lineage.clone(), position: position.clone() };

@@ -74,7 +74,7 @@ pub struct BatchLimits {
 
 impl Default for BatchLimits {
     fn default() -> Self {
-        Self { max_rows: 100_000, max_bytes: 32 << 20, linger: Duration::ZERO }
+        Self { max_rows: 100_000, max_bytes: 16 << 20, linger: Duration::ZERO }
     }
 }
 

@@ -345,8 +345,9 @@ pub async fn a_drop_leaves_nothing_and_may_be_repeated(rig: &dyn Rig) {
         assert!(rig.target().record().await.unwrap().is_none());
     }
     let tables = rig.source().discover(&plan().selection).await.unwrap().tables;
-    let snapshot = rig.source().snapshot(&tables, SnapshotKind::Initial { discard_leftover: false }).await;
-    drop(snapshot.expect("the name is free again"));
+    rig.source().vacant().await.expect("the name is free again");
+    drop(rig.source().snapshot(&tables, SnapshotKind::Initial).await.unwrap());
+    assert_eq!(rig.source().vacant().await.unwrap_err().class(), Class::Refused);
     rig.source().retire().await.unwrap();
 }
 

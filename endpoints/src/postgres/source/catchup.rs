@@ -14,7 +14,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::Rng;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -42,8 +41,7 @@ pub(super) enum Piece {
 pub(super) struct CatchUp {
     inner: Arc<Inner>,
     blocks: mpsc::UnboundedReceiver<Result<Block>>,
-    /// What is left of the block at hand.
-    messages: std::vec::IntoIter<Bytes>,
+    /// The block at hand.
     block: Option<Block>,
     /// Ends with its owner, and its session with it.
     _reader: JoinSet<()>,
@@ -60,7 +58,7 @@ impl CatchUp {
             return Ok(None);
         }
         let mut conn = Conn::connect(&inner.config, &inner.application, false).await?;
-        let slot = format!("{}_{:08x}", &inner.name[..inner.name.len().min(54)], rand::rng().random::<u32>());
+        let slot = inner.temporary_slot();
         let (name, copied) = (quote::literal(&inner.name), quote::literal(&slot));
         let copy = format!(
             "SET work_mem = '64MB'; SELECT pg_copy_logical_replication_slot({name}, {copied}, true); \
@@ -79,7 +77,6 @@ impl CatchUp {
         Ok(Some(Self {
             inner: Arc::clone(inner),
             blocks,
-            messages: Vec::new().into_iter(),
             block: None,
             _reader: reader,
             advance: None,
@@ -90,28 +87,23 @@ impl CatchUp {
     /// The next piece that has been read already.
     pub(super) fn buffered(&mut self) -> Result<Option<Piece>> {
         loop {
-            if let Some(message) = self.messages.next() {
+            if let Some(message) = self.block.as_mut().and_then(|b| b.messages.next()) {
                 return Ok(Some(Piece::Message(message)));
             }
             if let Some(End { reached, next }) = self.block.take().and_then(|b| b.end) {
                 return Ok(Some(Piece::End { reached, next }));
             }
             match self.blocks.try_recv() {
-                Ok(block) => self.begin(block?),
+                Ok(block) => self.block = Some(block?),
                 Err(_) => return Ok(None),
             }
         }
     }
 
-    fn begin(&mut self, mut block: Block) {
-        self.messages = std::mem::take(&mut block.messages).into_iter();
-        self.block = Some(block);
-    }
-
     /// Waits for more. Cancel-safe.
     pub(super) async fn read(&mut self) -> Result<()> {
         let block = self.blocks.recv().await;
-        self.begin(block.ok_or_else(|| Error::transient("the reader of the backlog ended early"))??);
+        self.block = Some(block.ok_or_else(|| Error::transient("the reader of the backlog ended early"))??);
         Ok(())
     }
 

@@ -132,6 +132,11 @@ impl Inner {
         }
     }
 
+    /// A name for a temporary slot beside the task's own; a slot's name has at most 63 characters.
+    fn temporary_slot(&self) -> String {
+        format!("{:.54}_{:08x}", self.name, rand::random::<u32>())
+    }
+
     async fn replication(&self) -> Result<Conn> {
         Conn::connect(&self.config, &self.application, true).await
     }

@@ -45,7 +45,7 @@ pub(super) struct PgSnapshot {
 impl PgSnapshot {
     pub(super) async fn take(inner: &Arc<Inner>, tables: &[Arc<TableSchema>], kind: SnapshotKind) -> Result<Self> {
         let (start, name, holder) = match kind {
-            SnapshotKind::Initial { discard_leftover } => initial(inner, tables, discard_leftover).await?,
+            SnapshotKind::Initial => initial(inner, tables).await?,
             SnapshotKind::Additional => additional(inner).await?,
             SnapshotKind::Standalone => standalone(inner).await?,
         };
@@ -124,12 +124,8 @@ async fn partitioned(client: &Client, tables: &[Arc<TableSchema>]) -> Result<Has
 type Started = (u64, String, Holder);
 
 /// Slot and publication, in the order in which no change falls between them.
-async fn initial(inner: &Inner, tables: &[Arc<TableSchema>], discard_leftover: bool) -> Result<Started> {
-    if discard_leftover {
-        setup::drop_slot(inner).await?;
-    } else {
-        setup::vacant(inner).await?;
-    }
+async fn initial(inner: &Inner, tables: &[Arc<TableSchema>]) -> Result<Started> {
+    setup::drop_slot(inner).await?;
     setup::publish(inner, tables, None).await?;
     let mut conn = inner.replication().await?;
     let slot = setup::create_slot(&mut conn, &inner.name, false).await?;
@@ -139,8 +135,7 @@ async fn initial(inner: &Inner, tables: &[Arc<TableSchema>], discard_leftover: b
 /// The task's own slot keeps the log; a temporary one gives the place of the snapshot in it.
 async fn additional(inner: &Inner) -> Result<Started> {
     let mut conn = inner.replication().await?;
-    let name = format!("{:.50}_{:08x}", inner.name, rand::random::<u32>());
-    let slot = setup::create_slot(&mut conn, &name, true).await?;
+    let slot = setup::create_slot(&mut conn, &inner.temporary_slot(), true).await?;
     Ok((slot.start, slot.snapshot, Holder::Slot { _conn: Mutex::new(conn) }))
 }
 

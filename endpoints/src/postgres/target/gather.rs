@@ -16,7 +16,7 @@ use super::{keyed, keyless};
 const TOGETHER: usize = 64;
 
 /// Changes that took effect, by table.
-pub(super) type Applied = HashMap<TableId, TableCounts>;
+pub(super) type Counts = HashMap<TableId, TableCounts>;
 
 /// The tables as the target has them.
 #[derive(Default)]
@@ -80,7 +80,7 @@ impl Gathered {
     }
 
     /// Applies all of it inside the open transaction.
-    pub(super) async fn apply(self, session: &mut Session, writers: &mut Writers, applied: &mut Applied) -> Result<()> {
+    pub(super) async fn apply(self, session: &mut Session, writers: &mut Writers, applied: &mut Counts) -> Result<()> {
         writers.look_at(session, self.tables.iter().map(|(table, _)| table)).await?;
         let mut together = Together::default();
         for (table, batches) in self.tables {
@@ -113,7 +113,7 @@ impl Together {
         session: &mut Session,
         writer: &Arc<Writer>,
         batches: Vec<ChangeBatch>,
-        applied: &mut Applied,
+        applied: &mut Counts,
     ) -> Result<()> {
         let net = NetChanges::of(batches)?;
         match Plan::of(session, writer, &net)? {
@@ -131,7 +131,7 @@ impl Together {
         }
     }
 
-    async fn send(&mut self, session: &mut Session, applied: &mut Applied) -> Result<()> {
+    async fn send(&mut self, session: &mut Session, applied: &mut Counts) -> Result<()> {
         let (tables, calls) = (std::mem::take(&mut self.tables), std::mem::take(&mut self.calls));
         let mut answers = match session.call_all(&calls).await {
             Ok(answers) => answers.into_iter(),

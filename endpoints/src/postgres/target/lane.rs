@@ -14,10 +14,10 @@ use trem_engine::task::OnExisting;
 use trem_engine::{Error, Result};
 
 use super::facts::Facts;
-use super::gather::{Gathered, Writers};
+use super::gather::{Counts, Gathered, Writers};
 use super::session::{BEGIN_SET, Session};
 use super::shape::{TargetTable, create_keys};
-use super::{bookkeeping, facts, gather, prepare, secondary};
+use super::{bookkeeping, facts, prepare, secondary};
 use crate::failpoint::{self, Point};
 use crate::postgres::quote;
 use crate::postgres::sqlstate::error as pg;
@@ -129,7 +129,7 @@ impl PgLane {
     }
 
     /// Applies the rows gathered so far.
-    async fn flush(&mut self, gathered: &mut Gathered, applied: &mut gather::Applied) -> Result<()> {
+    async fn flush(&mut self, gathered: &mut Gathered, applied: &mut Counts) -> Result<()> {
         std::mem::take(gathered).apply(&mut self.session, &mut self.writers, applied).await
     }
 
@@ -186,7 +186,7 @@ impl PgLane {
     }
 
     async fn steps(&mut self, set: ChangeSet) -> Result<Applied> {
-        let mut applied = gather::Applied::new();
+        let mut applied = Counts::new();
         let mut gathered = Gathered::default();
         for step in set.steps {
             match step {
@@ -340,8 +340,7 @@ impl TargetLane for PgLane {
         if !bookkeeping::set_state(client, &self.task, &table.id, TableState::Ready).await? {
             return Err(Error::fatal("internal: a table is finished that the record does not know").table(&table.id));
         }
-        self.end_work().await?;
-        Ok(())
+        self.end_work().await
     }
 
     async fn create_secondary(&mut self, objects: &[SecondaryObject]) -> Result<()> {

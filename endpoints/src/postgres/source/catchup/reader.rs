@@ -34,7 +34,7 @@ const AHEAD_BYTES: usize = 16 << 20;
 
 /// Some messages of the log, and perhaps the end of their chunk.
 pub(super) struct Block {
-    pub(super) messages: Vec<Bytes>,
+    pub(super) messages: std::vec::IntoIter<Bytes>,
     pub(super) end: Option<End>,
     /// Their share of what may lie between.
     _room: OwnedSemaphorePermit,
@@ -142,7 +142,7 @@ impl Reader {
             let share = u32::try_from(bytes.clamp(1, AHEAD_BYTES)).unwrap_or(1);
             let room = Arc::clone(&self.room).acquire_many_owned(share).await;
             let _room = room.map_err(|e| Error::fatal("internal: the room between reader and taker").cause(e))?;
-            let gone = self.blocks.send(Ok(Block { messages, end, _room })).is_err();
+            let gone = self.blocks.send(Ok(Block { messages: messages.into_iter(), end, _room })).is_err();
             if gone || last {
                 return Ok(());
             }
