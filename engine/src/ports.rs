@@ -236,6 +236,10 @@ pub trait ChangeStream: Send {
     /// Tells the source what the target durably has, if that is known yet. Also to be called at least every few
     /// seconds while nothing is filled, or the server takes the connection for dead.
     async fn ack(&mut self, durable: Option<&Position>) -> Result<()>;
+
+    /// Ends reading in order: when it returns the source has been told `durable`, and may let go of the log before it.
+    /// Nothing else is called afterwards.
+    async fn close(&mut self, durable: Option<&Position>) -> Result<()>;
 }
 
 /// The state of one table of a task. Stored on the target, changed together with the rows it speaks of.
@@ -388,7 +392,7 @@ pub trait TargetLane: Send {
 
     /// The last checkpoint that a crash of the target cannot take back, of this lane or an earlier one; `None`
     /// while none is known to be. `now`: what is committed is made so, where otherwise the target's own background
-    /// writing would take its time.
+    /// writing would take its time; a set that was left open is rolled back for it, and ends the lane.
     async fn durable(&mut self, now: bool) -> Result<Option<Position>>;
 }
 

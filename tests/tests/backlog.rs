@@ -59,6 +59,8 @@ async fn read_in_chunks(arrays: bool) {
     world.trem.until_current().expect(0).says(&[IN_CHUNKS]);
     world.assert_equal(TABLES).await;
     no_other_slot(&world).await;
+    let confirmed = format!("SELECT confirmed_flush_lsn >= '{end}'::pg_lsn FROM pg_replication_slots");
+    assert_eq!(world.source.one(&confirmed).await, "t", "a run that ended in order leaves the log free");
     // From here on the log is streamed, and the server may let go of what was read.
     let mut running = world.trem.start();
     world.source.exec("UPDATE t SET n = -1 WHERE id < 500; TRUNCATE u; INSERT INTO u VALUES (7)").await;
@@ -81,6 +83,24 @@ async fn a_backlog_is_read_in_chunks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_of_text_is_read_in_chunks() {
     read_in_chunks(true).await;
+}
+
+/// However far a run got, what it applied is held by the source no longer when it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_while_catching_up_moves_the_slot_on() {
+    let world = loaded(PgOptions::default(), false).await;
+    pile_up(&world, 40).await;
+    let position = "SELECT position_order FROM trem.task";
+    for _ in 0..2 {
+        let before = world.target.number(position).await;
+        let running = world.trem.start();
+        world.target.wait_for(&format!("SELECT position_order > {before} FROM trem.task"), "t", PATIENCE).await;
+        let outcome = running.stop(PATIENCE).expect(0);
+        assert!(outcome.took < Duration::from_secs(8), "what is open is rolled back: {:?}", outcome.took);
+        let applied = world.target.number(position).await;
+        let confirmed = "SELECT (confirmed_flush_lsn - '0/0'::pg_lsn)::bigint FROM pg_replication_slots";
+        assert_eq!(world.source.number(confirmed).await, applied, "it was {before} before");
+    }
 }
 
 /// kill -9 in the middle, again and again, while the source goes on: every second time after it got somewhere.

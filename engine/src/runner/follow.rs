@@ -368,7 +368,10 @@ impl Loop<'_> {
                 tokio::time::sleep(DURABLE_POLL / 5).await;
             }
         }
-        self.stream.ack(self.durable.as_ref()).await?;
+        match timeout_at(deadline, self.stream.close(self.durable.as_ref())).await {
+            Ok(closed) => closed?,
+            Err(_) => tracing::warn!("the source is still busy at the deadline: it is told at the next start"),
+        }
         Ok(end)
     }
 }

@@ -472,4 +472,8 @@ impl ChangeStream for MemoryStream {
         state.slot = state.slot.map(|at| at.max(durable.map_or(0, Position::order)));
         Ok(())
     }
+
+    async fn close(&mut self, durable: Option<&Position>) -> Result<()> {
+        self.ack(durable).await
+    }
 }

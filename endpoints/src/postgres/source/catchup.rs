@@ -20,10 +20,10 @@ use tokio::time::Instant;
 use trem_engine::{Error, Result};
 
 pub(super) use self::reader::Next;
-use self::reader::{Block, End, Reader, WORTH_BYTES};
+use self::reader::{Block, End, REST_BYTES, Reader, WORTH_BYTES};
+use super::walsender::advance;
 use super::{Inner, lsn};
 use crate::postgres::quote;
-use crate::postgres::sqlstate;
 use crate::postgres::wire::Conn;
 
 /// How often the slot itself is moved on.
@@ -60,8 +60,12 @@ impl CatchUp {
         let mut conn = Conn::connect(&inner.config, &inner.application, false).await?;
         let slot = inner.temporary_slot();
         let (name, copied) = (quote::literal(&inner.name), quote::literal(&slot));
+        // What one decoding of the log before the slot spares is decoded again with every chunk.
         let copy = format!(
-            "SET work_mem = '64MB'; SELECT pg_copy_logical_replication_slot({name}, {copied}, true); \
+            "SET work_mem = '64MB'; \
+             SELECT pg_replication_slot_advance({name}, confirmed_flush_lsn) FROM pg_replication_slots \
+             WHERE slot_name = {name} AND confirmed_flush_lsn - restart_lsn > {REST_BYTES} AND active_pid IS NULL; \
+             SELECT pg_copy_logical_replication_slot({name}, {copied}, true); \
              SELECT pg_replication_slot_advance({copied}, greatest({}::pg_lsn, confirmed_flush_lsn)) \
              FROM pg_replication_slots WHERE slot_name = {copied}",
             quote::literal(&lsn::text(from))
@@ -121,19 +125,5 @@ impl CatchUp {
     /// What is still using the task's own slot.
     pub(super) fn advancing(&mut self) -> Option<JoinHandle<()>> {
         self.advance.take()
-    }
-}
-
-/// Moves the task's own slot on to what the target durably has.
-pub(super) async fn advance(inner: &Inner, durable: u64) {
-    let sql = "SELECT pg_replication_slot_advance(slot_name, greatest($2::text::pg_lsn, confirmed_flush_lsn)) \
-               FROM pg_replication_slots WHERE slot_name = $1";
-    let moved = async {
-        let client = inner.config.connect(&inner.application).await?;
-        client.execute(sql, &[&inner.name, &lsn::text(durable)]).await.map_err(sqlstate::error)
-    };
-    if let Err(error) = moved.await {
-        // It is tried again, or met by whoever reads from the slot.
-        tracing::warn!(slot = inner.name, %error, "could not move the slot on");
     }
 }

@@ -14,6 +14,7 @@ mod relation;
 mod setup;
 mod snapshot;
 mod stream;
+mod walsender;
 mod watch;
 
 use std::fmt;

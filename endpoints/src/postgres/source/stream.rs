@@ -15,15 +15,15 @@ use trem_engine::schema::{SchemaChangeKind, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::assemble::{Assembler, Need};
-use super::catchup::{CatchUp, Next, Piece, advance};
+use super::catchup::{CatchUp, Next, Piece};
 use super::read::select_list;
+use super::walsender::{self, advance};
 use super::watch::{self, Lost};
 use super::{Inner, get, lsn, relation};
 use crate::postgres::types::TypeBook;
 use crate::postgres::wire::copy::CopyDecoder;
 use crate::postgres::wire::pgoutput::{Envelope, Relation};
-use crate::postgres::wire::{Conn, server_error, sift};
-use crate::postgres::{quote, sqlstate};
+use crate::postgres::wire::{Conn, sift};
 
 /// How often the server hears of us at the least.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
@@ -66,7 +66,7 @@ impl Feed {
     async fn open(inner: &Arc<Inner>, from: u64, binary: bool) -> Result<Self> {
         match CatchUp::open(inner, from, binary).await? {
             Some(chunks) => Ok(Self::Chunks(Box::new(chunks))),
-            None => Ok(Self::Stream(start(inner, from, binary).await?)),
+            None => Ok(Self::Stream(walsender::start(inner, from, binary).await?)),
         }
     }
 }
@@ -189,7 +189,7 @@ impl PgStream {
             if chunks {
                 Feed::open(&inner, from, binary).await
             } else {
-                start(&inner, from, binary).await.map(Feed::Stream)
+                walsender::start(&inner, from, binary).await.map(Feed::Stream)
             }
         }));
     }
@@ -218,9 +218,9 @@ impl PgStream {
                 let Some(frame) = conn.buffered()? else { return Ok(false) };
                 self.heard_at = Instant::now();
                 if frame.tag == b'N' {
-                    left_out(&frame.body)?;
+                    walsender::left_out(&frame.body)?;
                 }
-                match sift(frame).map_err(on_stream)? {
+                match sift(frame).map_err(walsender::on_stream)? {
                     Some(frame) if frame.tag == b'd' => return self.take_in(frame.body).map(|()| true),
                     Some(frame) if frame.tag == b'c' => {
                         return Err(Error::transient("the source's server ended the replication stream"));
@@ -255,13 +255,7 @@ impl PgStream {
     /// Tells the server where we are; `ask`: it is to answer.
     fn queue_status(&mut self, ask: bool) {
         let Feed::Stream(conn) = &mut self.feed else { return };
-        let mut body = [0; 34];
-        body[0] = b'r';
-        body[1..9].copy_from_slice(&self.received.max(self.durable).to_be_bytes());
-        body[9..17].copy_from_slice(&self.durable.to_be_bytes());
-        body[17..25].copy_from_slice(&self.durable.to_be_bytes());
-        body[33] = ask.into();
-        conn.queue(b'd', &body);
+        walsender::queue_status(conn, self.received, self.durable, ask);
         self.status_at = Instant::now() + self.every;
     }
 
@@ -316,41 +310,6 @@ impl PgStream {
             (Answer::Shape(..), Need::Row { .. }) => {}
         }
         Ok(())
-    }
-}
-
-/// Starts a walsender.
-///
-/// Versions above 1 of the protocol add streamed and prepared transactions, which are not asked for: whole
-/// transactions are what the target commits.
-async fn start(inner: &Inner, from: u64, binary: bool) -> Result<Conn> {
-    let mut conn = inner.replication().await?;
-    let sql = format!(
-        "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}, binary '{binary}')",
-        quote::ident(&inner.name),
-        lsn::text(from),
-        quote::literal(&quote::ident(&inner.name)),
-    );
-    conn.start_copy(&sql)
-        .await
-        .map_err(|e| on_stream(e).context(format!("reading replication slot {}", inner.name)))?;
-    Ok(conn)
-}
-
-/// A publication or a slot dropped under the stream: the next attempt looks at both and says what that means.
-fn on_stream(e: Error) -> Error {
-    match sqlstate::code(&e) {
-        Some("42704") => Error::transient("the stream cannot go on").cause(e),
-        _ => e,
-    }
-}
-
-/// From version 18 on a missing publication is a warning, and its changes are left out.
-fn left_out(notice: &[u8]) -> Result<()> {
-    let notice = server_error(notice);
-    match sqlstate::code(&notice) {
-        Some("55000") => Err(Error::transient("the server leaves changes out of the stream").cause(notice)),
-        _ => Ok(()),
     }
 }
 
@@ -491,5 +450,23 @@ impl ChangeStream for PgStream {
             self.queue_status(false);
         }
         self.flush().await
+    }
+    async fn close(&mut self, durable: Option<&Position>) -> Result<()> {
+        self.ack(durable).await?;
+        if let Feed::Starting(_) = &self.feed {
+            self.started().await?;
+        }
+        let advancing = match &mut self.feed {
+            Feed::Stream(conn) => return walsender::leave(conn, self.durable).await,
+            Feed::Chunks(chunks) => chunks.advancing(),
+            Feed::Settling(settling) => settling.advancing.take(),
+            Feed::Starting(_) => None,
+        };
+        if let Some(advancing) = advancing {
+            // It has said itself what went wrong.
+            let _ = advancing.await;
+        }
+        advance(&self.inner, self.durable).await;
+        Ok(())
     }
 }

@@ -398,6 +398,10 @@ impl TargetLane for PgLane {
             return Ok(self.durability.durable.clone());
         }
         let late = self.durability.waiting.front().is_some_and(|w| w.2.elapsed() > FLUSH_AFTER);
+        if now && self.in_transaction {
+            self.session.client.batch_execute("ROLLBACK").await.map_err(pg)?;
+            self.in_transaction = false;
+        }
         if (now || late) && !self.in_transaction {
             self.force_flush().await?;
             self.durability.all();

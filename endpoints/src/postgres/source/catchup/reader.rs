@@ -17,7 +17,7 @@ use crate::postgres::wire::{Conn, TextRow, server_error, text_row};
 /// From this much unread log on, reading it in chunks pays.
 pub(super) const WORTH_BYTES: u64 = 16 << 20;
 /// And once it is read so, down to this.
-const REST_BYTES: u64 = 1 << 20;
+pub(super) const REST_BYTES: u64 = 1 << 20;
 /// A chunk is decoded from the slot's restart point on. What lies before the chunk costs a fraction of what the chunk
 /// itself does; but when an old transaction holds that point, streaming is cheaper from here on.
 const AGAIN_BYTES: u64 = 2 << 30;

@@ -1,0 +1,86 @@
+//! The walsender that reads the task's slot: how it is started, told what is durable, and left; and how the slot is
+//! moved on without reading from it.
+
+use trem_engine::{Error, Result};
+
+use super::{Inner, lsn};
+use crate::postgres::wire::{Conn, server_error};
+use crate::postgres::{quote, sqlstate};
+
+/// Starts a walsender.
+///
+/// Versions above 1 of the protocol add streamed and prepared transactions, which are not asked for: whole
+/// transactions are what the target commits.
+pub(super) async fn start(inner: &Inner, from: u64, binary: bool) -> Result<Conn> {
+    let mut conn = inner.replication().await?;
+    let sql = format!(
+        "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}, binary '{binary}')",
+        quote::ident(&inner.name),
+        lsn::text(from),
+        quote::literal(&quote::ident(&inner.name)),
+    );
+    conn.start_copy(&sql)
+        .await
+        .map_err(|e| on_stream(e).context(format!("reading replication slot {}", inner.name)))?;
+    Ok(conn)
+}
+
+/// A publication or a slot dropped under the stream: the next attempt looks at both and says what that means.
+pub(super) fn on_stream(e: Error) -> Error {
+    match sqlstate::code(&e) {
+        Some("42704") => Error::transient("the stream cannot go on").cause(e),
+        _ => e,
+    }
+}
+
+/// From version 18 on a missing publication is a warning, and its changes are left out.
+pub(super) fn left_out(notice: &[u8]) -> Result<()> {
+    let notice = server_error(notice);
+    match sqlstate::code(&notice) {
+        Some("55000") => Err(Error::transient("the server leaves changes out of the stream").cause(notice)),
+        _ => Ok(()),
+    }
+}
+
+/// A standby status update: everything before `received` has come, and what lies before `durable` is not needed any
+/// more; `ask`: the server is to answer. (PostgreSQL manual, "Streaming Replication Protocol".)
+pub(super) fn queue_status(conn: &mut Conn, received: u64, durable: u64, ask: bool) {
+    let mut body = [0; 34];
+    body[0] = b'r';
+    body[1..9].copy_from_slice(&received.max(durable).to_be_bytes());
+    body[9..17].copy_from_slice(&durable.to_be_bytes());
+    body[17..25].copy_from_slice(&durable.to_be_bytes());
+    body[33] = ask.into();
+    conn.queue(b'd', &body);
+}
+
+/// Tells the server what is durable and ends the stream. When it returns the server has taken note and the slot is
+/// free; what was still on its way has been discarded.
+pub(super) async fn leave(conn: &mut Conn, durable: u64) -> Result<()> {
+    queue_status(conn, durable, durable, false);
+    conn.queue(b'c', &[]);
+    conn.flush().await?;
+    while conn.next().await.map_err(on_stream)?.tag != b'Z' {}
+    Ok(())
+}
+
+/// Moves the task's own slot on to what the target durably has, and lets the server forget what lies before.
+///
+/// A walsender takes our word for the place without decoding up to it. The start of the log that the slot retains moves
+/// only when it is decoded, and only as far as had been confirmed before; hence the second statement.
+pub(super) async fn advance(inner: &Inner, durable: u64) {
+    let name = quote::literal(&inner.name);
+    let sql = format!(
+        "SELECT pg_catalog.pg_replication_slot_advance(slot_name, confirmed_flush_lsn) \
+         FROM pg_catalog.pg_replication_slots WHERE slot_name = {name}"
+    );
+    let moved = async {
+        let mut conn = start(inner, durable, false).await?;
+        leave(&mut conn, durable).await?;
+        conn.query(&sql).await
+    };
+    if let Err(error) = moved.await {
+        // It is tried again, or met by whoever reads from the slot.
+        tracing::warn!(slot = inner.name, %error, "could not move the slot on");
+    }
+}
