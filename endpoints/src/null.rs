@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use trem_engine::change::{ChangeBatch, ChangeSet, Op, Step, TableCounts};
+use trem_engine::change::{ChangeBatch, ChangeSet, Effect, Op, Step, TableCounts};
 use trem_engine::error::{Class, Error, Result};
 use trem_engine::ports::{
     Applied, Chunk, ChunkRecord, Epoch, Finding, Loader, Severity, TablePreview, TableRecord, TableState, Target,
@@ -199,6 +199,13 @@ impl TargetLane for NullLane {
         for step in set.steps {
             match step {
                 Step::Rows(batch) => count(&batch, counts.entry(batch.table.id.clone()).or_default()),
+                Step::Table(changes) => {
+                    let counts = counts.entry(changes.table.id.clone()).or_default();
+                    match &changes.effect {
+                        Effect::Net(net) => counts.add(&net.counts()),
+                        Effect::Log(batches) => batches.iter().for_each(|batch| count(batch, counts)),
+                    }
+                }
                 Step::Truncate(_) => {}
                 Step::Schema(SchemaChange { table, kind }) => drop(self.pending.insert(table.id.clone(), kind)),
             }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use arrow_array::RecordBatch;
 
+use super::reduce::TableChanges;
 use crate::position::Position;
 use crate::schema::{SchemaChange, TableSchema};
 
@@ -131,8 +132,10 @@ pub struct Truncate {
 /// in any order, those of one table in theirs.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Rows of one table.
+    /// Rows of one table, as the log has them.
     Rows(ChangeBatch),
+    /// All rows of one table up to the next step that is not rows, as [`ChangeSet::reduce`] leaves them.
+    Table(TableChanges),
     /// Tables emptied.
     Truncate(Truncate),
     /// A table's shape changed.
@@ -159,7 +162,12 @@ pub struct ChangeSet {
 impl ChangeSet {
     /// Number of changed rows.
     pub fn rows(&self) -> usize {
-        self.steps.iter().map(|s| if let Step::Rows(b) = s { b.len() } else { 0 }).sum()
+        let rows = self.steps.iter().map(|step| match step {
+            Step::Rows(batch) => batch.len(),
+            Step::Table(changes) => changes.len(),
+            Step::Truncate(_) | Step::Schema(_) => 0,
+        });
+        rows.sum()
     }
 }
 

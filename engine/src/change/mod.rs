@@ -4,8 +4,10 @@ mod batch;
 mod builder;
 mod column;
 mod net;
+mod reduce;
 
 pub use batch::{ChangeBatch, ChangeSet, ColumnMask, OldImages, Op, Step, TableCounts, Truncate};
 pub use builder::BatchBuilder;
 pub use column::ColumnBuilder;
 pub use net::{KeyRef, Move, NetChanges, RowRef, UpdateGroup};
+pub use reduce::{Effect, TableChanges};

@@ -105,6 +105,12 @@ impl NetChanges {
         Self { batches, deletes, moves, updates, inserts, merged: 0 }
     }
 
+    /// Number of changes in the log.
+    pub fn changes(&self) -> usize {
+        let TableCounts { inserted, updated, deleted, merged, conflicts: _ } = self.counts();
+        (inserted + updated + deleted + merged) as usize
+    }
+
     /// What these changes amount to, each change of the log counted once.
     pub fn counts(&self) -> TableCounts {
         let updates: usize = self.updates.iter().map(|g| g.rows.len()).sum();

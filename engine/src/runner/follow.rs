@@ -1,12 +1,13 @@
 //! Following the log: one task reads and gathers while another one applies, so that sets grow by themselves when the
-//! target is behind and stay small when it is not.
+//! target is behind and stay small when it is not. A third one stands between them: it reduces a set to its net effect
+//! while the one before is still being applied.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +26,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const IDLE_CHECKPOINT: Duration = Duration::from_secs(10);
 /// How often the target is asked what it has durably, while something is not yet.
 const DURABLE_POLL: Duration = Duration::from_millis(100);
+/// Up to so many rows a set is reduced where it is; more would keep others from running.
+const REDUCED_AT_ONCE: usize = 2_000;
 /// How long a running apply may go on after the task is told to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -60,10 +63,12 @@ struct SetNote {
 
 impl Follow<'_> {
     pub(super) async fn run(self, stream: Box<dyn ChangeStream>, lane: Box<dyn TargetLane>) -> Result<End> {
-        let (work, todo) = mpsc::channel(1);
+        let (work, gathered) = mpsc::channel(1);
+        let (reduced, todo) = mpsc::channel(1);
         let (done, outcomes) = mpsc::channel(1);
-        let mut applier = JoinSet::new();
-        applier.spawn(apply_all(lane, todo, done));
+        let mut appliers = JoinSet::new();
+        appliers.spawn(reduce_all(gathered, reduced));
+        appliers.spawn(apply_all(lane, todo, done));
         let applied = self.checkpoint.position.clone();
         let (new_tables, found) = mpsc::channel(1);
         let state = Loop {
@@ -71,7 +76,7 @@ impl Follow<'_> {
             work,
             outcomes,
             found,
-            busy: false,
+            pending: 0,
             idle: None,
             idle_since: Instant::now(),
             waiting_since: None,
@@ -93,19 +98,43 @@ impl Follow<'_> {
         let ended = state.run().await;
         if ended.is_ok() {
             // Idle by now, or past the deadline: its transaction is rolled back.
-            applier.abort_all();
+            appliers.abort_all();
             return ended;
         }
         tokio::select! {
             () = self.stop.cancelled() => ended,
-            applier = applier.join_next() => match applier {
-                // The applier's own error is the cause; the reader only saw the channel close.
-                Some(Ok(Err(cause))) => Err(cause),
-                Some(Err(panicked)) => Err(Error::fatal("the applier panicked").cause(panicked)),
-                _ => ended,
-            },
+            cause = first_error(&mut appliers) => cause.map_or(ended, Err),
         }
     }
+}
+
+/// An applier's own error is the cause; the reader only saw the channel close.
+async fn first_error(appliers: &mut JoinSet<Result<()>>) -> Option<Error> {
+    while let Some(applier) = appliers.join_next().await {
+        match applier {
+            Ok(Ok(())) => {}
+            Ok(Err(cause)) => return Some(cause),
+            Err(panicked) => return Some(Error::fatal("the applier panicked").cause(panicked)),
+        }
+    }
+    None
+}
+
+async fn reduce_all(mut gathered: mpsc::Receiver<Work>, reduced: mpsc::Sender<Work>) -> Result<()> {
+    while let Some(work) = gathered.recv().await {
+        let work = match work {
+            Work::Apply(set, checkpoint) if set.rows() > REDUCED_AT_ONCE => {
+                let set = spawn_blocking(|| set.reduce()).await;
+                Work::Apply(set.map_err(|e| Error::fatal("reducing a set panicked").cause(e))??, checkpoint)
+            }
+            Work::Apply(set, checkpoint) => Work::Apply(set.reduce()?, checkpoint),
+            ask @ Work::AskDurable(_) => ask,
+        };
+        if reduced.send(work).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 async fn apply_all(
@@ -192,8 +221,8 @@ struct Loop<'f> {
     work: mpsc::Sender<Work>,
     outcomes: mpsc::Receiver<Outcome>,
     found: mpsc::Receiver<()>,
-    /// The applier has work.
-    busy: bool,
+    /// What has been sent to the appliers and is not answered: one while they are busy, two while the target is behind.
+    pending: u8,
     /// A position reached without changes since the last set.
     idle: Option<Position>,
     idle_since: Instant,
@@ -224,10 +253,10 @@ impl Loop<'_> {
                 return self.end(End::Finished).await;
             }
             self.hand_over(linger).await?;
-            if !self.busy && !self.open && self.unsettled() && self.reaches_goal(&self.applied) {
+            if self.free() && !self.open && self.unsettled() && self.reaches_goal(&self.applied) {
                 self.send(Work::AskDurable(true)).await?;
             }
-            let unsettled = !self.busy && self.unsettled();
+            let unsettled = self.free() && self.unsettled();
             let wake = self.waiting_since.map_or_else(|| Instant::now() + HEARTBEAT, |since| since + linger);
             tokio::select! {
                 biased;
@@ -236,20 +265,25 @@ impl Loop<'_> {
                 Some(()) = self.found.recv() => return self.end(End::Replan).await,
                 _ = heartbeat.tick() => self.stream.ack(self.durable.as_ref()).await?,
                 () = sleep_until(self.ask_at), if unsettled => self.send(Work::AskDurable(false)).await?,
-                () = sleep_until(wake), if self.waiting_since.is_some() && !self.busy => {}
+                () = sleep_until(wake), if self.waiting_since.is_some() && self.free() => {}
                 filled = self.stream.fill(), if !self.stream.full() => filled?,
             }
         }
     }
 
-    /// Gives the applier what has gathered, if it is free.
+    fn free(&self) -> bool {
+        self.pending == 0
+    }
+
+    /// Gives the applier what has gathered, if it is free; or what is full, to be next.
     async fn hand_over(&mut self, linger: Duration) -> Result<()> {
         if !self.stream.ready() {
             self.waiting_since = None;
         } else if self.waiting_since.is_none() {
             self.waiting_since = Some(Instant::now());
         }
-        if self.busy {
+        let ahead = self.pending == 1 && self.stream.full();
+        if !self.free() && !ahead {
             return Ok(());
         }
         let waited = self.waiting_since.is_some_and(|since| since.elapsed() >= linger);
@@ -289,12 +323,12 @@ impl Loop<'_> {
     }
 
     async fn send(&mut self, work: Work) -> Result<()> {
-        self.busy = true;
+        self.pending += 1;
         self.work.send(work).await.map_err(|_| applier_gone())
     }
 
     async fn settle(&mut self, outcome: Option<Outcome>) -> Result<()> {
-        self.busy = false;
+        self.pending = self.pending.saturating_sub(1);
         self.ask_at = Instant::now() + DURABLE_POLL;
         let durable = match outcome.ok_or_else(applier_gone)? {
             Outcome::Durable(durable) => durable,
@@ -353,8 +387,8 @@ impl Loop<'_> {
     /// Lets a running apply finish, makes it durable and tells the source, all within the deadline.
     async fn end(mut self, end: End) -> Result<End> {
         let deadline = Instant::now() + STOP_DEADLINE;
-        while self.busy || self.unsettled() {
-            if !self.busy {
+        while !self.free() || self.unsettled() {
+            if self.free() {
                 self.send(Work::AskDurable(true)).await?;
             }
             match timeout_at(deadline, self.outcomes.recv()).await {
@@ -364,7 +398,7 @@ impl Loop<'_> {
                     return Ok(end);
                 }
             }
-            if !self.busy && self.unsettled() {
+            if self.free() && self.unsettled() {
                 tokio::time::sleep(DURABLE_POLL / 5).await;
             }
         }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::convert;
 use super::model::{Database, Key, Row};
-use crate::change::{ChangeBatch, ChangeSet, KeyRef, NetChanges, RowRef, Step};
+use crate::change::{ChangeBatch, ChangeSet, Effect, KeyRef, NetChanges, RowRef, Step, TableChanges};
 use crate::error::{Class, Error, Result};
 use crate::ports::{
     Applied, Chunk, ChunkRecord, Epoch, Finding, Loader, TablePreview, TableRecord, TableState, Target, TargetLane,
@@ -177,7 +177,8 @@ impl Committed {
 
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
-            Step::Rows(batch) => self.net(batch),
+            Step::Table(TableChanges { table, effect: Effect::Net(net) }) => self.net(table, net),
+            Step::Rows(_) | Step::Table(_) => Err(Error::fatal("the memory target has tables with keys only")),
             Step::Truncate(truncate) => {
                 truncate.tables.iter().for_each(|t| self.rows.table(&t.id).clear());
                 Ok(())
@@ -197,14 +198,7 @@ impl Committed {
         }
     }
 
-    fn net(&mut self, batch: &ChangeBatch) -> Result<()> {
-        let table = Arc::clone(&batch.table);
-        let net = NetChanges::of(vec![batch.clone()])?;
-        assert_eq!(
-            net.counts().inserted + net.counts().updated + net.counts().deleted + net.merged,
-            batch.len() as u64,
-            "every change is counted once"
-        );
+    fn net(&mut self, table: &TableSchema, net: &NetChanges) -> Result<()> {
         let image = |at: RowRef| convert::row(&net.batches[at.batch as usize].rows, at.row as usize);
         let key_of = |row: &Row| -> Key { table.key.iter().map(|i| row[*i].clone()).collect() };
         let key = |at: KeyRef| match at {
@@ -336,6 +330,8 @@ impl TargetLane for MemoryLane {
 
     async fn apply(&mut self, set: ChangeSet, next: &Checkpoint) -> Result<Applied> {
         let mut steps = self.open.take().unwrap_or_default();
+        let (rows, set) = (set.rows(), set.reduce()?);
+        assert_eq!(set.rows(), rows, "every change is counted once");
         steps.extend(set.steps);
         if set.open {
             self.open = Some(steps);

@@ -1,10 +1,10 @@
-//! Rows of a set, gathered by table and applied table by table; what is small goes out together.
+//! Changes of a set, applied table by table; what is small goes out together.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use trem_engine::change::{ChangeBatch, NetChanges, TableCounts};
-use trem_engine::schema::{Identity, TableId, TableSchema};
+use trem_engine::change::{Effect, NetChanges, TableChanges, TableCounts};
+use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::keyed::small::{Plan, Small};
@@ -57,47 +57,29 @@ impl Writers {
     }
 }
 
-/// Batches by table, tables in the order of their first change.
-#[derive(Default)]
-pub(super) struct Gathered {
-    tables: Vec<(Arc<TableSchema>, Vec<ChangeBatch>)>,
-    places: HashMap<TableId, usize>,
-}
-
-impl Gathered {
-    /// Adds rows.
-    pub(super) fn add(&mut self, batch: ChangeBatch) {
-        if batch.is_empty() {
-            return;
-        }
-        match self.places.get(&batch.table.id) {
-            Some(place) => self.tables[*place].1.push(batch),
-            None => {
-                self.places.insert(batch.table.id.clone(), self.tables.len());
-                self.tables.push((Arc::clone(&batch.table), vec![batch]));
+/// Applies changes of tables inside the open transaction.
+pub(super) async fn apply(
+    tables: Vec<TableChanges>,
+    session: &mut Session,
+    writers: &mut Writers,
+    applied: &mut Counts,
+) -> Result<()> {
+    writers.look_at(session, tables.iter().map(|t| &t.table)).await?;
+    let mut together = Together::default();
+    for TableChanges { table, effect } in tables {
+        let writer = writers.of(&table.id)?;
+        match effect {
+            Effect::Net(net) => {
+                together.keyed(session, &writer, net, applied).await.map_err(|e| e.table(&table.id))?;
+            }
+            Effect::Log(batches) => {
+                together.send(session, applied).await?;
+                let counts = keyless::apply(session, &writer, &batches).await.map_err(|e| e.table(&table.id))?;
+                applied.entry(table.id.clone()).or_default().add(&counts);
             }
         }
     }
-
-    /// Applies all of it inside the open transaction.
-    pub(super) async fn apply(self, session: &mut Session, writers: &mut Writers, applied: &mut Counts) -> Result<()> {
-        writers.look_at(session, self.tables.iter().map(|(table, _)| table)).await?;
-        let mut together = Together::default();
-        for (table, batches) in self.tables {
-            let writer = writers.of(&table.id)?;
-            match table.identity {
-                Identity::Key | Identity::KeyWithFullImage => {
-                    together.keyed(session, &writer, batches, applied).await.map_err(|e| e.table(&table.id))?;
-                }
-                Identity::Full | Identity::InsertOnly => {
-                    together.send(session, applied).await?;
-                    let counts = keyless::apply(session, &writer, &batches).await.map_err(|e| e.table(&table.id))?;
-                    applied.entry(table.id.clone()).or_default().add(&counts);
-                }
-            }
-        }
-        together.send(session, applied).await
-    }
+    together.send(session, applied).await
 }
 
 /// Small changes that wait to be sent together.
@@ -112,10 +94,9 @@ impl Together {
         &mut self,
         session: &mut Session,
         writer: &Arc<Writer>,
-        batches: Vec<ChangeBatch>,
+        net: NetChanges,
         applied: &mut Counts,
     ) -> Result<()> {
-        let net = NetChanges::of(batches)?;
         match Plan::of(session, writer, &net)? {
             Some(plan) => {
                 self.calls.extend(plan.calls);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio_postgres::Client;
-use trem_engine::change::{ChangeSet, Step, Truncate};
+use trem_engine::change::{ChangeSet, Step, TableChanges, Truncate};
 use trem_engine::ports::{Applied, Chunk, Epoch, TableState, TargetLane, TaskRecord};
 use trem_engine::position::{Checkpoint, Lineage, Position};
 use trem_engine::schema::{SchemaChange, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition};
@@ -14,7 +14,7 @@ use trem_engine::task::OnExisting;
 use trem_engine::{Error, Result};
 
 use super::facts::Facts;
-use super::gather::{Counts, Gathered, Writers};
+use super::gather::{self, Counts, Writers};
 use super::session::{BEGIN_SET, Session};
 use super::shape::{TargetTable, create_keys};
 use super::{bookkeeping, facts, prepare, secondary};
@@ -129,8 +129,8 @@ impl PgLane {
     }
 
     /// Applies the rows gathered so far.
-    async fn flush(&mut self, gathered: &mut Gathered, applied: &mut Counts) -> Result<()> {
-        std::mem::take(gathered).apply(&mut self.session, &mut self.writers, applied).await
+    async fn flush(&mut self, tables: &mut Vec<TableChanges>, applied: &mut Counts) -> Result<()> {
+        gather::apply(std::mem::take(tables), &mut self.session, &mut self.writers, applied).await
     }
 
     /// Empties the tables of a TRUNCATE at the source, and no other: the log names every one that it emptied there.
@@ -187,21 +187,22 @@ impl PgLane {
 
     async fn steps(&mut self, set: ChangeSet) -> Result<Applied> {
         let mut applied = Counts::new();
-        let mut gathered = Gathered::default();
-        for step in set.steps {
+        let mut tables = Vec::new();
+        for step in set.reduce()?.steps {
             match step {
-                Step::Rows(batch) => gathered.add(batch),
+                Step::Table(changes) => tables.push(changes),
+                Step::Rows(batch) => return Err(Error::fatal("internal: rows were not reduced").table(&batch.table.id)),
                 Step::Truncate(truncate) => {
-                    self.flush(&mut gathered, &mut applied).await?;
+                    self.flush(&mut tables, &mut applied).await?;
                     self.truncate(&truncate).await?;
                 }
                 Step::Schema(change) => {
-                    self.flush(&mut gathered, &mut applied).await?;
+                    self.flush(&mut tables, &mut applied).await?;
                     self.change_schema(&change).await?;
                 }
             }
         }
-        self.flush(&mut gathered, &mut applied).await?;
+        self.flush(&mut tables, &mut applied).await?;
         Ok(Applied { tables: applied.into_iter().collect() })
     }
 }
