@@ -138,8 +138,22 @@ impl Figure {
 }
 
 impl Comparison {
-    fn rate(&self, who: &str) -> Option<f64> {
-        self.figures.iter().find(|f| f.who == who)?.rate()
+    fn figure(&self, who: &str) -> Option<&Figure> {
+        self.figures.iter().find(|f| f.who == who && f.fault.is_none())
+    }
+
+    /// How many times as fast one is as the other: the median of the rounds' own ratios, as the machine itself is
+    /// faster in one round than in another.
+    fn faster(&self, of: &str, to: &str) -> Option<f64> {
+        let rates =
+            |who| Some(self.figure(who)?.runs.iter().map(|(work, cost)| *work as f64 / cost.wall.as_secs_f64()));
+        median(rates(of)?.zip(rates(to)?).map(|(of, to)| of / to).collect())
+    }
+
+    /// Likewise the slowest delay in a hundred.
+    fn later(&self, of: &str, to: &str) -> Option<f64> {
+        let delays = |who| Some(self.figure(who)?.delays.iter().map(|d| d.p99));
+        median(delays(of)?.zip(delays(to)?).map(|(of, to)| of / to).collect())
     }
 
     /// As a Markdown section.
@@ -174,7 +188,6 @@ impl Comparison {
              |---|--:|--:|--:|--:|--:|--:|--:|\n",
             self.unit
         ));
-        let trem = self.rate(TREM);
         for figure in &self.figures {
             let who = &figure.who;
             let Some(rate) = figure.rate() else {
@@ -184,7 +197,8 @@ impl Comparison {
             let rates = figure.runs.iter().map(|(work, cost)| *work as f64 / cost.wall.as_secs_f64());
             let slowest = rates.clone().fold(f64::INFINITY, f64::min);
             let fastest = rates.fold(0.0, f64::max);
-            let ratio = trem.filter(|_| who != TREM).map_or(String::new(), |t| format!("{:.2} x", t / rate));
+            let ratio = self.faster(TREM, who).filter(|_| who != TREM);
+            let ratio = ratio.map_or(String::new(), |r| format!("{r:.2} x"));
             let micros = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.2}"));
             text.push_str(&format!(
                 "| {who} | {} | {} to {} | {ratio} | {} | {} | {} | {} |\n",
@@ -203,16 +217,13 @@ impl Comparison {
     fn bars(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for bar in BARS.iter().filter(|b| b.comparison == self.name) {
-            if let (Some(of), Some(to)) = (self.rate(bar.of), self.rate(bar.to)) {
-                let ratio = of / to;
+            if let Some(ratio) = self.faster(bar.of, bar.to) {
                 let verdict = if ratio >= bar.least { "reached" } else { "MISSED" };
                 let Bar { of, to, least, .. } = bar;
                 lines.push(format!("{verdict}: {of} is {ratio:.2} x {to} (bar: {least})"));
             }
         }
-        let p99 = |who: &str| self.figures.iter().find(|f| f.who == who)?.delay(|d| d.p99);
-        if let (Some(ours), Some(theirs), "latency-2000") = (p99(TREM), p99(NATIVE), self.name.as_str()) {
-            let ratio = ours / theirs;
+        if let (Some(ratio), "latency-2000") = (self.later(TREM, NATIVE), self.name.as_str()) {
             let verdict = if ratio <= DELAY_BAR { "reached" } else { "MISSED" };
             lines.push(format!("{verdict}: the p99 of {TREM} is {ratio:.2} x that of a {NATIVE} (bar: {DELAY_BAR})"));
         }

@@ -27,7 +27,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
     /// How often each step is measured.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 5)]
     repetitions: usize,
     /// Settings for trem's task, as TOML lines with `TASK` for its table, such as "[TASK.batch]\nmax-rows = 1000".
     #[arg(long, default_value = "")]
@@ -153,7 +153,10 @@ async fn measure(arguments: Arguments) {
     let trem = machine::trem();
     let mut facts = machine::facts();
     facts.push(("settings of both servers", SETTINGS.join(", ")));
-    facts.push(("repetitions, turn about", arguments.repetitions.to_string()));
+    facts.push((
+        "repetitions, turn about",
+        format!("{}; rates are medians, ratios medians of each round's own", arguments.repetitions),
+    ));
     facts.push(("scale", arguments.scale.to_string()));
     let own = if arguments.settings.is_empty() { "the defaults" } else { &arguments.settings };
     facts.push(("settings of trem", own.replace('\n', " ")));
