@@ -237,8 +237,8 @@ pub trait ChangeStream: Send {
     /// seconds while nothing is filled, or the server takes the connection for dead.
     async fn ack(&mut self, durable: Option<&Position>) -> Result<()>;
 
-    /// Ends reading in order: when it returns the source has been told `durable`, and may let go of the log before it.
-    /// Nothing else is called afterwards.
+    /// Ends reading in order, and tells the source once more what is `durable`, so that it lets go of the log before
+    /// that although nobody reads from it any more. Nothing else is called afterwards.
     async fn close(&mut self, durable: Option<&Position>) -> Result<()>;
 }
 

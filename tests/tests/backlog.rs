@@ -103,6 +103,26 @@ async fn a_stop_while_catching_up_moves_the_slot_on() {
     }
 }
 
+/// A server sends a transaction that it has begun to the end; a stop does not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_in_a_large_transaction_rolls_back() {
+    let world = loaded(PgOptions::default(), false).await;
+    let mut running = world.trem.start();
+    world.source.exec("INSERT INTO u VALUES (77)").await;
+    world.equal(TABLES, &mut running).await;
+    let large = "INSERT INTO t SELECT i, 1, repeat('z', 100) FROM generate_series(1000000, 1500000) i";
+    world.source.exec(large).await;
+    let begun = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name LIKE 'trem%' \
+                 AND datname = current_database() AND xact_start < clock_timestamp() - interval '200 ms'";
+    world.target.wait_for(begun, "t", PATIENCE).await;
+    let asked = std::time::Instant::now();
+    running.stop(PATIENCE).expect(0);
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    assert_eq!(world.target.number("SELECT count(*) FROM t WHERE id >= 1000000").await, 0);
+    world.trem.until_current().expect(0);
+    world.assert_equal(TABLES).await;
+}
+
 /// kill -9 in the middle, again and again, while the source goes on: every second time after it got somewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_catching_up() {

@@ -164,7 +164,7 @@ impl ChangeSet {
     pub fn rows(&self) -> usize {
         let rows = self.steps.iter().map(|step| match step {
             Step::Rows(batch) => batch.len(),
-            Step::Table(changes) => changes.len(),
+            Step::Table(changes) => changes.changes(),
             Step::Truncate(_) | Step::Schema(_) => 0,
         });
         rows.sum()

@@ -29,23 +29,20 @@ pub enum Effect {
 impl TableChanges {
     fn of(table: Arc<TableSchema>, batches: Vec<ChangeBatch>) -> Result<Self> {
         let effect = match table.identity {
-            Identity::Key | Identity::KeyWithFullImage => Effect::Net(NetChanges::of(batches)?),
+            Identity::Key | Identity::KeyWithFullImage => {
+                Effect::Net(NetChanges::of(batches).map_err(|e| e.table(&table.id))?)
+            }
             Identity::Full | Identity::InsertOnly => Effect::Log(batches),
         };
         Ok(Self { table, effect })
     }
 
     /// Number of changes in the log.
-    pub fn len(&self) -> usize {
+    pub fn changes(&self) -> usize {
         match &self.effect {
             Effect::Net(net) => net.changes(),
             Effect::Log(batches) => batches.iter().map(ChangeBatch::len).sum(),
         }
-    }
-
-    /// Whether there is no change.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::change::{ChangeSet, Step};
@@ -28,6 +28,8 @@ const IDLE_CHECKPOINT: Duration = Duration::from_secs(10);
 const DURABLE_POLL: Duration = Duration::from_millis(100);
 /// Up to so many rows a set is reduced where it is; more would keep others from running.
 const REDUCED_AT_ONCE: usize = 2_000;
+/// And how long the source may take to be told.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a running apply may go on after the task is told to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -77,6 +79,7 @@ impl Follow<'_> {
             outcomes,
             found,
             pending: 0,
+            pending_bytes: 0,
             idle: None,
             idle_since: Instant::now(),
             waiting_since: None,
@@ -108,16 +111,14 @@ impl Follow<'_> {
     }
 }
 
-/// An applier's own error is the cause; the reader only saw the channel close.
+/// Their own error is the cause; the reader only saw the channel close. Whoever has none ends its work first.
 async fn first_error(appliers: &mut JoinSet<Result<()>>) -> Option<Error> {
+    let mut first = None;
     while let Some(applier) = appliers.join_next().await {
-        match applier {
-            Ok(Ok(())) => {}
-            Ok(Err(cause)) => return Some(cause),
-            Err(panicked) => return Some(Error::fatal("the applier panicked").cause(panicked)),
-        }
+        let ended = applier.unwrap_or_else(|e| Err(Error::fatal("reducing or applying a set panicked").cause(e)));
+        first = first.or(ended.err());
     }
-    None
+    first
 }
 
 async fn reduce_all(mut gathered: mpsc::Receiver<Work>, reduced: mpsc::Sender<Work>) -> Result<()> {
@@ -223,6 +224,8 @@ struct Loop<'f> {
     found: mpsc::Receiver<()>,
     /// What has been sent to the appliers and is not answered: one while they are busy, two while the target is behind.
     pending: u8,
+    /// Bytes of the newest set of those.
+    pending_bytes: usize,
     /// A position reached without changes since the last set.
     idle: Option<Position>,
     idle_since: Instant,
@@ -275,6 +278,11 @@ impl Loop<'_> {
         self.pending == 0
     }
 
+    /// Behind a set that is larger than usual no other one waits: a part of a transaction, or a row of many megabytes.
+    fn most_bytes(&self) -> usize {
+        self.follow.task.plan.batch.max_bytes.saturating_mul(2)
+    }
+
     /// Gives the applier what has gathered, if it is free; or what is full, to be next.
     async fn hand_over(&mut self, linger: Duration) -> Result<()> {
         if !self.stream.ready() {
@@ -282,7 +290,7 @@ impl Loop<'_> {
         } else if self.waiting_since.is_none() {
             self.waiting_since = Some(Instant::now());
         }
-        let ahead = self.pending == 1 && self.stream.full();
+        let ahead = self.pending == 1 && self.pending_bytes <= self.most_bytes() && self.stream.full();
         if !self.free() && !ahead {
             return Ok(());
         }
@@ -318,6 +326,7 @@ impl Loop<'_> {
         self.idle = None;
         self.idle_since = Instant::now();
         self.open = set.open;
+        self.pending_bytes = set.bytes;
         let checkpoint = Checkpoint { lineage: self.follow.checkpoint.lineage.clone(), position: set.end.clone() };
         self.send(Work::Apply(set, checkpoint)).await
     }
@@ -384,29 +393,46 @@ impl Loop<'_> {
         self.durable.as_ref().is_some_and(|durable| self.reaches_goal(durable))
     }
 
-    /// Lets a running apply finish, makes it durable and tells the source, all within the deadline.
+    /// Lets what is being applied finish, makes it durable and tells the source, each within its deadline.
     async fn end(mut self, end: End) -> Result<End> {
-        let deadline = Instant::now() + STOP_DEADLINE;
-        while !self.free() || self.unsettled() {
+        match timeout(STOP_DEADLINE, self.finish()).await {
+            Ok(finished) => finished?,
+            Err(_) => tracing::warn!("the target is still busy at the deadline: its transaction is rolled back"),
+        }
+        match timeout(CLOSE_DEADLINE, self.stream.close(self.durable.as_ref())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the source could not be told what it may forget: the next run does")
+            }
+            Err(_) => tracing::warn!("the source is busy, and is told by the next run what it may forget"),
+        }
+        Ok(end)
+    }
+
+    /// What is left of an open set is rolled back: nothing waits behind its locks while the source is told.
+    async fn finish(&mut self) -> Result<()> {
+        let mut heartbeat = interval(HEARTBEAT);
+        loop {
             if self.free() {
+                if !self.open && !self.unsettled() {
+                    return Ok(());
+                }
+                self.open = false;
                 self.send(Work::AskDurable(true)).await?;
             }
-            match timeout_at(deadline, self.outcomes.recv()).await {
-                Ok(outcome) => self.settle(outcome).await?,
-                Err(_) => {
-                    tracing::warn!("the target is still busy at the deadline: its transaction is rolled back");
-                    return Ok(end);
+            tokio::select! {
+                outcome = self.outcomes.recv() => self.settle(outcome).await?,
+                _ = heartbeat.tick() => {
+                    // A source that is gone is no reason to give up what the target is about to have.
+                    if let Err(error) = self.stream.ack(self.durable.as_ref()).await {
+                        tracing::debug!(%error, "the source does not hear us");
+                    }
                 }
             }
             if self.free() && self.unsettled() {
                 tokio::time::sleep(DURABLE_POLL / 5).await;
             }
         }
-        match timeout_at(deadline, self.stream.close(self.durable.as_ref())).await {
-            Ok(closed) => closed?,
-            Err(_) => tracing::warn!("the source is still busy at the deadline: it is told at the next start"),
-        }
-        Ok(end)
     }
 }
 

@@ -345,7 +345,10 @@ impl TargetLane for MemoryLane {
         Ok(Applied::default())
     }
 
-    async fn durable(&mut self, _now: bool) -> Result<Option<Position>> {
+    async fn durable(&mut self, now: bool) -> Result<Option<Position>> {
+        if now {
+            self.open = None;
+        }
         let state = &mut *self.target.0.lock().unwrap();
         if self.epoch.0 < state.alive_from {
             return Err(Error::transient("connection lost"));

@@ -268,8 +268,7 @@ impl Resolver<'_> {
         let default = BatchLimits::default();
         let max_rows = self.count(task.batch.max_rows.as_ref(), default.max_rows as u64, u32::MAX.into());
         let memory = self.size(task.memory.as_ref(), DEFAULT_MEMORY, LEAST_MEMORY);
-        // One set is applied while another one gathers, each up to twice as large inside a transaction, and buffers
-        // grow by doubling.
+        // One set is applied, one may wait and a third one gathers, each up to twice as large inside a transaction.
         let usual = (default.max_bytes as u64).min(memory / 8);
         let max_bytes = self.size(task.batch.max_bytes.as_ref(), usual, 1);
         if max_bytes > memory

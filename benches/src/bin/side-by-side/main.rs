@@ -26,7 +26,7 @@ struct Arguments {
     /// Sizes relative to the default ones.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
-    /// How often each step is measured.
+    /// How often each step is measured; where there is no mark to reach, three times at the most.
     #[arg(long, default_value_t = 5)]
     repetitions: usize,
     /// Settings for trem's task, as TOML lines with `TASK` for its table, such as "[TASK.batch]\nmax-rows = 1000".
@@ -57,6 +57,9 @@ impl Plan {
         self.with.is_empty() || self.with.iter().any(|w| who == w || (who.starts_with(w.as_str()) && w != "trem"))
     }
 }
+
+/// How often a step is measured that has no mark to reach.
+const USUAL_REPETITIONS: usize = 3;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -155,7 +158,10 @@ async fn measure(arguments: Arguments) {
     facts.push(("settings of both servers", SETTINGS.join(", ")));
     facts.push((
         "repetitions, turn about",
-        format!("{}; rates are medians, ratios medians of each round's own", arguments.repetitions),
+        format!(
+            "{}, or 3 where there is no mark; rates are medians, ratios medians of each round's own",
+            arguments.repetitions
+        ),
     ));
     facts.push(("scale", arguments.scale.to_string()));
     let own = if arguments.settings.is_empty() { "the defaults" } else { &arguments.settings };
@@ -173,6 +179,9 @@ async fn measure(arguments: Arguments) {
         let load = Workload { rows: scaled(case.load.rows), changes: scaled(case.load.changes), ..case.load };
         let pair = Pair::start(&trem);
         let mut plan = plan.clone();
+        if !report::barred(case.name) {
+            plan.repetitions = plan.repetitions.min(USUAL_REPETITIONS);
+        }
         if case.alone && plan.with.is_empty() {
             plan.with.push(report::TREM.to_owned());
         }

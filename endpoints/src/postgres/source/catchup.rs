@@ -60,12 +60,16 @@ impl CatchUp {
         let mut conn = Conn::connect(&inner.config, &inner.application, false).await?;
         let slot = inner.temporary_slot();
         let (name, copied) = (quote::literal(&inner.name), quote::literal(&slot));
-        // What one decoding of the log before the slot spares is decoded again with every chunk.
+        // Log before the slot is decoded once here, or again with every chunk.
+        let move_on = format!(
+            "SELECT pg_replication_slot_advance({name}, confirmed_flush_lsn) FROM pg_replication_slots \
+             WHERE slot_name = {name} AND confirmed_flush_lsn - restart_lsn > {REST_BYTES} AND active_pid IS NULL"
+        );
+        if let Err(error) = conn.query(&move_on).await {
+            tracing::debug!(slot = inner.name, %error, "the slot could not be moved on");
+        }
         let copy = format!(
-            "SET work_mem = '64MB'; \
-             SELECT pg_replication_slot_advance({name}, confirmed_flush_lsn) FROM pg_replication_slots \
-             WHERE slot_name = {name} AND confirmed_flush_lsn - restart_lsn > {REST_BYTES} AND active_pid IS NULL; \
-             SELECT pg_copy_logical_replication_slot({name}, {copied}, true); \
+            "SET work_mem = '64MB'; SELECT pg_copy_logical_replication_slot({name}, {copied}, true); \
              SELECT pg_replication_slot_advance({copied}, greatest({}::pg_lsn, confirmed_flush_lsn)) \
              FROM pg_replication_slots WHERE slot_name = {copied}",
             quote::literal(&lsn::text(from))

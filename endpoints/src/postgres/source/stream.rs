@@ -452,12 +452,14 @@ impl ChangeStream for PgStream {
         self.flush().await
     }
     async fn close(&mut self, durable: Option<&Position>) -> Result<()> {
-        self.ack(durable).await?;
-        if let Feed::Starting(_) = &self.feed {
-            self.started().await?;
+        self.durable = self.durable.max(durable.map_or(Ok(0), lsn::of)?);
+        if let Feed::Starting(_) = &self.feed
+            && let Err(error) = self.started().await
+        {
+            tracing::debug!(%error, "what was to be read next could not be opened");
         }
         let advancing = match &mut self.feed {
-            Feed::Stream(conn) => return walsender::leave(conn, self.durable).await,
+            Feed::Stream(conn) => return walsender::leave(conn, self.received, self.durable).await,
             Feed::Chunks(chunks) => chunks.advancing(),
             Feed::Settling(settling) => settling.advancing.take(),
             Feed::Starting(_) => None,

@@ -1,11 +1,17 @@
 //! The walsender that reads the task's slot: how it is started, told what is durable, and left; and how the slot is
 //! moved on without reading from it.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
 use trem_engine::{Error, Result};
 
 use super::{Inner, lsn};
 use crate::postgres::wire::{Conn, server_error};
 use crate::postgres::{quote, sqlstate};
+
+/// How long a walsender may take to end.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// Starts a walsender.
 ///
@@ -55,13 +61,17 @@ pub(super) fn queue_status(conn: &mut Conn, received: u64, durable: u64, ask: bo
 }
 
 /// Tells the server what is durable and ends the stream. When it returns the server has taken note and the slot is
-/// free; what was still on its way has been discarded.
-pub(super) async fn leave(conn: &mut Conn, durable: u64) -> Result<()> {
-    queue_status(conn, durable, durable, false);
+/// free; what was still on its way has been discarded. In the middle of a transaction a server sends all of it first,
+/// for which it is not waited long: it has been told, and the connection is closed.
+pub(super) async fn leave(conn: &mut Conn, received: u64, durable: u64) -> Result<()> {
+    queue_status(conn, received, durable, false);
     conn.queue(b'c', &[]);
     conn.flush().await?;
-    while conn.next().await.map_err(on_stream)?.tag != b'Z' {}
-    Ok(())
+    let ended = async {
+        while conn.next().await.map_err(on_stream)?.tag != b'Z' {}
+        Ok(())
+    };
+    timeout(LEAVE, ended).await.unwrap_or(Ok(()))
 }
 
 /// Moves the task's own slot on to what the target durably has, and lets the server forget what lies before.
@@ -76,7 +86,7 @@ pub(super) async fn advance(inner: &Inner, durable: u64) {
     );
     let moved = async {
         let mut conn = start(inner, durable, false).await?;
-        leave(&mut conn, durable).await?;
+        leave(&mut conn, durable, durable).await?;
         conn.query(&sql).await
     };
     if let Err(error) = moved.await {

@@ -14,9 +14,9 @@ use trem_engine::task::OnExisting;
 use trem_engine::{Error, Result};
 
 use super::facts::Facts;
-use super::gather::{self, Counts, Writers};
 use super::session::{BEGIN_SET, Session};
 use super::shape::{TargetTable, create_keys};
+use super::tables::{self, Counts, Writers};
 use super::{bookkeeping, facts, prepare, secondary};
 use crate::failpoint::{self, Point};
 use crate::postgres::quote;
@@ -128,9 +128,9 @@ impl PgLane {
         Ok(())
     }
 
-    /// Applies the rows gathered so far.
+    /// Applies what has come of tables so far.
     async fn flush(&mut self, tables: &mut Vec<TableChanges>, applied: &mut Counts) -> Result<()> {
-        gather::apply(std::mem::take(tables), &mut self.session, &mut self.writers, applied).await
+        tables::apply(std::mem::take(tables), &mut self.session, &mut self.writers, applied).await
     }
 
     /// Empties the tables of a TRUNCATE at the source, and no other: the log names every one that it emptied there.
@@ -371,6 +371,8 @@ impl TargetLane for PgLane {
     async fn apply(&mut self, set: ChangeSet, next: &Checkpoint) -> Result<Applied> {
         if !self.open_set {
             self.begin(BEGIN_SET).await?;
+        } else if !self.in_transaction {
+            return Err(Error::fatal("internal: the beginning of this transaction has been rolled back"));
         }
         let (open, committed_at) = (set.open, set.committed_at);
         let applied = self.steps(set).await?;
@@ -395,14 +397,14 @@ impl TargetLane for PgLane {
     }
 
     async fn durable(&mut self, now: bool) -> Result<Option<Position>> {
-        if self.durability.last.is_none() && self.durability.waiting.is_empty() {
-            return Ok(self.durability.durable.clone());
-        }
-        let late = self.durability.waiting.front().is_some_and(|w| w.2.elapsed() > FLUSH_AFTER);
         if now && self.in_transaction {
             self.session.client.batch_execute("ROLLBACK").await.map_err(pg)?;
             self.in_transaction = false;
         }
+        if self.durability.last.is_none() && self.durability.waiting.is_empty() {
+            return Ok(self.durability.durable.clone());
+        }
+        let late = self.durability.waiting.front().is_some_and(|w| w.2.elapsed() > FLUSH_AFTER);
         if (now || late) && !self.in_transaction {
             self.force_flush().await?;
             self.durability.all();

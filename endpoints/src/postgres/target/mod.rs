@@ -8,7 +8,6 @@ mod copy;
 mod encode;
 mod facts;
 mod failure;
-mod gather;
 mod keyed;
 mod keyless;
 mod lane;
@@ -17,6 +16,7 @@ mod prepare;
 mod secondary;
 mod session;
 mod shape;
+mod tables;
 mod writer;
 
 use std::collections::HashMap;

@@ -28,7 +28,7 @@ const CHUNK_BYTES: std::ops::RangeInclusive<u64> = 32 << 20..=512 << 20;
 const LEAST_CHANGES: u64 = 1_000;
 /// The first chunk is short, so that the target has something to do, and they grow by this factor.
 const FIRST_CHANGES: u64 = 2_000;
-const GROWTH: u64 = 4;
+const GROWTH: u64 = 3;
 /// How much may have been read and not yet taken in.
 const AHEAD_BYTES: usize = 16 << 20;
 
