@@ -278,9 +278,11 @@ impl Loop<'_> {
         self.pending == 0
     }
 
-    /// Behind a set that is larger than usual no other one waits: a part of a transaction, or a row of many megabytes.
-    fn most_bytes(&self) -> usize {
-        self.follow.task.plan.batch.max_bytes.saturating_mul(2)
+    /// Whether one more set may wait behind the one that is being applied. Behind one that is larger than usual, a part
+    /// of a transaction or a row of many megabytes, there is no memory for it.
+    fn room_ahead(&self) -> bool {
+        let usual = self.follow.task.plan.batch.max_bytes.saturating_mul(2);
+        self.pending == 1 && !self.open && self.pending_bytes <= usual
     }
 
     /// Gives the applier what has gathered, if it is free; or what is full, to be next.
@@ -290,8 +292,8 @@ impl Loop<'_> {
         } else if self.waiting_since.is_none() {
             self.waiting_since = Some(Instant::now());
         }
-        let ahead = self.pending == 1 && self.pending_bytes <= self.most_bytes() && self.stream.full();
-        if !self.free() && !ahead {
+        let takes_more = self.free() || (self.room_ahead() && self.stream.full());
+        if !takes_more {
             return Ok(());
         }
         let waited = self.waiting_since.is_some_and(|since| since.elapsed() >= linger);

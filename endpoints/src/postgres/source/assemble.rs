@@ -141,9 +141,9 @@ impl Assembler {
     }
 
     /// Whether the limits are reached. Between transactions that is soon; inside one there is as much room again, so
-    /// that only a transaction that is itself large is split, after which its parts are as large as any other set.
+    /// that only a transaction that is itself large is split.
     pub(super) fn full(&self) -> bool {
-        let room = if self.in_transaction() && !self.open { 2 } else { 1 };
+        let room = if self.in_transaction() { 2 } else { 1 };
         self.rows >= self.limits.max_rows.saturating_mul(room)
             || self.bytes >= self.limits.max_bytes.saturating_mul(room)
     }
