@@ -17,7 +17,7 @@ use trem_engine::{Error, Result};
 use super::assemble::{Assembler, Need};
 use super::catchup::{CatchUp, Next, Piece};
 use super::read::select_list;
-use super::walsender::{self, advance};
+use super::walsender::{self, advance_after};
 use super::watch::{self, Lost};
 use super::{Inner, get, lsn, relation};
 use crate::postgres::types::TypeBook;
@@ -181,11 +181,7 @@ impl PgStream {
         let (inner, from, binary) = (Arc::clone(&self.inner), self.received, self.binary);
         let (durable, advancing, chunks) = (self.durable, settling.advancing.take(), settling.chunks);
         self.feed = Feed::Starting(tokio::spawn(async move {
-            if let Some(advancing) = advancing {
-                // It has said itself what went wrong.
-                let _ = advancing.await;
-            }
-            advance(&inner, durable).await;
+            advance_after(advancing, &inner, durable).await;
             if chunks {
                 Feed::open(&inner, from, binary).await
             } else {
@@ -459,16 +455,12 @@ impl ChangeStream for PgStream {
             tracing::debug!(%error, "what was to be read next could not be opened");
         }
         let advancing = match &mut self.feed {
-            Feed::Stream(conn) => return walsender::leave(conn, self.received, self.durable).await,
+            Feed::Stream(conn) => return walsender::leave(conn, self.received, self.durable).await.map(drop),
             Feed::Chunks(chunks) => chunks.advancing(),
             Feed::Settling(settling) => settling.advancing.take(),
             Feed::Starting(_) => None,
         };
-        if let Some(advancing) = advancing {
-            // It has said itself what went wrong.
-            let _ = advancing.await;
-        }
-        advance(&self.inner, self.durable).await;
+        advance_after(advancing, &self.inner, self.durable).await;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use trem_engine::{Error, Result};
 
@@ -60,18 +61,18 @@ pub(super) fn queue_status(conn: &mut Conn, received: u64, durable: u64, ask: bo
     conn.queue(b'd', &body);
 }
 
-/// Tells the server what is durable and ends the stream. When it returns the server has taken note and the slot is
-/// free; what was still on its way has been discarded. In the middle of a transaction a server sends all of it first,
-/// for which it is not waited long: it has been told, and the connection is closed.
-pub(super) async fn leave(conn: &mut Conn, received: u64, durable: u64) -> Result<()> {
+/// Tells the server what is durable and ends the stream. What was still on its way is discarded. Whether the slot is
+/// free then: in the middle of a transaction a server sends all of it first, for which it is not waited long. It has
+/// been told in any case, and such a connection is of no further use.
+pub(super) async fn leave(conn: &mut Conn, received: u64, durable: u64) -> Result<bool> {
     queue_status(conn, received, durable, false);
     conn.queue(b'c', &[]);
     conn.flush().await?;
     let ended = async {
         while conn.next().await.map_err(on_stream)?.tag != b'Z' {}
-        Ok(())
+        Ok(true)
     };
-    timeout(LEAVE, ended).await.unwrap_or(Ok(()))
+    timeout(LEAVE, ended).await.unwrap_or(Ok(false))
 }
 
 /// Moves the task's own slot on to what the target durably has, and lets the server forget what lies before.
@@ -86,11 +87,22 @@ pub(super) async fn advance(inner: &Inner, durable: u64) {
     );
     let moved = async {
         let mut conn = start(inner, durable, false).await?;
-        leave(&mut conn, durable, durable).await?;
-        conn.query(&sql).await
+        if leave(&mut conn, durable, durable).await? {
+            conn.query(&sql).await?;
+        }
+        Ok::<_, Error>(())
     };
     if let Err(error) = moved.await {
         // It is tried again, or met by whoever reads from the slot.
         tracing::warn!(slot = inner.name, %error, "could not move the slot on");
     }
+}
+
+/// The same, once what is still at it is done.
+pub(super) async fn advance_after(running: Option<JoinHandle<()>>, inner: &Inner, durable: u64) {
+    if let Some(running) = running {
+        // It has said itself what went wrong.
+        let _ = running.await;
+    }
+    advance(inner, durable).await;
 }
