@@ -17,6 +17,8 @@ pub const PATIENCE: Duration = Duration::from_secs(1800);
 pub struct Cost {
     /// From its start to its end.
     pub wall: Duration,
+    /// From its start to the end of the process, where what was measured ends before.
+    pub exit: Option<Duration>,
     /// Processor time of the measured program, user and system.
     pub cpu: Duration,
     /// Peak resident memory of the measured program, in KiB.
@@ -42,12 +44,18 @@ impl<'a> Stopwatch<'a> {
         Self { pair, source, target, started: Instant::now() }
     }
 
+    /// The time since its start.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// What the step has cost up to now; `program` is what the measured program itself took.
     pub fn stop(&self, program: Program) -> Cost {
-        let wall = self.started.elapsed();
+        let wall = self.elapsed();
         let since = |path: &Path, before: Duration| server_cpu(path).saturating_sub(before);
         Cost {
             wall,
+            exit: None,
             cpu: program.cpu,
             peak_kib: program.peak_kib,
             source_cpu: since(self.pair.source.path(), self.source),

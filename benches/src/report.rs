@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -125,7 +126,7 @@ impl Figure {
         self.median(|(work, cost)| *work as f64 / cost.wall.as_secs_f64())
     }
 
-    fn micros(&self, of: impl Fn(&Cost) -> std::time::Duration) -> Option<f64> {
+    fn micros(&self, of: impl Fn(&Cost) -> Duration) -> Option<f64> {
         self.median(|(work, cost)| of(cost).as_secs_f64() * 1e6 / (*work).max(1) as f64)
     }
 
@@ -152,9 +153,25 @@ impl Comparison {
     /// How many times as fast one is as the other: the median of the rounds' own ratios, as the machine itself is
     /// faster in one round than in another.
     fn faster(&self, of: &str, to: &str) -> Option<f64> {
-        let rates =
-            |who| Some(self.figure(who)?.runs.iter().map(|(work, cost)| *work as f64 / cost.wall.as_secs_f64()));
-        median(rates(of)?.zip(rates(to)?).map(|(of, to)| of / to).collect())
+        self.ratio(of, to, |cost| cost.wall)
+    }
+
+    fn ratio(&self, of: &str, to: &str, taken: impl Fn(&Cost) -> Duration) -> Option<f64> {
+        let (of, to) = (self.figure(of)?, self.figure(to)?);
+        let rounds = of.runs.iter().zip(&to.runs);
+        let rate = |work: u64, time: Duration| work as f64 / time.as_secs_f64();
+        median(
+            rounds.map(|((work, cost), (other, whole))| rate(*work, taken(cost)) / rate(*other, whole.wall)).collect(),
+        )
+    }
+
+    /// The same with everything that comes behind the last change: what was read is acknowledged, the process ends.
+    fn to_the_end(&self) -> Option<String> {
+        let exit = |cost: &Cost| cost.exit.unwrap_or(cost.wall);
+        let figure = self.figure(TREM).filter(|f| f.runs.iter().any(|(_, cost)| cost.exit.is_some()))?;
+        let rate = figure.median(|(work, cost)| *work as f64 / exit(cost).as_secs_f64())?;
+        let ratio = self.ratio(TREM, NATIVE, exit).map_or(String::new(), |r| format!(", {r:.2} x {NATIVE}"));
+        Some(format!("to the end of its process {TREM} does {}/s{ratio}", thousands(rate)))
     }
 
     /// Likewise the slowest delay in a hundred.
@@ -166,7 +183,7 @@ impl Comparison {
     /// As a Markdown section.
     pub fn markdown(&self) -> String {
         let table = if self.figures.iter().any(|f| !f.delays.is_empty()) { self.delays() } else { self.rates() };
-        let bars: String = self.bars().iter().map(|bar| format!("\n- {bar}")).collect();
+        let bars: String = self.bars().iter().chain(&self.to_the_end()).map(|bar| format!("\n- {bar}")).collect();
         format!("### {}\n\n{}\n\n{table}{bars}\n", self.name, self.what)
     }
 
@@ -258,7 +275,8 @@ impl Comparison {
 
 fn figure_json(figure: &Figure) -> Value {
     let runs = figure.runs.iter().map(|(work, cost)| {
-        json!({ "work": work, "seconds": cost.wall.as_secs_f64(), "cpu_seconds": cost.cpu.as_secs_f64(),
+        json!({ "work": work, "seconds": cost.wall.as_secs_f64(),
+                "seconds_to_exit": cost.exit.map(|e| e.as_secs_f64()), "cpu_seconds": cost.cpu.as_secs_f64(),
                 "source_cpu_seconds": cost.source_cpu.as_secs_f64(),
                 "target_cpu_seconds": cost.target_cpu.as_secs_f64(), "peak_kib": cost.peak_kib })
     });

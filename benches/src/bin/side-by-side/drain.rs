@@ -1,6 +1,6 @@
 //! A backlog in the log, drained by each program alone while the slots of the others still hold it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,14 @@ use crate::Plan;
 const PEEK: &str = "SQL peek to nowhere";
 /// How a subscription comes to the source, besides port and database.
 pub const CONNINFO_OPTIONS: &str = "host=127.0.0.1 user=postgres password=x";
+/// Between two looks at a target.
+const LOOK: Duration = Duration::from_millis(5);
 pub const OURS: &str = "by_trem";
 pub const THEIRS: &str = "by_native";
 
 /// The end of a backlog.
 #[derive(Clone, Debug)]
 struct Goal {
-    round: usize,
     lsn: String,
     changes: u64,
     digest: String,
@@ -40,22 +41,17 @@ struct Sides<'a> {
     null: Option<Running>,
 }
 
-/// Measures all of them.
-pub async fn compare(pair: &Pair, name: &str, load: &Workload, plan: &Plan) -> Comparison {
+/// Measures all of them. Each round on servers of its own, or it would meet larger tables than the last.
+pub async fn compare(trem: &Path, name: &str, load: &Workload, plan: &Plan) -> Comparison {
     let who: Vec<&str> = [TREM, NATIVE, RECEIVE, PEEK, NULL].into_iter().filter(|w| plan.takes(w)).collect();
     let mut figures: Vec<Figure> = who.iter().map(|w| Figure::new(w)).collect();
-    let source = pair.source.create_database(SOURCE).await;
-    load.create(&source).await;
-    let (ours, theirs) = (pair.fresh(OURS).await, pair.fresh(THEIRS).await);
-    let mut sides = Sides { pair, plan, name, source, ours, theirs, null: None };
-    for figure in &mut figures {
-        figure.fault = sides.prepare(&figure.who, load).await.err();
-    }
     for round in 0..plan.repetitions {
-        if let Some(figure) = figures.iter_mut().find(|f| f.who == NULL && f.fault.is_none()) {
-            figure.fault = sides.freeze_null().await.err();
+        let pair = Pair::start(trem);
+        let mut sides = Sides::create(&pair, name, load, plan).await;
+        for figure in figures.iter_mut().filter(|f| f.fault.is_none()) {
+            figure.fault = sides.prepare(&figure.who, load).await.err();
         }
-        let goal = sides.make_backlog(load, round).await;
+        let goal = sides.make_backlog(load).await;
         for turn in 0..who.len() {
             let figure = &mut figures[(turn + round) % who.len()];
             if figure.fault.is_some() {
@@ -88,11 +84,13 @@ fn describe(load: &Workload) -> String {
     let Workload { changes, tables, rows, .. } = load;
     format!(
         "A backlog of {changes} changes: {what}; {tables} table(s) of 8 columns and {rows} rows, \
-        {width}. trem from the \
-         start of its process to its end (`--until-current`); the subscription from ENABLE until the last change can \
-         be seen."
+        {width}. trem from the start of its process, the subscription from ENABLE, both until the last change can be \
+         seen on the target; the others to the end of their process."
     )
 }
+
+/// Looks on a target for the last change of the backlog.
+const MARKER: &str = "SELECT 'seen' FROM public.marker";
 
 /// Waits until a subscription has copied all its tables.
 pub async fn wait_ready(target: &Db) -> Result<(), String> {
@@ -140,7 +138,14 @@ pub fn profiled(pair: &Pair, name: &str, plan: &Plan) {
     std::fs::write(file, kept.join("\n") + "\n").expect("the profile is written");
 }
 
-impl Sides<'_> {
+impl<'a> Sides<'a> {
+    async fn create(pair: &'a Pair, name: &'a str, load: &Workload, plan: &'a Plan) -> Self {
+        let source = pair.source.create_database(SOURCE).await;
+        load.create(&source).await;
+        let (ours, theirs) = (pair.fresh(OURS).await, pair.fresh(THEIRS).await);
+        Self { pair, plan, name, source, ours, theirs, null: None }
+    }
+
     fn task(&self, name: &'static str, mode: &'static str) -> Task {
         let settings = self.plan.settings.clone();
         Task { name, mode, target: None, arguments: &["--until-current"], settings, profile: None }
@@ -150,7 +155,7 @@ impl Sides<'_> {
         Task { target: Some(OURS.to_owned()), ..self.task("bench", "full-load-and-cdc") }
     }
 
-    async fn prepare(&self, who: &str, load: &Workload) -> Result<(), String> {
+    async fn prepare(&mut self, who: &str, load: &Workload) -> Result<(), String> {
         match who {
             TREM => {
                 Running::start(&mut self.pair.trem(&self.ours()), &self.pair.file("trem.log")).wait()?;
@@ -175,7 +180,7 @@ impl Sides<'_> {
                 let sql = format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')");
                 self.source.try_rows(&sql).await?;
             }
-            _ => {}
+            _ => self.freeze_null().await?,
         }
         Ok(())
     }
@@ -204,14 +209,14 @@ impl Sides<'_> {
         Ok(())
     }
 
-    async fn make_backlog(&self, load: &Workload, round: usize) -> Goal {
-        let changes = load.backlog(&self.source, round).await;
+    async fn make_backlog(&self, load: &Workload) -> Goal {
+        let changes = load.backlog(&self.source).await;
         let lsn = self.source.one("SELECT pg_current_wal_insert_lsn()").await;
         // Something behind the goal, so that whoever waits for it gets past it.
         self.source.exec("SELECT pg_logical_emit_message(true, 'bench', '')").await;
         let digest = digest(&self.source).await;
         self.source.exec("VACUUM ANALYZE").await;
-        Goal { round, lsn, changes: changes + 1, digest }
+        Goal { lsn, changes: changes + 1, digest }
     }
 
     async fn drain(&mut self, who: &str, goal: &Goal) -> Result<Cost, String> {
@@ -236,30 +241,29 @@ impl Sides<'_> {
         let task = Task { profile: plan.profile.then(|| profile(self.pair)), ..self.ours() };
         let mut command = self.pair.trem(&task);
         let watch = Stopwatch::start(self.pair);
-        let used = Running::start(&mut command, &self.pair.file("trem.log")).wait()?;
+        let mut trem = Running::start(&mut command, &self.pair.file("trem.log"));
+        while self.ours.try_rows(MARKER).await?.is_empty() && trem.runs() {
+            tokio::time::sleep(LOOK).await;
+        }
+        let visible = watch.elapsed();
+        let used = trem.wait()?;
         // Under perf these are perf's own.
-        let cost = watch.stop(if plan.profile { Program::default() } else { used });
+        let whole = watch.stop(if plan.profile { Program::default() } else { used });
+        let cost = Cost { wall: visible, exit: Some(whole.wall), ..whole };
         profiled(self.pair, self.name, plan);
         equal(&self.ours, goal).await?;
         Ok(cost)
     }
 
     async fn by_native(&self, goal: &Goal) -> Result<Cost, String> {
-        let round = goal.round;
-        let seen = format!("SELECT count(*)::text FROM public.marker WHERE id = {round}");
         let watch = Stopwatch::start(self.pair);
         self.theirs.try_exec("ALTER SUBSCRIPTION native ENABLE").await?;
-        until(&self.theirs, &seen, "1", Duration::from_millis(5)).await?;
+        until(&self.theirs, MARKER, "seen", LOOK).await?;
         let cost = watch.stop(Program::default());
-        // Its slot must have moved too, or the next round would hold this one again.
-        let moved = format!(
-            "SELECT (confirmed_flush_lsn >= '{}')::text FROM pg_replication_slots \
-                             WHERE slot_name = 'native'",
-            goal.lsn
-        );
-        until(&self.source, &moved, "true", Duration::from_millis(20)).await?;
+        // It must be at rest when others are measured.
         self.theirs.try_exec("ALTER SUBSCRIPTION native DISABLE").await?;
-        self.free("native").await?;
+        let sql = "SELECT (active_pid IS NULL)::text FROM pg_replication_slots WHERE slot_name = 'native'";
+        until(&self.source, sql, "true", Duration::from_millis(20)).await?;
         equal(&self.theirs, goal).await?;
         Ok(cost)
     }
@@ -285,13 +289,7 @@ impl Sides<'_> {
         );
         let watch = Stopwatch::start(self.pair);
         let used = self.pair.psql(&self.pair.source.url(SOURCE), &sql)?;
-        let cost = watch.stop(used);
-        // Twice: the log that a slot decodes again from moves on only behind what had been confirmed before.
-        for _ in 0..2 {
-            let advance = format!("SELECT pg_replication_slot_advance('peek', '{}')", goal.lsn);
-            self.source.try_rows(&advance).await?;
-        }
-        Ok(cost)
+        Ok(watch.stop(used))
     }
 
     async fn by_null(&mut self, goal: &Goal) -> Result<Cost, String> {
@@ -314,19 +312,10 @@ impl Sides<'_> {
         let said = std::fs::read_to_string(log).unwrap_or_default();
         let counted: Option<u64> =
             said.rsplit_once("changes=").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
-        self.free("trem_null").await?;
-        self.source.try_rows("SELECT pg_drop_replication_slot('trem_null')").await?;
-        self.source.try_exec("DROP PUBLICATION trem_null").await?;
         match counted {
             Some(n) if n == goal.changes => Ok(cost),
             _ => Err(format!("{counted:?} of {} changes came: {said}", goal.changes)),
         }
-    }
-
-    /// Waits until nobody reads from a slot.
-    async fn free(&self, slot: &str) -> Result<(), String> {
-        let sql = format!("SELECT (active_pid IS NULL)::text FROM pg_replication_slots WHERE slot_name = '{slot}'");
-        until(&self.source, &sql, "true", Duration::from_millis(20)).await
     }
 
     async fn advanced(&self, slot: &str, goal: &Goal) -> Result<(), String> {

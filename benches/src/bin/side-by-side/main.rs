@@ -1,4 +1,4 @@
-//! trem against what a user would pick instead: on one pair of servers, in one run, turn about. A step whose check
+//! trem against what a user would pick instead: on the same servers, in one run, turn about. A step whose check
 //! fails (both sides must be equal after it) gives no figure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
@@ -177,7 +177,6 @@ async fn measure(arguments: Arguments) {
     for case in cases {
         let scaled = |n: u64| (n as f64 * arguments.scale) as u64;
         let load = Workload { rows: scaled(case.load.rows), changes: scaled(case.load.changes), ..case.load };
-        let pair = Pair::start(&trem);
         let mut plan = plan.clone();
         if !report::barred(case.name) {
             plan.repetitions = plan.repetitions.min(USUAL_REPETITIONS);
@@ -186,9 +185,11 @@ async fn measure(arguments: Arguments) {
             plan.with.push(report::TREM.to_owned());
         }
         let comparison = match case.step {
-            Step::FullLoad => full_load::compare(&pair, case.name, &load, &plan).await,
-            Step::Drain => drain::compare(&pair, case.name, &load, &plan).await,
-            Step::Latency { per_second } => latency::compare(&pair, case.name, &load, per_second, &plan).await,
+            Step::FullLoad => full_load::compare(&Pair::start(&trem), case.name, &load, &plan).await,
+            Step::Drain => drain::compare(&trem, case.name, &load, &plan).await,
+            Step::Latency { per_second } => {
+                latency::compare(&Pair::start(&trem), case.name, &load, per_second, &plan).await
+            }
         };
         println!("{}", comparison.markdown());
         done.push(comparison);
