@@ -36,9 +36,9 @@ fn write_digits(body: &[u8], weight: i32, scale: usize, out: &mut Vec<u8>) {
     if weight < 0 {
         out.push(b'0');
     } else {
-        let mut first = four(digit(0)).to_vec();
+        let first = four(digit(0));
         let zeros = first.iter().take(3).take_while(|b| **b == b'0').count();
-        out.extend(first.drain(zeros..));
+        out.extend_from_slice(&first[zeros..]);
         for i in 1..=weight {
             out.extend_from_slice(&four(digit(i)));
         }

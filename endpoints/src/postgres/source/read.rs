@@ -13,8 +13,8 @@ use super::snapshot::PgSnapshot;
 use crate::postgres::decode::push_binary;
 use crate::postgres::quote;
 use crate::postgres::types::Wire;
-use crate::postgres::wire::Conn;
 use crate::postgres::wire::copy::{CopyDecoder, CopyRow};
+use crate::postgres::wire::{Conn, Copied};
 
 /// A row of this size is a batch of its own, so that its large values are handed on uncopied.
 pub(super) const LARGE_ROW: usize = 1 << 20;
@@ -121,9 +121,13 @@ impl<'a> Reading<'a> {
         loop {
             let message = match self.held.take() {
                 Some(held) => held,
-                None => match conn.copy_data().await? {
-                    Some(message) => message,
-                    None => {
+                None => match conn.copied()? {
+                    Copied::Data(message) => message,
+                    Copied::More => {
+                        conn.read().await?;
+                        continue;
+                    }
+                    Copied::End => {
                         self.not_rewritten(&mut conn).await?;
                         self.snapshot.give_back(conn).await?;
                         return self.batch();

@@ -124,6 +124,7 @@ impl<'a> View<'a> {
     }
 
     /// Whether the value is NULL.
+    #[inline]
     pub(super) fn is_null(&self, row: usize) -> bool {
         match self {
             Self::Bool(a) => a.is_null(row),
@@ -142,6 +143,7 @@ impl<'a> View<'a> {
     }
 
     /// Bytes of a value of variable length; a small constant for others.
+    #[inline]
     pub(super) fn len(&self, row: usize) -> usize {
         match self {
             Self::Text(a) => a.value_length(row) as usize,

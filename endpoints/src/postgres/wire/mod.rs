@@ -39,6 +39,16 @@ impl fmt::Debug for Conn {
     }
 }
 
+/// The next piece of a copy.
+pub(crate) enum Copied {
+    /// The content of a CopyData.
+    Data(Bytes),
+    /// The copy and its statement have ended.
+    End,
+    /// Nothing whole is in the buffer: it is to be read on.
+    More,
+}
+
 /// A row of a simple query.
 pub(crate) type TextRow = Vec<Option<String>>;
 
@@ -167,14 +177,25 @@ impl Conn {
         }
     }
 
+    /// What of a copy is in the buffer already.
+    pub(crate) fn copied(&mut self) -> Result<Copied> {
+        while let Some(frame) = self.buffered()? {
+            match frame.tag {
+                b'd' => return Ok(Copied::Data(frame.body)),
+                b'Z' => return Ok(Copied::End),
+                _ => drop(sift(frame)?),
+            }
+        }
+        Ok(Copied::More)
+    }
+
     /// The content of the next CopyData; `None` after the end of the copy and of its statement.
     pub(crate) async fn copy_data(&mut self) -> Result<Option<Bytes>> {
         loop {
-            let frame = self.next().await?;
-            match frame.tag {
-                b'd' => return Ok(Some(frame.body)),
-                b'Z' => return Ok(None),
-                _ => {}
+            match self.copied()? {
+                Copied::Data(data) => return Ok(Some(data)),
+                Copied::End => return Ok(None),
+                Copied::More => self.read().await?,
             }
         }
     }
