@@ -16,8 +16,10 @@ use super::writer::{Feed, OldViews, Writer};
 
 /// Up to so many rows an insert goes by arrays; above, COPY costs less.
 const ARRAY_INSERTS: usize = 50;
-/// Up to so many rows an update goes by arrays; above, a temporary table lets the planner choose.
+/// Up to so many rows an update goes by arrays; above, a temporary table costs less.
 const ARRAY_UPDATES: usize = 1000;
+/// But not from so many bytes a row on: a temporary table of those is written to a file and read back.
+const WIDE_ROW: usize = 512;
 /// Bytes of values that go into one statement's parameters.
 const ARRAY_BYTES: usize = 1 << 20;
 /// Rows of one statement whose parameters are keys and small values.
@@ -319,23 +321,45 @@ impl<'a> Keyed<'a> {
     }
 
     async fn update(&mut self, group: usize) -> Tried<()> {
-        let (w, net) = (self.writer, self.net);
+        let net = self.net;
         let group = &net.updates[group];
         let known = self.known(group);
-        let large = group.rows.len() > ARRAY_UPDATES || w.weight(&self.views, &known, &group.rows) > ARRAY_BYTES;
-        if large {
-            let staged = self.staged_table().await?;
-            let Some(sql) = self.update_sql(&known, &Feed::Table(&staged)) else { return Ok(()) };
-            self.stage(&known, &group.rows).await?;
-            let found = self.session.execute(&sql, &[]).await?;
-            self.session.client.batch_execute(&format!("TRUNCATE {staged}")).await?;
-            return self.met_none(&group.rows, found, &group.unknown).await;
+        let rows = &group.rows;
+        let narrow = self.writer.weight(&self.views, &known, rows) / rows.len().max(1) < WIDE_ROW;
+        let found = if rows.len() > ARRAY_UPDATES && narrow {
+            self.update_staged(&known, rows).await?
+        } else {
+            self.update_by_arrays(&known, rows).await?
+        };
+        self.met_none(rows, found, &group.unknown).await
+    }
+
+    /// By way of a temporary table; how many rows were met.
+    async fn update_staged(&mut self, known: &[usize], rows: &[RowRef]) -> Tried<u64> {
+        let staged = self.staged_table().await?;
+        let Some(sql) = self.update_sql(known, &Feed::Table(&staged)) else { return Ok(rows.len() as u64) };
+        self.stage(known, rows).await?;
+        let found = self.session.execute(&sql, &[]).await?;
+        self.session.client.batch_execute(&format!("TRUNCATE {staged}")).await?;
+        Ok(found)
+    }
+
+    /// By parameters, in parts; how many rows were met.
+    async fn update_by_arrays(&mut self, known: &[usize], rows: &[RowRef]) -> Tried<u64> {
+        let from = Feed::Arrays { columns: known, ord: false };
+        let Some(sql) = self.update_sql(known, &from) else { return Ok(rows.len() as u64) };
+        let (mut rest, mut found) = (rows, 0);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(self.fitting(known, rest));
+            found += if self.heavy(known, now) {
+                self.update_staged(known, now).await?
+            } else {
+                let arrays = self.writer.arrays(&self.views, known, now)?;
+                self.session.execute(&sql, &arrays).await?
+            };
+            rest = later;
         }
-        let from = Feed::Arrays { columns: &known, ord: false };
-        let Some(sql) = self.update_sql(&known, &from) else { return Ok(()) };
-        let arrays = w.arrays(&self.views, &known, &group.rows)?;
-        let found = self.session.execute(&sql, &arrays).await?;
-        self.met_none(&group.rows, found, &group.unknown).await
+        Ok(found)
     }
 
     fn known(&self, group: &UpdateGroup) -> Vec<usize> {
