@@ -159,6 +159,7 @@ impl<'a> Sides<'a> {
         match who {
             TREM => {
                 Running::start(&mut self.pair.trem(&self.ours()), &self.pair.file("trem.log")).wait()?;
+                load.store(&self.ours).await;
                 self.ours.exec("VACUUM ANALYZE").await;
             }
             NATIVE => {
