@@ -223,6 +223,9 @@ pub trait ChangeStream: Send {
     /// Reads on until [`ChangeStream::ready`] may have changed. Cancel-safe. Answers the server's keepalives.
     async fn fill(&mut self) -> Result<()>;
 
+    /// Tells whether the target has nothing to do: then reading may take more of the source. Called before each fill.
+    fn pace(&mut self, _idle: bool) {}
+
     /// Whether [`ChangeStream::take`] has something to give: gathered transactions that are whole, a part of
     /// one that exceeds the limits, or a position that moved on without changes.
     fn ready(&self) -> bool;

@@ -123,6 +123,51 @@ async fn a_stop_in_a_large_transaction_rolls_back() {
     world.assert_equal(TABLES).await;
 }
 
+/// Two sessions decode at a time, each its own part of the log, while transactions stand across the places where a part
+/// ends: those of eight clients, and one that is open from the beginning to the end. Rows that nobody asked for keep
+/// the source busy, so that the target waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sessions_share_a_backlog() {
+    let mut world = World::two().await;
+    world.configure(|c| c.sections = "[TASK.batch]\nmax-rows = 10000\n".into());
+    world
+        .source
+        .exec(
+            "CREATE TABLE h (id int PRIMARY KEY, n int NOT NULL, v text); CREATE TABLE t (id bigint PRIMARY KEY, n int);
+             INSERT INTO h SELECT i, 0, 'v' FROM generate_series(0, 799) i; CREATE SCHEMA noise;
+             CREATE TABLE noise.n AS SELECT i FROM generate_series(1, 10) i",
+        )
+        .await;
+    world.trem.until_current().expect(0);
+    let open = world.cluster.connect(world.source.database()).await;
+    open.exec("BEGIN; INSERT INTO t VALUES (-1, 1)").await;
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..8 {
+        let db = world.cluster.connect(world.source.database()).await;
+        clients.spawn(async move {
+            db.exec(&format!(
+                "DO $$ BEGIN FOR i IN 1..800 LOOP
+                   UPDATE h SET n = n + 1 WHERE id % 8 = {client} AND id / 8 % 5 = i % 5;
+                   INSERT INTO t VALUES (i * 8 + {client}, i);
+                   INSERT INTO noise.n SELECT g FROM generate_series(1, 200) g;
+                   DELETE FROM t WHERE id = (i - 3) * 8 + {client};
+                   COMMIT;
+                 END LOOP; END $$"
+            ))
+            .await;
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client.expect("a client");
+    }
+    open.exec("UPDATE t SET n = n + 1 WHERE id = -1; COMMIT").await;
+    let run = world.trem.spawn(&["run", "--until-current"], &[("TREM_LOG", "debug")]).wait(PATIENCE * 3).expect(0);
+    // 8 x 800 times 20 updates and an insert, 8 x 797 deletes, two of the long one: each taken in once.
+    run.says(&[IN_CHUNKS, "a second session reads", "changes=140778 "]);
+    world.assert_equal(TABLES).await;
+    no_other_slot(&world).await;
+}
+
 /// kill -9 in the middle, again and again, while the source goes on: every second time after it got somewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_catching_up() {

@@ -260,6 +260,7 @@ impl Loop<'_> {
                 self.send(Work::AskDurable(true)).await?;
             }
             let unsettled = self.free() && self.unsettled();
+            self.stream.pace(self.free());
             let wake = self.waiting_since.map_or_else(|| Instant::now() + HEARTBEAT, |since| since + linger);
             tokio::select! {
                 biased;

@@ -162,6 +162,13 @@ impl Assembler {
         self.tables.iter().filter_map(|t| t.loaded.as_ref()).any(Loaded::waits)
     }
 
+    /// Every transaction that committed before `end` has come: one that comes again is not taken in twice. (Of two
+    /// sessions one reads up to a place, and one from there on; if it lies in a page's header, both send what follows.)
+    pub(super) fn read_up_to(&mut self, end: u64) -> Result<()> {
+        self.from = self.from.max(end);
+        self.reached(end)
+    }
+
     /// The server has sent everything before this place.
     pub(super) fn reached(&mut self, server_end: u64) -> Result<()> {
         if self.in_transaction() {
@@ -189,9 +196,9 @@ impl Assembler {
     }
 
     fn commit(&mut self, commit: Commit) -> Result<()> {
-        self.begin = None;
+        let news = self.begin.take().is_some_and(|begin| begin.final_lsn >= self.from);
         self.end = self.end.max(commit.end_lsn);
-        self.transactions += 1;
+        self.transactions += u64::from(news);
         let micros = micros_from_2000(commit.time);
         self.committed_at = u64::try_from(micros).ok().map(|m| SystemTime::UNIX_EPOCH + Duration::from_micros(m));
         self.lapse()

@@ -8,9 +8,10 @@
 //! Functions".)
 
 mod reader;
+mod session;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use trem_engine::{Error, Result};
 
 pub(super) use self::reader::Next;
 use self::reader::{Block, End, REST_BYTES, Reader, WORTH_BYTES};
+use self::session::Session;
 use super::walsender::advance;
 use super::{Inner, lsn};
 use crate::postgres::quote;
@@ -47,6 +49,8 @@ pub(super) struct CatchUp {
     _reader: JoinSet<()>,
     advance: Option<JoinHandle<()>>,
     advanced_at: Instant,
+    /// How often the target has become idle or busy: odd while it has nothing to do.
+    idle: Arc<AtomicU64>,
 }
 
 impl CatchUp {
@@ -58,8 +62,7 @@ impl CatchUp {
             return Ok(None);
         }
         let mut conn = Conn::connect(&inner.config, &inner.application, false).await?;
-        let slot = inner.temporary_slot();
-        let (name, copied) = (quote::literal(&inner.name), quote::literal(&slot));
+        let name = quote::literal(&inner.name);
         // Log before the slot is decoded once here, or again with every chunk.
         let move_on = format!(
             "SELECT pg_replication_slot_advance({name}, confirmed_flush_lsn) FROM pg_replication_slots \
@@ -68,20 +71,18 @@ impl CatchUp {
         if let Err(error) = conn.query(&move_on).await {
             tracing::debug!(slot = inner.name, %error, "the slot could not be moved on");
         }
-        let copy = format!(
-            "SET work_mem = '64MB'; SELECT pg_copy_logical_replication_slot({name}, {copied}, true); \
-             SELECT pg_replication_slot_advance({copied}, greatest({}::pg_lsn, confirmed_flush_lsn)) \
-             FROM pg_replication_slots WHERE slot_name = {copied}",
-            quote::literal(&lsn::text(from))
-        );
-        if let Err(e) = conn.query(&copy).await {
-            tracing::info!(slot = inner.name, "the backlog is streamed, as the slot cannot be copied: {e}");
-            return Ok(None);
-        }
+        let session = match Session::over(conn, inner, from, binary).await {
+            Ok(session) => session,
+            Err(e) => {
+                tracing::info!(slot = inner.name, "the backlog is streamed, as the slot cannot be copied: {e}");
+                return Ok(None);
+            }
+        };
         tracing::info!(slot = inner.name, behind_bytes = behind, "catching up in chunks");
         let (sender, blocks) = mpsc::unbounded_channel();
         let mut reader = JoinSet::new();
-        reader.spawn(Reader::new(inner, conn, slot, binary, sender).run());
+        let idle = Arc::new(AtomicU64::new(0));
+        reader.spawn(Reader::new(inner, session, binary, Arc::clone(&idle), sender).run());
         Ok(Some(Self {
             inner: Arc::clone(inner),
             blocks,
@@ -89,7 +90,16 @@ impl CatchUp {
             _reader: reader,
             advance: None,
             advanced_at: Instant::now(),
+            idle,
         }))
+    }
+
+    /// Tells whether the target has nothing to do.
+    pub(super) fn pace(&self, idle: bool) {
+        let times = self.idle.load(Ordering::Relaxed);
+        if idle != (times % 2 == 1) {
+            self.idle.store(times + 1, Ordering::Relaxed);
+        }
     }
 
     /// The next piece that has been read already.

@@ -53,6 +53,8 @@ struct Inner {
     force_text: AtomicBool,
     /// Catching up in chunks has failed once: from then on backlogs are streamed.
     stream_only: AtomicBool,
+    /// Two sessions at a time have failed to read chunks.
+    one_session: AtomicBool,
     /// What the catalogue said of the tables when their rows were last known to be followed.
     marks: watch::Marks,
 }
@@ -75,6 +77,7 @@ impl PostgresSource {
                 client: Mutex::new(None),
                 force_text: AtomicBool::new(false),
                 stream_only: AtomicBool::new(false),
+                one_session: AtomicBool::new(false),
                 marks: watch::Marks::default(),
             }),
         }

@@ -198,7 +198,7 @@ impl PgStream {
                 None => Ok(false),
                 Some(Piece::Message(payload)) => self.message(payload).map(|()| true),
                 Some(Piece::End { reached, next }) => {
-                    self.assembler.reached(reached)?;
+                    self.assembler.read_up_to(reached)?;
                     self.received = self.received.max(reached);
                     if next != Next::Chunk {
                         self.feed = Feed::Settling(Settling {
@@ -415,6 +415,12 @@ impl ChangeStream for PgStream {
                     }
                 },
             }
+        }
+    }
+
+    fn pace(&mut self, idle: bool) {
+        if let Feed::Chunks(chunks) = &self.feed {
+            chunks.pace(idle);
         }
     }
 

@@ -135,6 +135,19 @@ fn what_the_target_has_already_is_left_out() {
     assert_eq!(ids(batches(&a.take().unwrap().unwrap())[0]), [2]);
 }
 
+/// Of two sessions one reads up to a place and one from there on; both may send the commit behind it.
+#[test]
+fn what_was_read_up_to_a_place_is_not_taken_in_again() {
+    let mut a = plain();
+    let first = [begin(100), described(&relation()), insert("1", "a"), commit(100)];
+    give(&mut a, &first);
+    a.read_up_to(108).unwrap();
+    give(&mut a, &first);
+    give(&mut a, &[begin(108), insert("2", "b"), commit(108)]);
+    let set = a.take().unwrap().unwrap();
+    assert_eq!((ids(batches(&set)[0]), set.transactions, set.end.order()), (vec![1, 2], 2, 116));
+}
+
 #[test]
 fn a_large_transaction_is_split_and_closed() {
     let limits = BatchLimits { max_rows: 2, ..BatchLimits::default() };

@@ -1,18 +1,20 @@
 //! Reads chunks ahead of whoever takes them in, so that the source decodes the next chunk while the target still works
-//! on the last one. What lies between the two is bounded in bytes.
+//! on the last one. What lies between the two is bounded in bytes. When the target has nothing to do, two sessions
+//! decode at a time, each its own range of the log; what they read is handed on in the log's order.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use trem_engine::{Error, Result};
 
-use super::super::{Inner, lsn};
-use crate::postgres::quote;
-use crate::postgres::wire::copy::CopyDecoder;
-use crate::postgres::wire::frame::Frame;
-use crate::postgres::wire::{Conn, TextRow, server_error, text_row};
+use super::super::Inner;
+use super::session::{Ask, Failed, Place, Session};
 
 /// From this much unread log on, reading it in chunks pays.
 pub(super) const WORTH_BYTES: u64 = 16 << 20;
@@ -26,9 +28,18 @@ const AGAIN_BYTES: u64 = 2 << 30;
 const CHUNK_BYTES: std::ops::RangeInclusive<u64> = 32 << 20..=512 << 20;
 /// And at least so many changes, whatever their size.
 const LEAST_CHANGES: u64 = 1_000;
+/// And at most, as the server counts them in 32 bits.
+const MOST_CHANGES: u64 = 1_000_000_000;
 /// The first chunk is short, so that the target has something to do, and they grow by this factor.
 const FIRST_CHANGES: u64 = 2_000;
 const GROWTH: u64 = 3;
+/// A target that waits for a chunk of so many changes waits for the decoding: from then on two sessions share it.
+const SHARED_CHANGES: u64 = 10_000;
+/// What comes sooner was there already.
+const WAITED: Duration = Duration::from_millis(1);
+/// So many chunks in a row that were there already, and the target is the slower one. (Of two sessions that go side by
+/// side every second chunk is there.)
+const ENOUGH_EARLY: u32 = 4;
 /// How much may have been read and not yet taken in.
 const AHEAD_BYTES: usize = 16 << 20;
 
@@ -61,17 +72,24 @@ pub(in super::super) enum Next {
 /// The reading half.
 pub(super) struct Reader {
     inner: Arc<Inner>,
-    conn: Conn,
-    /// The temporary copy of the slot.
-    slot: String,
-    options: String,
-    decoder: CopyDecoder,
-    changes: u64,
-    read_changes: u64,
-    read_bytes: u64,
-    ended: Option<Place>,
-    /// Where the chunk before was decoded from.
-    restart: u64,
+    binary: bool,
+    /// The sessions that are reading, in the log's order.
+    reading: VecDeque<Session>,
+    /// And those that are not.
+    spare: Vec<Session>,
+    /// A second session on its way.
+    opening: JoinSet<Result<Session>>,
+    /// There can be no second one.
+    alone: bool,
+    /// A walsender is to go on when what has been asked for is read.
+    leaving: bool,
+    /// As [`super::CatchUp`] has it.
+    idle: Arc<AtomicU64>,
+    /// The target had nothing to do while a chunk was waited for.
+    starved: bool,
+    /// Chunks in a row that were there before they were waited for, while the target was busy.
+    early: u32,
+    pace: Pace,
     room: Arc<Semaphore>,
     blocks: mpsc::UnboundedSender<Result<Block>>,
 }
@@ -79,26 +97,23 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(
         inner: &Arc<Inner>,
-        conn: Conn,
-        slot: String,
+        session: Session,
         binary: bool,
+        idle: Arc<AtomicU64>,
         blocks: mpsc::UnboundedSender<Result<Block>>,
     ) -> Self {
-        let options = format!(
-            "'proto_version', '1', 'publication_names', {}, 'binary', '{binary}'",
-            quote::literal(&quote::ident(&inner.name))
-        );
         Self {
             inner: Arc::clone(inner),
-            conn,
-            slot,
-            options,
-            decoder: CopyDecoder::default(),
-            changes: FIRST_CHANGES,
-            read_changes: 0,
-            read_bytes: 0,
-            ended: None,
-            restart: 0,
+            binary,
+            pace: Pace::new(session.position),
+            reading: VecDeque::new(),
+            spare: vec![session],
+            opening: JoinSet::new(),
+            alone: inner.one_session.load(Ordering::Relaxed),
+            leaving: false,
+            idle,
+            starved: false,
+            early: 0,
             room: Arc::new(Semaphore::new(AHEAD_BYTES)),
             blocks,
         }
@@ -113,104 +128,185 @@ impl Reader {
     }
 
     async fn read_all(&mut self) -> Result<()> {
-        self.ask();
-        loop {
-            self.conn.flush().await?;
-            self.conn.read().await?;
-            let mut messages = Vec::new();
-            let mut end = None;
-            let before = self.read_bytes;
-            while let Some(frame) = self.conn.buffered()? {
-                match frame.tag {
-                    b'E' => return Err(self.failed(&frame)),
-                    b'd' => messages.extend(self.message(&frame.body)?),
-                    b'D' => self.ended = Some(place(&text_row(&frame.body)?)?),
-                    b'Z' => end = Some(self.end()?),
-                    _ => {}
+        self.assign().await?;
+        while let Some(front) = self.reading.front_mut() {
+            let (began, before) = (Instant::now(), self.idle.load(Ordering::Relaxed));
+            let read = tokio::select! {
+                read = front.read() => read,
+                Some(opened) = self.opening.join_next() => {
+                    self.joined(opened).await?;
+                    continue;
                 }
+            };
+            let asked = front.asked;
+            let read = read.map_err(|f| self.failed(f, asked))?;
+            if read.first && !read.messages.is_empty() {
+                self.weigh(asked, began.elapsed() >= WAITED, before);
             }
-            if messages.is_empty() && end.is_none() {
+            let end = match read.ended {
+                Some(place) => Some(self.ended(place).await?),
+                None => None,
+            };
+            if read.messages.is_empty() && end.is_none() {
                 continue;
             }
-            let bytes = usize::try_from(self.read_bytes.saturating_sub(before)).unwrap_or(AHEAD_BYTES);
-            let last = end.is_some_and(|e| e.next != Next::Chunk);
-            if end.is_some() && !last {
-                // The source works on it while there may be no room for what has come.
-                self.ask();
-                self.conn.flush().await?;
-            }
-            let share = u32::try_from(bytes.clamp(1, AHEAD_BYTES)).unwrap_or(1);
-            let room = Arc::clone(&self.room).acquire_many_owned(share).await;
+            let share = usize::try_from(read.bytes).unwrap_or(AHEAD_BYTES).clamp(1, AHEAD_BYTES);
+            let room = Arc::clone(&self.room).acquire_many_owned(u32::try_from(share).unwrap_or(1)).await;
             let _room = room.map_err(|e| Error::fatal("internal: the room between reader and taker").cause(e))?;
-            let gone = self.blocks.send(Ok(Block { messages: messages.into_iter(), end, _room })).is_err();
-            if gone || last {
+            if self.blocks.send(Ok(Block { messages: read.messages.into_iter(), end, _room })).is_err() {
                 return Ok(());
             }
         }
+        Ok(())
     }
 
-    /// Asks for the next chunk.
-    fn ask(&mut self) {
-        let slot = quote::literal(&self.slot);
-        let sql = format!(
-            "COPY (SELECT data FROM pg_catalog.pg_logical_slot_get_binary_changes({slot}, NULL, {}, {})) \
-             TO STDOUT (FORMAT binary); \
-             SELECT confirmed_flush_lsn::text, pg_current_wal_lsn()::text, restart_lsn::text \
-             FROM pg_catalog.pg_replication_slots WHERE slot_name = {slot}\0",
-            self.changes, self.options
-        );
-        (self.read_changes, self.read_bytes, self.ended) = (0, 0, None);
-        self.decoder = CopyDecoder::default();
-        self.conn.queue(b'Q', sql.as_bytes());
-    }
-
-    fn message(&mut self, body: &Bytes) -> Result<Option<Bytes>> {
-        let Some(mut row) = self.decoder.row(body)? else { return Ok(None) };
-        let Some(data) = row.field()? else { return Ok(None) };
-        self.read_changes += 1;
-        self.read_bytes += data.len() as u64;
-        Ok(Some(body.slice_ref(data)))
-    }
-
-    /// The next chunk's length follows the size of the changes met.
-    fn end(&mut self) -> Result<End> {
-        let place = self.ended.ok_or_else(no_end)?;
-        tracing::debug!(
-            slot = self.inner.name,
-            changes = self.read_changes,
-            bytes = self.read_bytes,
-            reached = %lsn::text(place.reached),
-            restart = %lsn::text(place.restart),
-            "read a chunk of the log"
-        );
-        let cut = self.read_changes >= self.changes;
-        if let Some(each) = self.read_bytes.checked_div(self.read_changes) {
-            let again = place.reached.saturating_sub(place.restart);
-            let bytes = (again / 2).clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end());
-            self.changes = (bytes / each.max(1)).min(self.changes.saturating_mul(GROWTH)).max(LEAST_CHANGES);
+    /// The first of a chunk has come: is it the target that waits, or is it waited for?
+    fn weigh(&mut self, asked: Ask, waited: bool, before: u64) {
+        let idle = before % 2 == 1 || self.idle.load(Ordering::Relaxed) != before;
+        self.early = if waited || idle { 0 } else { self.early + 1 };
+        if waited {
+            self.starved = asked.changes >= SHARED_CHANGES && idle;
+        } else if self.early >= ENOUGH_EARLY {
+            self.starved = false;
         }
-        let next = place.next(self.restart, cut);
-        self.restart = place.restart;
+    }
+
+    /// A session has read its chunk. What comes next is asked for at once, so that the source works on it while there
+    /// may be no room for what has come.
+    async fn ended(&mut self, place: Place) -> Result<End> {
+        let Some(mut session) = self.reading.pop_front() else { return Err(Error::fatal("internal: no chunk ended")) };
+        let before = self.pace.restart;
+        self.pace.learn(&session, place);
+        // A session behind the front may have looked at the log's end long ago.
+        let place = Place { current: self.pace.current, ..place };
+        let asked = session.asked;
+        let next = if asked.until.is_some_and(|until| place.reached < until) {
+            session.ask(Ask { from: place.reached, ..asked }).await?;
+            self.reading.push_front(session);
+            Next::Chunk
+        } else {
+            let cut = asked.until.is_some() || session.changes >= asked.changes;
+            self.spare.push(session);
+            let next = place.next(before, cut);
+            self.leaving |= next == Next::Stream;
+            match (self.reading.is_empty(), self.leaving) {
+                (true, true) => Next::Stream,
+                (true, false) => next,
+                (false, _) => Next::Chunk,
+            }
+        };
+        if next == Next::Chunk {
+            self.assign().await?;
+        }
         Ok(End { reached: place.reached, next })
     }
 
-    fn failed(&self, frame: &Frame) -> Error {
-        // Whatever it was, the walsender may fare better: a transaction too large for the source's disk, say.
-        self.inner.stream_only.store(true, Ordering::Relaxed);
-        let error = server_error(&frame.body);
-        Error::transient("catching up in chunks failed: the backlog is streamed instead").cause(error)
+    /// Gives sessions that have nothing to read what is to be read next.
+    async fn assign(&mut self) -> Result<()> {
+        let sharing = self.starved && !self.alone;
+        while !self.leaving && !self.spare.is_empty() && (self.reading.is_empty() || sharing) {
+            let Some(ask) = self.pace.next(sharing, self.reading.is_empty()) else { break };
+            let Some(mut session) = self.spare.pop() else { break };
+            session.ask(ask).await?;
+            self.reading.push_back(session);
+        }
+        if !sharing {
+            // Its slot would hold the source's log.
+            self.spare.clear();
+        } else if self.reading.len() + self.spare.len() + self.opening.len() < 2 && !self.pace.open && !self.leaving {
+            self.opening.spawn(Session::second(Arc::clone(&self.inner), self.pace.begun, self.binary));
+        }
+        Ok(())
+    }
+
+    async fn joined(&mut self, opened: std::result::Result<Result<Session>, JoinError>) -> Result<()> {
+        match opened.unwrap_or_else(|e| Err(Error::fatal("opening a session panicked").cause(e))) {
+            Ok(session) => {
+                tracing::debug!(slot = self.inner.name, "a second session reads the backlog too");
+                self.spare.push(session);
+            }
+            Err(error) => {
+                tracing::debug!(slot = self.inner.name, %error, "one session reads the backlog, as a second cannot");
+                self.alone = true;
+            }
+        }
+        self.assign().await
+    }
+
+    /// Whatever it was, less may do: one session, or a walsender. (Too large a transaction for the source's disk, say.)
+    fn failed(&self, failed: Failed, asked: Ask) -> Error {
+        let error = match failed {
+            Failed::Other(error) => return error,
+            Failed::Server(error) => error,
+        };
+        let (less, instead) = if asked.until.is_some() || self.reading.len() > 1 {
+            (&self.inner.one_session, "one session reads it next")
+        } else {
+            (&self.inner.stream_only, "the backlog is streamed instead")
+        };
+        less.store(true, Ordering::Relaxed);
+        Error::transient(format!("catching up in chunks failed: {instead}")).cause(error)
     }
 }
 
-/// Where a chunk ended.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    /// Everything before it has been read.
-    reached: u64,
-    /// The end of the server's log.
+/// How long chunks are, and where the next one begins.
+struct Pace {
+    /// Changes of the next one, and of the longest.
+    changes: u64,
+    most: u64,
+    /// Bytes of log for each, as the last one had them.
+    each: u64,
+    /// Everything before it is being read.
+    begun: u64,
+    /// A chunk is being read whose end is not known.
+    open: bool,
+    /// The end of the server's log, as far as known.
     current: u64,
-    /// Where the next chunk is decoded from.
+    /// Where the last one was decoded from.
     restart: u64,
+}
+
+impl Pace {
+    fn new(from: u64) -> Self {
+        Self { changes: FIRST_CHANGES, most: u64::MAX, each: 0, begun: from, open: false, current: 0, restart: 0 }
+    }
+
+    /// How long a chunk may be follows the size of the changes met.
+    fn learn(&mut self, session: &Session, place: Place) {
+        self.current = self.current.max(place.current);
+        self.restart = place.restart;
+        // A record may reach beyond the place where it was to end.
+        self.begun = self.begun.max(place.reached);
+        self.open &= session.asked.until.is_some();
+        let Some(bytes) = session.bytes.checked_div(session.changes) else { return };
+        let again = place.reached.saturating_sub(place.restart);
+        let wanted = (again / 2).clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end());
+        self.most = (wanted / bytes.max(1)).max(LEAST_CHANGES);
+        self.each = place.reached.saturating_sub(session.asked.from) / session.changes;
+    }
+
+    /// What is to be read next; `None` while that is not known. When the log is shared it ends at a place, so that
+    /// another session can begin there, and sooner where changes are smaller than they were. `first`: nobody reads now.
+    fn next(&mut self, sharing: bool, first: bool) -> Option<Ask> {
+        if self.open {
+            return None;
+        }
+        let from = self.begun;
+        // Of a shared range twice as many may come as expected.
+        let changes = self.changes.min(self.most).min(MOST_CHANGES);
+        self.changes = changes.saturating_mul(GROWTH);
+        let left = self.current.saturating_sub(from);
+        let length = changes.saturating_mul(self.each);
+        // What two can finish together is not cut once more: each chunk decodes again what lies before it.
+        let longest = length.saturating_add(length / 2);
+        let part = if left / 2 <= longest { left / 2 } else { length };
+        if sharing && part >= REST_BYTES && (first || left > longest) {
+            self.begun = from + part;
+            return Some(Ask { from, until: Some(self.begun), changes: changes.saturating_mul(2) });
+        }
+        self.open = true;
+        Some(Ask { from, until: None, changes: if sharing { changes.saturating_mul(2) } else { changes } })
+    }
 }
 
 impl Place {
@@ -229,21 +325,9 @@ impl Place {
     }
 }
 
-fn place(row: &TextRow) -> Result<Place> {
-    match row.as_slice() {
-        [Some(reached), Some(current), Some(restart)] => {
-            Ok(Place { reached: lsn::parse(reached)?, current: lsn::parse(current)?, restart: lsn::parse(restart)? })
-        }
-        _ => Err(no_end()),
-    }
-}
-
-fn no_end() -> Error {
-    Error::transient("the server did not say where a chunk of the log ended")
-}
-
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -256,5 +340,25 @@ mod tests {
         let near = place((10 << 30) - (2 << 20), 9 << 30);
         assert_eq!(near.next(5, true), Next::Chunk);
         assert_eq!(near.next(5, false), Next::Settle, "what came meanwhile is streamed");
+    }
+
+    #[test]
+    fn shared_ranges_meet_and_the_last_one_is_open() {
+        let current = 1000 + (512 << 20);
+        let mut pace =
+            Pace { changes: 1 << 20, most: 1 << 20, each: 100, begun: 1000, open: false, current, restart: 0 };
+        let (mut from, mut ranges) = (1000, 0);
+        loop {
+            let ask = pace.next(true, ranges == 0).unwrap();
+            assert_eq!(ask.from, from);
+            ranges += 1;
+            let Some(until) = ask.until else { break };
+            assert!(until > from);
+            from = until;
+        }
+        assert!((4..7).contains(&ranges), "{ranges} for 5.1 times the length of one");
+        assert_eq!(pace.next(true, false), None, "nobody knows where the open one ends");
+        let mut alone = Pace::new(7);
+        assert_eq!(alone.next(false, true), Some(Ask { from: 7, until: None, changes: FIRST_CHANGES }));
     }
 }
