@@ -135,8 +135,8 @@ impl Task {
         let settings = settings.replace("TASK", &format!("tasks.{name}"));
         format!(
             "[endpoints.source]\nkind = \"postgres\"\nurl = {source:?}\n\n[endpoints.target]\n{target}\n\n\
-             [tasks.{name}]\nsource = \"source\"\ntarget = \"target\"\nmode = \"{mode}\"\n\n\
-             [[tasks.{name}.tables]]\ninclude = \"public.*\"\n\n{settings}\n"
+             [tasks.{name}]\nsource = \"source\"\ntarget = \"target\"\nmode = \"{mode}\"\n{settings}\n\n\
+             [[tasks.{name}.tables]]\ninclude = \"public.*\"\n"
         )
     }
 }

@@ -189,7 +189,7 @@ impl<'a> Sides<'a> {
     /// What a null target remembers lives in its process. So the process is there before the backlog, stopped and
     /// without its connection to the log; woken up it connects again and has everything before it.
     async fn freeze_null(&mut self) -> Result<(), String> {
-        let settings = format!("[TASK.retry]\ninitial = \"1ms\"\nmax = \"2ms\"\n{}", self.plan.settings);
+        let settings = format!("{}\n[TASK.retry]\ninitial = \"1ms\"\nmax = \"2ms\"\n", self.plan.settings);
         let task = Task { settings, arguments: &[], ..self.task("null", "cdc") };
         let mut null = Running::start(&mut self.pair.trem(&task), &self.pair.file("null.log"));
         let streaming = "SELECT count(*)::text FROM pg_replication_slots s JOIN pg_stat_replication r \

@@ -29,7 +29,8 @@ struct Arguments {
     /// How often each step is measured; where there is no mark to reach, three times at the most.
     #[arg(long, default_value_t = 5)]
     repetitions: usize,
-    /// Settings for trem's task, as TOML lines with `TASK` for its table, such as "[TASK.batch]\nmax-rows = 1000".
+    /// Settings for trem's task, as TOML lines, the task's own first and `TASK` for its table:
+    /// "memory = '64MiB'\n[TASK.batch]\nmax-rows = 1000".
     #[arg(long, default_value = "")]
     settings: String,
     /// Write a profile of trem in each comparison beside the results (needs perf; the figures are then slower).

@@ -41,7 +41,7 @@ const WAITED: Duration = Duration::from_millis(1);
 /// side every second chunk is there.)
 const ENOUGH_EARLY: u32 = 4;
 /// How much may have been read and not yet taken in.
-const AHEAD_BYTES: usize = 16 << 20;
+const AHEAD_BYTES: usize = 8 << 20;
 
 /// Some messages of the log, and perhaps the end of their chunk.
 pub(super) struct Block {
