@@ -28,10 +28,10 @@ const IDLE_CHECKPOINT: Duration = Duration::from_secs(10);
 const DURABLE_POLL: Duration = Duration::from_millis(100);
 /// Up to so many rows a set is reduced where it is; more would keep others from running.
 const REDUCED_AT_ONCE: usize = 2_000;
-/// And how long the source may take to be told.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a running apply may go on after the task is told to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// And how long the source may take to be told.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) struct Follow<'a> {
     pub(super) task: &'a Task,
