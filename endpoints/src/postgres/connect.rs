@@ -49,7 +49,8 @@ pub fn session_sql() -> String {
         _ => format!("SET {name} TO {};", quote::literal(value)),
     };
     // Servers before 17 do not know it.
-    let newer = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout';";
+    let newer = "SELECT set_config('transaction_timeout', '0', false) \
+                 WHERE current_setting('transaction_timeout', true) IS NOT NULL;";
     SESSION_SETTINGS.iter().map(set).chain(std::iter::once(newer.to_owned())).collect()
 }
 

@@ -37,11 +37,12 @@ pub(super) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    pub(super) async fn run(self) -> Result<End> {
+    /// `before`: the record as it was before this process took the task.
+    pub(super) async fn run(self, before: Option<TaskRecord>) -> Result<End> {
         // Until the log is followed a stop needs no care: connections close, and their transactions roll back.
         let (lane, lineage) = tokio::select! {
             () = self.stop.cancelled() => return Ok(End::Finished),
-            ready = self.get_ready() => ready?,
+            ready = self.get_ready(before) => ready?,
         };
         match lineage {
             Some(lineage) if !self.stop.is_cancelled() => self.follow(lane, lineage).await,
@@ -50,8 +51,11 @@ impl Attempt<'_> {
     }
 
     /// Everything before the log is followed; the lineage verified, unless it never will be.
-    async fn get_ready(&self) -> Result<(Box<dyn TargetLane>, Option<Lineage>)> {
-        self.refuse_early().await?;
+    async fn get_ready(&self, before: Option<TaskRecord>) -> Result<(Box<dyn TargetLane>, Option<Lineage>)> {
+        if before.is_none_or(|r| r.checkpoint.is_none() && r.tables.is_empty()) {
+            // A task that has not started is refused before anything is created for it.
+            preflight(self.task).await?.verdict()?;
+        }
         let mut lane = self.task.target.open_lane().await?;
         let record = lane.record().await?;
         self.report(&record);
@@ -69,13 +73,6 @@ impl Attempt<'_> {
         self.bring_in(lane.as_mut(), &tables, snapshot).await?;
         self.after_load(lane.as_mut()).await?;
         Ok((lane, lineage))
-    }
-
-    /// A task that has not started is refused before anything is created for it.
-    async fn refuse_early(&self) -> Result<()> {
-        let record = self.task.target.record().await?;
-        let started = record.is_some_and(|r| r.checkpoint.is_some() || !r.tables.is_empty());
-        if started { Ok(()) } else { preflight(self.task).await?.verdict() }
     }
 
     fn report(&self, record: &TaskRecord) {
@@ -131,9 +128,10 @@ impl Attempt<'_> {
         record: &TaskRecord,
         checkpoint: &Checkpoint,
     ) -> Result<(Lineage, Tables)> {
+        let (lineage, catalog) = tokio::join!(self.task.source.verify(checkpoint), self.discover());
         // First of all: nothing that another database says may be written down.
-        let lineage = self.task.source.verify(checkpoint).await?;
-        let mut tables = self.discover().await?.tables;
+        let lineage = lineage?;
+        let mut tables = catalog?.tables;
         for known in &record.tables {
             self.look_after(lane, known, &tables).await?;
         }

@@ -192,12 +192,12 @@ impl Worker {
 
     /// Loads one chunk; `None` when stopped in between.
     async fn chunk(&self, loader: &mut dyn Loader, table: &Arc<TableSchema>, chunk: &Chunk) -> Result<Option<u64>> {
-        loader.start_chunk(table, chunk).await?;
         let (send, mut batches) = mpsc::channel::<Result<ChangeBatch>>(1);
         let reader = read(Arc::clone(&self.snapshot), Arc::clone(table), chunk.clone(), self.batch_bytes, send);
         // Decoding and encoding run beside each other, so a slow target does not leave the source idle.
         let mut reading = JoinSet::new();
         reading.spawn(reader);
+        loader.start_chunk(table, chunk).await?;
         loop {
             let batch = tokio::select! {
                 () = self.stop.cancelled() => return Ok(None),

@@ -145,9 +145,14 @@ impl Task {
 
     async fn attempt(&self, until: Until, goal: &mut Option<Position>, stop: &CancellationToken) -> Result<End> {
         self.reporter.update(|p| p.phase = Phase::Starting);
-        if until == Until::Current && goal.is_none() && self.plan.mode.follows() {
-            *goal = Some(self.source.current().await?);
-        }
-        Attempt { task: self, goal: goal.clone(), stop: stop.clone() }.run().await
+        let wanted = until == Until::Current && goal.is_none() && self.plan.mode.follows();
+        let current = async { if wanted { self.source.current().await.map(Some) } else { Ok(goal.clone()) } };
+        // Each is the first thing that its end is asked: they connect at the same time.
+        let (current, record) = tokio::select! {
+            () = stop.cancelled() => return Ok(End::Finished),
+            both = async { tokio::try_join!(current, self.target.record()) } => both?,
+        };
+        *goal = current;
+        Attempt { task: self, goal: goal.clone(), stop: stop.clone() }.run(record).await
     }
 }

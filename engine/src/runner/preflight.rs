@@ -53,8 +53,15 @@ fn describe(finding: &Finding) -> String {
 /// When an end cannot be reached or asked. What stands against the task is in the findings.
 pub async fn preflight(task: &Task) -> Result<Preflight> {
     let plan = &task.plan;
+    let source = async {
+        let identity = task.source.identity().await?;
+        let findings = task.source.check(&plan.selection, plan.mode.follows()).await?;
+        Ok::<_, Error>((identity, findings, task.source.discover(&plan.selection).await?))
+    };
+    let target = async { Ok((task.target.identity().await?, task.target.check().await?)) };
+    let ((source, at_source, catalog), (target, at_target)) = tokio::try_join!(source, target)?;
     let mut findings = Vec::new();
-    if task.source.identity().await? == task.target.identity().await? {
+    if source == target {
         findings.push(Finding {
             severity: Severity::Error,
             subject: format!("task {}", plan.name),
@@ -62,9 +69,8 @@ pub async fn preflight(task: &Task) -> Result<Preflight> {
             remedy: Some("name two different databases in `source` and `target`".to_owned()),
         });
     }
-    findings.extend(task.source.check(&plan.selection, plan.mode.follows()).await?);
-    findings.extend(task.target.check().await?);
-    let catalog = task.source.discover(&plan.selection).await?;
+    findings.extend(at_source);
+    findings.extend(at_target);
     findings.extend(unmatched(&plan.selection, &catalog));
     let mapped = super::attempt::mapped(&task.transforms, &catalog)?;
     let previews = task.target.plan(&mapped, plan.on_existing, plan.mode.loads()).await?;

@@ -71,7 +71,7 @@ impl CatchUp {
         if let Err(error) = conn.query(&move_on).await {
             tracing::debug!(slot = inner.name, %error, "the slot could not be moved on");
         }
-        let session = match Session::over(conn, inner, from, binary).await {
+        let session = match Session::over(conn, inner, binary).await {
             Ok(session) => session,
             Err(e) => {
                 tracing::info!(slot = inner.name, "the backlog is streamed, as the slot cannot be copied: {e}");
@@ -82,7 +82,7 @@ impl CatchUp {
         let (sender, blocks) = mpsc::unbounded_channel();
         let mut reader = JoinSet::new();
         let idle = Arc::new(AtomicU64::new(0));
-        reader.spawn(Reader::new(inner, session, binary, Arc::clone(&idle), sender).run());
+        reader.spawn(Reader::new(inner, session, from, binary, Arc::clone(&idle), sender).run());
         Ok(Some(Self {
             inner: Arc::clone(inner),
             blocks,

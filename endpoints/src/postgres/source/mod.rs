@@ -151,12 +151,12 @@ impl Inner {
 
     async fn history(&self) -> Result<History> {
         // Unlike pg_control_checkpoint, this knows the timeline of a server promoted a moment ago.
-        let mut conn = self.replication().await?;
-        let rows = conn.query("IDENTIFY_SYSTEM").await?;
+        let identify = async { self.replication().await?.query("IDENTIFY_SYSTEM").await };
+        let database = self.one("SELECT oid FROM pg_database WHERE datname = current_database()");
+        let (rows, database) = tokio::try_join!(identify, database)?;
         let mut fields = rows.into_iter().next().unwrap_or_default().into_iter();
         let system = fields.next().flatten();
         let timeline = fields.next().flatten().and_then(|t| t.parse().ok());
-        let database = self.one("SELECT oid FROM pg_database WHERE datname = current_database()").await?;
         match (system, timeline) {
             (Some(system), Some(timeline)) => Ok(History { system, database: get(&database, 0)?, timeline }),
             _ => Err(Error::fatal("the server did not identify itself (IDENTIFY_SYSTEM)")),
@@ -167,7 +167,7 @@ impl Inner {
     async fn current(&self) -> Result<u64> {
         let sql = "SELECT pg_current_wal_insert_lsn()::text, pg_current_wal_flush_lsn()::text, \
                    current_setting('wal_block_size'), \
-                   (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size')";
+                   pg_size_bytes(current_setting('wal_segment_size'))::text";
         let row = self.one(sql).await?;
         let number = |text: String| text.parse::<u64>().ok().filter(|n| *n > 0).unwrap_or(8192);
         let (page, segment) = (number(get(&row, 2)?), number(get(&row, 3)?));

@@ -44,13 +44,15 @@ pub(super) struct PgSnapshot {
 
 impl PgSnapshot {
     pub(super) async fn take(inner: &Arc<Inner>, tables: &[Arc<TableSchema>], kind: SnapshotKind) -> Result<Self> {
-        let (start, name, holder) = match kind {
-            SnapshotKind::Initial => initial(inner, tables).await?,
-            SnapshotKind::Additional => additional(inner).await?,
-            SnapshotKind::Standalone => standalone(inner).await?,
+        let started = async {
+            match kind {
+                SnapshotKind::Initial => initial(inner, tables).await,
+                SnapshotKind::Additional => additional(inner).await,
+                SnapshotKind::Standalone => standalone(inner).await,
+            }
         };
+        let ((start, name, holder), planner) = tokio::try_join!(started, inner.config.connect(&inner.application))?;
         let name = quote::literal(&name);
-        let planner = inner.config.connect(&inner.application).await?;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         planner.batch_execute(begin).await.map_err(sqlstate::error)?;
         let import = format!("SET TRANSACTION SNAPSHOT {name}");

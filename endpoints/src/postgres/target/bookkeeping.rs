@@ -120,16 +120,18 @@ pub(super) async fn read(client: &Client, task: &str) -> Result<Option<TaskRecor
         return Ok(None);
     }
     let sql = "SELECT lineage, position_order::text, position, committed_at FROM trem.task WHERE task = $1";
-    let Some(row) = client.query_opt(sql, &[&task]).await.map_err(pg)? else { return Ok(None) };
+    let known = async { client.query_opt(sql, &[&task]).await.map_err(pg) };
+    let sql = "SELECT schema_name, table_name, state, shape, reason, remedy FROM trem.table_state WHERE task = $1 \
+               ORDER BY 1, 2";
+    let tables = async { client.query(sql, &[&task]).await.map_err(pg) };
+    let (row, mut chunks, rows) = tokio::try_join!(known, read_chunks(client, task), tables)?;
+    let Some(row) = row else { return Ok(None) };
     let lineage = row.try_get::<_, Option<String>>(0).map_err(pg)?.map(Lineage);
     let position = position(&row, 1)?;
     let checkpoint = position.zip(lineage.clone()).map(|(position, lineage)| Checkpoint { lineage, position });
     let committed_at = row.try_get(3).map_err(pg)?;
-    let mut chunks = read_chunks(client, task).await?;
-    let sql = "SELECT schema_name, table_name, state, shape, reason, remedy FROM trem.table_state WHERE task = $1 \
-               ORDER BY 1, 2";
     let mut tables = Vec::new();
-    for row in client.query(sql, &[&task]).await.map_err(pg)? {
+    for row in rows {
         let id = TableId { schema: row.try_get(0).map_err(pg)?, table: row.try_get(1).map_err(pg)? };
         let state: String = row.try_get(2).map_err(pg)?;
         let shape: String = row.try_get(3).map_err(pg)?;

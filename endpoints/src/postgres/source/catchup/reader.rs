@@ -85,8 +85,8 @@ pub(super) struct Reader {
     leaving: bool,
     /// As [`super::CatchUp`] has it.
     idle: Arc<AtomicU64>,
-    /// The target had nothing to do while a chunk was waited for.
-    starved: bool,
+    /// The target had nothing to do while a chunk was waited for; `None` while no chunk was long enough to tell.
+    starved: Option<bool>,
     /// Chunks in a row that were there before they were waited for, while the target was busy.
     early: u32,
     pace: Pace,
@@ -98,6 +98,7 @@ impl Reader {
     pub(super) fn new(
         inner: &Arc<Inner>,
         session: Session,
+        from: u64,
         binary: bool,
         idle: Arc<AtomicU64>,
         blocks: mpsc::UnboundedSender<Result<Block>>,
@@ -105,14 +106,14 @@ impl Reader {
         Self {
             inner: Arc::clone(inner),
             binary,
-            pace: Pace::new(session.position),
+            pace: Pace::new(from),
             reading: VecDeque::new(),
             spare: vec![session],
             opening: JoinSet::new(),
             alone: inner.one_session.load(Ordering::Relaxed),
             leaving: false,
             idle,
-            starved: false,
+            starved: None,
             early: 0,
             room: Arc::new(Semaphore::new(AHEAD_BYTES)),
             blocks,
@@ -164,10 +165,11 @@ impl Reader {
     fn weigh(&mut self, asked: Ask, waited: bool, before: u64) {
         let idle = before % 2 == 1 || self.idle.load(Ordering::Relaxed) != before;
         self.early = if waited || idle { 0 } else { self.early + 1 };
-        if waited {
-            self.starved = asked.changes >= SHARED_CHANGES && idle;
-        } else if self.early >= ENOUGH_EARLY {
-            self.starved = false;
+        let telling = SHARED_CHANGES.min(self.pace.most);
+        if waited && idle && asked.changes >= telling {
+            self.starved = Some(true);
+        } else if waited && asked.changes >= telling * GROWTH || self.early >= ENOUGH_EARLY {
+            self.starved = Some(false);
         }
     }
 
@@ -180,8 +182,10 @@ impl Reader {
         // A session behind the front may have looked at the log's end long ago.
         let place = Place { current: self.pace.current, ..place };
         let asked = session.asked;
-        let next = if asked.until.is_some_and(|until| place.reached < until) {
-            session.ask(Ask { from: place.reached, ..asked }).await?;
+        let next = if let Some(until) = asked.until.filter(|until| place.reached < *until) {
+            let step = self.pace.step();
+            let changes = self.pace.within(step, until - place.reached);
+            session.ask(Ask { from: place.reached, changes, ..asked }).await?;
             self.reading.push_front(session);
             Next::Chunk
         } else {
@@ -203,18 +207,22 @@ impl Reader {
 
     /// Gives sessions that have nothing to read what is to be read next.
     async fn assign(&mut self) -> Result<()> {
-        let sharing = self.starved && !self.alone;
+        let sharing = self.starved == Some(true) && !self.alone;
         while !self.leaving && !self.spare.is_empty() && (self.reading.is_empty() || sharing) {
             let Some(ask) = self.pace.next(sharing, self.reading.is_empty()) else { break };
             let Some(mut session) = self.spare.pop() else { break };
             session.ask(ask).await?;
             self.reading.push_back(session);
         }
-        if !sharing {
+        let useful = match self.starved {
+            None => !self.alone,
+            Some(_) => sharing && !self.pace.open,
+        };
+        if !useful && !sharing {
             // Its slot would hold the source's log.
             self.spare.clear();
-        } else if self.reading.len() + self.spare.len() + self.opening.len() < 2 && !self.pace.open && !self.leaving {
-            self.opening.spawn(Session::second(Arc::clone(&self.inner), self.pace.begun, self.binary));
+        } else if useful && self.reading.len() + self.spare.len() + self.opening.len() < 2 && !self.leaving {
+            self.opening.spawn(Session::second(Arc::clone(&self.inner), self.binary));
         }
         Ok(())
     }
@@ -268,7 +276,15 @@ struct Pace {
 
 impl Pace {
     fn new(from: u64) -> Self {
-        Self { changes: FIRST_CHANGES, most: u64::MAX, each: 0, begun: from, open: false, current: 0, restart: 0 }
+        Self {
+            changes: FIRST_CHANGES,
+            most: MOST_CHANGES / 2,
+            each: 0,
+            begun: from,
+            open: false,
+            current: 0,
+            restart: 0,
+        }
     }
 
     /// How long a chunk may be follows the size of the changes met.
@@ -281,31 +297,49 @@ impl Pace {
         let Some(bytes) = session.bytes.checked_div(session.changes) else { return };
         let again = place.reached.saturating_sub(place.restart);
         let wanted = (again / 2).clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end());
-        self.most = (wanted / bytes.max(1)).max(LEAST_CHANGES);
+        self.most = (wanted / bytes.max(1)).clamp(LEAST_CHANGES, MOST_CHANGES / 2);
+        self.changes = self.changes.min(self.most);
         self.each = place.reached.saturating_sub(session.asked.from) / session.changes;
     }
 
     /// What is to be read next; `None` while that is not known. When the log is shared it ends at a place, so that
-    /// another session can begin there, and sooner where changes are smaller than they were. `first`: nobody reads now.
+    /// another session can begin there. `first`: nobody reads now.
     fn next(&mut self, sharing: bool, first: bool) -> Option<Ask> {
         if self.open {
             return None;
         }
         let from = self.begun;
-        // Of a shared range twice as many may come as expected.
-        let changes = self.changes.min(self.most).min(MOST_CHANGES);
-        self.changes = changes.saturating_mul(GROWTH);
         let left = self.current.saturating_sub(from);
-        let length = changes.saturating_mul(self.each);
+        let step = self.step();
+        let length = step.saturating_mul(self.each);
         // What two can finish together is not cut once more: each chunk decodes again what lies before it.
-        let longest = length.saturating_add(length / 2);
+        let longest = self.most.saturating_mul(self.each) / 2 * 3;
         let part = if left / 2 <= longest { left / 2 } else { length };
         if sharing && part >= REST_BYTES && (first || left > longest) {
             self.begun = from + part;
-            return Some(Ask { from, until: Some(self.begun), changes: changes.saturating_mul(2) });
+            // The target waits for the first one of all, but not for the others.
+            let changes = if first { self.within(step, part) } else { self.all(part) };
+            return Some(Ask { from, until: Some(self.begun), changes });
         }
         self.open = true;
-        Some(Ask { from, until: None, changes: if sharing { changes.saturating_mul(2) } else { changes } })
+        Some(Ask { from, until: None, changes: if sharing { self.all(left.min(longest)) } else { step } })
+    }
+
+    /// Changes of the next chunk; the one after it is longer.
+    fn step(&mut self) -> u64 {
+        let step = self.changes;
+        self.changes = (step * GROWTH).min(self.most);
+        step
+    }
+
+    /// Changes of a chunk in a range of so much log: not so that a short rest is left.
+    fn within(&self, step: u64, log: u64) -> u64 {
+        if log / 3 <= step.saturating_mul(self.each) / 2 { self.all(log) } else { step }
+    }
+
+    /// More changes than so much log has, even if they turn out half as large as they were.
+    fn all(&self, log: u64) -> u64 {
+        log.checked_div(self.each).unwrap_or(0).clamp(FIRST_CHANGES, MOST_CHANGES / 2) * 2
     }
 }
 

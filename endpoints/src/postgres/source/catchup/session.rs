@@ -63,26 +63,21 @@ pub(super) struct Session {
 
 impl Session {
     /// A second session, if a slot can be spared: the last free one may be what another task's load needs.
-    pub(super) async fn second(inner: Arc<Inner>, from: u64, binary: bool) -> Result<Self> {
+    pub(super) async fn second(inner: Arc<Inner>, binary: bool) -> Result<Self> {
         let mut conn = Conn::connect(&inner.config, &inner.application, false).await?;
         let spare = "SELECT (SELECT count(*) FROM pg_catalog.pg_replication_slots) + 1 \
                      < pg_catalog.current_setting('max_replication_slots')::int4";
         match conn.query(spare).await?.first().and_then(|row| row.first()) {
-            Some(Some(yes)) if yes == "t" => Self::over(conn, &inner, from, binary).await,
+            Some(Some(yes)) if yes == "t" => Self::over(conn, &inner, binary).await,
             _ => Err(Error::transient("at most one replication slot is free (max_replication_slots)")),
         }
     }
 
-    /// Copies the task's slot and moves the copy to `from`.
-    pub(super) async fn over(mut conn: Conn, inner: &Inner, from: u64, binary: bool) -> Result<Self> {
+    /// Copies the task's slot.
+    pub(super) async fn over(mut conn: Conn, inner: &Inner, binary: bool) -> Result<Self> {
         let slot = inner.temporary_slot();
         let (name, copied) = (quote::literal(&inner.name), quote::literal(&slot));
-        let copy = format!(
-            "SET work_mem = '64MB'; SELECT pg_copy_logical_replication_slot({name}, {copied}, true); \
-             SELECT pg_replication_slot_advance({copied}, greatest({}::pg_lsn, confirmed_flush_lsn)) \
-             FROM pg_replication_slots WHERE slot_name = {copied}",
-            quote::literal(&lsn::text(from))
-        );
+        let copy = format!("SET work_mem = '64MB'; SELECT pg_copy_logical_replication_slot({name}, {copied}, true)");
         conn.query(&copy).await?;
         let options = format!(
             "'proto_version', '1', 'publication_names', {}, 'binary', '{binary}'",
@@ -94,10 +89,10 @@ impl Session {
             options,
             decoder: CopyDecoder::default(),
             place: None,
-            asked: Ask { from, until: None, changes: 0 },
+            asked: Ask { from: 0, until: None, changes: 0 },
             changes: 0,
             bytes: 0,
-            position: from,
+            position: 0,
         })
     }
 
@@ -109,7 +104,11 @@ impl Session {
         let mut sql = String::new();
         if ask.from > self.position {
             // Passed over without being decoded in full.
-            sql = format!("SELECT pg_catalog.pg_replication_slot_advance({slot}, {}); ", place(ask.from));
+            sql = format!(
+                "SELECT pg_catalog.pg_replication_slot_advance({slot}, greatest({}, confirmed_flush_lsn)) \
+                 FROM pg_catalog.pg_replication_slots WHERE slot_name = {slot}; ",
+                place(ask.from)
+            );
         }
         let until = ask.until.map_or_else(|| "NULL".to_owned(), place);
         sql.push_str(&format!(
