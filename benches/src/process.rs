@@ -12,6 +12,9 @@ const TICKS_PER_SECOND: u64 = 100;
 /// How long a measured step may take.
 pub const PATIENCE: Duration = Duration::from_secs(1800);
 
+/// Between two looks at a process or a target; each takes processor time from what is measured.
+pub const LOOK: Duration = Duration::from_millis(5);
+
 /// What a step cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
@@ -141,7 +144,7 @@ impl Running {
                 Ok(Some(status)) if status.success() => return Ok(self.used),
                 Ok(Some(status)) => return Err(format!("{status}: {}", last_lines(&self.said()))),
                 Ok(None) if Instant::now() > deadline => return Err(format!("goes on after {PATIENCE:?}")),
-                Ok(None) => std::thread::sleep(Duration::from_millis(2)),
+                Ok(None) => std::thread::sleep(LOOK),
                 Err(e) => return Err(e.to_string()),
             }
         }

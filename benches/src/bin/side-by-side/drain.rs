@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use trem_benches::pair::{Pair, SOURCE, Task};
-use trem_benches::process::{Cost, PATIENCE, Program, Running, Stopwatch};
+use trem_benches::process::{Cost, LOOK, PATIENCE, Program, Running, Stopwatch};
 use trem_benches::report::{Comparison, Figure, NATIVE, NULL, RECEIVE, TREM};
 use trem_benches::workload::{Workload, digest};
 use trem_tests::Db;
@@ -18,8 +18,6 @@ use crate::Plan;
 const PEEK: &str = "SQL peek to nowhere";
 /// How a subscription comes to the source, besides port and database.
 pub const CONNINFO_OPTIONS: &str = "host=127.0.0.1 user=postgres password=x";
-/// Between two looks at a target.
-const LOOK: Duration = Duration::from_millis(5);
 pub const OURS: &str = "by_trem";
 pub const THEIRS: &str = "by_native";
 
@@ -95,7 +93,7 @@ const MARKER: &str = "SELECT 'seen' FROM public.marker";
 /// Waits until a subscription has copied all its tables.
 pub async fn wait_ready(target: &Db) -> Result<(), String> {
     let sql = "SELECT coalesce(bool_and(srsubstate = 'r'), false)::text FROM pg_subscription_rel";
-    until(target, sql, "true", Duration::from_millis(5)).await
+    until(target, sql, "true", LOOK).await
 }
 
 async fn until(db: &Db, sql: &str, wanted: &str, pause: Duration) -> Result<(), String> {

@@ -117,38 +117,39 @@ impl<'a> Reading<'a> {
             State::Open(conn) => conn,
             State::Ended => return Ok(None),
         };
-        let mut bytes = 0;
-        loop {
-            let message = match self.held.take() {
-                Some(held) => held,
-                None => match conn.copied()? {
-                    Copied::Data(message) => message,
-                    Copied::More => {
-                        conn.read().await?;
-                        continue;
-                    }
-                    Copied::End => {
-                        self.not_rewritten(&mut conn).await?;
-                        self.snapshot.give_back(conn).await?;
-                        return self.batch();
-                    }
-                },
+        let mut bytes = match self.held.take() {
+            Some(held) => self.push(&held, &held)?,
+            None => 0,
+        };
+        while bytes < self.batch_bytes {
+            let message = match conn.copied()? {
+                Copied::Data(message) => message,
+                Copied::More => {
+                    conn.read().await?;
+                    continue;
+                }
+                Copied::End => {
+                    self.not_rewritten(&mut conn).await?;
+                    self.snapshot.give_back(conn).await?;
+                    return self.batch();
+                }
             };
-            let large = message.len() >= LARGE_ROW;
-            if large && !self.builder.is_empty() {
-                self.held = Some(message);
+            if message.body.len() >= LARGE_ROW && !self.builder.is_empty() {
+                self.held = Some(message.whole.slice_ref(message.body));
                 break;
             }
-            bytes += message.len();
-            if let Some(row) = self.decoder.row(&message)? {
-                push_row(&mut self.builder, &self.wires, row, &message, &mut self.scratch)?;
-            }
-            if large || bytes >= self.batch_bytes {
-                break;
-            }
+            bytes += self.push(message.body, message.whole)?;
         }
         self.state = State::Open(conn);
         self.batch()
+    }
+
+    /// Takes a row in; how much of a batch it is.
+    fn push(&mut self, message: &[u8], whole: &Bytes) -> Result<usize> {
+        if let Some(row) = self.decoder.row(message)? {
+            push_row(&mut self.builder, &self.wires, row, whole, &mut self.scratch)?;
+        }
+        Ok(if message.len() >= LARGE_ROW { self.batch_bytes } else { message.len() })
     }
 
     /// Fails if the rows read are those of another file than the snapshot's.

@@ -10,8 +10,9 @@ pub(crate) mod pgoutput;
 pub(crate) mod reader;
 
 use std::fmt;
+use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::message::backend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trem_engine::{Error, Result};
@@ -30,19 +31,31 @@ const READ_BYTES: usize = 256 << 10;
 pub(crate) struct Conn {
     socket: Transport,
     input: BytesMut,
+    /// Whole messages of the input.
+    whole: Bytes,
+    /// Bytes of it that have been lent out.
+    lent: usize,
     output: BytesMut,
 }
 
 impl fmt::Debug for Conn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Conn").field("buffered", &self.input.len()).finish_non_exhaustive()
+        f.debug_struct("Conn").field("buffered", &(self.whole.len() + self.input.len())).finish_non_exhaustive()
     }
 }
 
+/// A message that is lent until the next one is asked for.
+pub(crate) struct Lent<'a> {
+    pub(crate) tag: u8,
+    pub(crate) body: &'a [u8],
+    /// What the body is a part of.
+    pub(crate) whole: &'a Bytes,
+}
+
 /// The next piece of a copy.
-pub(crate) enum Copied {
+pub(crate) enum Copied<'a> {
     /// The content of a CopyData.
-    Data(Bytes),
+    Data(Lent<'a>),
     /// The copy and its statement have ended.
     End,
     /// Nothing whole is in the buffer: it is to be read on.
@@ -54,7 +67,8 @@ pub(crate) type TextRow = Vec<Option<String>>;
 
 impl Conn {
     fn new(socket: Transport) -> Self {
-        Self { socket, input: BytesMut::with_capacity(READ_BYTES), output: BytesMut::new() }
+        let (input, output) = (BytesMut::with_capacity(READ_BYTES), BytesMut::new());
+        Self { socket, input, whole: Bytes::new(), lent: 0, output }
     }
 
     /// Opens a session with the fixed settings; with `replication` it takes replication commands as well as SQL.
@@ -79,9 +93,31 @@ impl Conn {
         }
     }
 
+    /// Where in `whole` the next message is that is in the buffer already: its tag and its content.
+    fn whole(&mut self) -> Result<Option<(u8, Range<usize>)>> {
+        self.whole.advance(std::mem::take(&mut self.lent));
+        if self.whole.is_empty() {
+            self.whole = frame::split_whole(&mut self.input)?;
+        }
+        Ok(frame::first(&self.whole)?.map(|content| (self.whole[0], content)))
+    }
+
     /// The next message that is in the buffer already.
     pub(crate) fn buffered(&mut self) -> Result<Option<Frame>> {
-        Ok(frame::split(&mut self.input)?)
+        let Some((tag, content)) = self.whole()? else { return Ok(None) };
+        let mut message = self.whole.split_to(content.end);
+        message.advance(content.start);
+        Ok(Some(Frame { tag, body: message }))
+    }
+
+    /// As [`Conn::buffered`], without a share of the buffer for each.
+    pub(crate) fn lend(&mut self) -> Result<Option<Lent<'_>>> {
+        Ok(self.whole()?.map(|(tag, content)| self.lent(tag, content)))
+    }
+
+    fn lent(&mut self, tag: u8, content: Range<usize>) -> Lent<'_> {
+        self.lent = content.end;
+        Lent { tag, body: &self.whole[content], whole: &self.whole }
     }
 
     /// Reads once from the socket. Cancel-safe.
@@ -178,12 +214,15 @@ impl Conn {
     }
 
     /// What of a copy is in the buffer already.
-    pub(crate) fn copied(&mut self) -> Result<Copied> {
-        while let Some(frame) = self.buffered()? {
-            match frame.tag {
-                b'd' => return Ok(Copied::Data(frame.body)),
-                b'Z' => return Ok(Copied::End),
-                _ => drop(sift(frame)?),
+    pub(crate) fn copied(&mut self) -> Result<Copied<'_>> {
+        while let Some((tag, content)) = self.whole()? {
+            match tag {
+                b'd' => return Ok(Copied::Data(self.lent(tag, content))),
+                b'Z' => {
+                    self.lent = content.end;
+                    return Ok(Copied::End);
+                }
+                _ => drop(self.buffered()?.map(sift).transpose()?),
             }
         }
         Ok(Copied::More)
@@ -193,7 +232,7 @@ impl Conn {
     pub(crate) async fn copy_data(&mut self) -> Result<Option<Bytes>> {
         loop {
             match self.copied()? {
-                Copied::Data(data) => return Ok(Some(data)),
+                Copied::Data(data) => return Ok(Some(data.whole.slice_ref(data.body))),
                 Copied::End => return Ok(None),
                 Copied::More => self.read().await?,
             }

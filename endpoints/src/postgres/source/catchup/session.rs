@@ -8,7 +8,6 @@ use trem_engine::{Error, Result};
 use super::super::{Inner, lsn};
 use crate::postgres::quote;
 use crate::postgres::wire::copy::CopyDecoder;
-use crate::postgres::wire::frame::Frame;
 use crate::postgres::wire::{Conn, TextRow, server_error, text_row};
 
 /// What a session is asked to read.
@@ -132,26 +131,24 @@ impl Session {
         self.conn.read().await?;
         let mut read = Read { first: self.changes == 0, ..Read::default() };
         let before = self.bytes;
-        while let Some(frame) = self.conn.buffered()? {
-            match frame.tag {
-                b'E' => return Err(Failed::Server(server_error(&frame.body))),
-                b'd' => read.messages.extend(self.message(&frame)?),
+        while let Some(message) = self.conn.lend()? {
+            match message.tag {
+                b'E' => return Err(Failed::Server(server_error(message.body))),
+                b'd' => {
+                    let Some(mut row) = self.decoder.row(message.body)? else { continue };
+                    let Some(data) = row.field()? else { continue };
+                    self.changes += 1;
+                    self.bytes += data.len() as u64;
+                    read.messages.push(message.whole.slice_ref(data));
+                }
                 // The last row of all is the one that tells the place.
-                b'D' => self.place = place(&text_row(&frame.body).map_err(Error::from)?)?,
+                b'D' => self.place = place(&text_row(message.body).map_err(Error::from)?)?,
                 b'Z' => read.ended = Some(self.end()?),
                 _ => {}
             }
         }
         read.bytes = self.bytes - before;
         Ok(read)
-    }
-
-    fn message(&mut self, frame: &Frame) -> Result<Option<Bytes>> {
-        let Some(mut row) = self.decoder.row(&frame.body)? else { return Ok(None) };
-        let Some(data) = row.field()? else { return Ok(None) };
-        self.changes += 1;
-        self.bytes += data.len() as u64;
-        Ok(Some(frame.body.slice_ref(data)))
     }
 
     fn end(&mut self) -> Result<Place> {
