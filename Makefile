@@ -30,8 +30,7 @@ bench-side-by-side: setup ## trem against COPY, native replication and others; A
 	cargo run -q --release -p trem-benches --bin side-by-side -- $(ARGS)
 
 bench-micro: setup ## decoding, compaction and encoding on one core, with their allocations
-	mkdir -p benches/results
-	cargo bench -q -p trem-benches --bench micro | tee benches/results/micro.txt
+	cargo bench -q -p trem-benches --bench micro | cargo run -q -p trem-benches --bin micro-report
 
 bench-memory: setup ## peak memory: a transaction of 5 million rows, a row of 200 MB, 1,000 tables
 	cargo build --release -p trem

@@ -201,9 +201,9 @@ fn arrow_to_copy_binary(bencher: Bencher) {
     });
 }
 
-#[divan::bench(args = [false, true])]
-fn net_changes(bencher: Bencher, hot: bool) {
-    let batches = decoded(&log(hot));
+#[divan::bench(args = ["mix", "hot"])]
+fn net_changes(bencher: Bencher, keys: &str) {
+    let batches = decoded(&log(keys == "hot"));
     let size = batches.iter().map(ChangeBatch::bytes).sum::<usize>();
     bencher
         .counter(ItemsCount::new(ROWS))

@@ -1,10 +1,10 @@
 //! What was measured, as a table for people and as JSON for programs.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use trem_tests::binaries::root;
 
 use crate::process::Cost;
 
@@ -286,23 +286,23 @@ fn figure_json(figure: &Figure) -> Value {
     json!({ "who": figure.who, "rate": figure.rate(), "runs": runs, "delays": delays, "fault": figure.fault })
 }
 
-/// Writes `NAME.json` and `NAME.md` below `folder` and returns the Markdown.
-pub fn write(folder: &Path, name: &str, facts: &[(&str, String)], comparisons: &[Comparison]) -> String {
-    let mut text = String::new();
-    for (fact, value) in facts {
-        text.push_str(&format!("- {fact}: {value}\n"));
-    }
-    for comparison in comparisons {
-        text.push_str(&format!("\n{}", comparison.markdown()));
-    }
-    let facts: serde_json::Map<String, Value> =
-        facts.iter().map(|(k, v)| ((*k).to_owned(), Value::String(v.clone()))).collect();
+/// Keeps the comparisons under this name; returns their Markdown.
+pub fn write(name: &str, facts: &[(&str, String)], comparisons: &[Comparison]) -> String {
+    let text: Vec<String> = comparisons.iter().map(Comparison::markdown).collect();
     let all: Vec<Value> = comparisons.iter().map(Comparison::json).collect();
-    let document = json!({ "facts": facts, "comparisons": all });
-    fs::create_dir_all(folder).expect("the results' folder");
+    keep(name, facts, &text.join("\n"), json!({ "comparisons": all }))
+}
+
+/// Writes `NAME.json` and `NAME.md` among the results, the facts first; returns the Markdown.
+pub fn keep(name: &str, facts: &[(&str, String)], text: &str, mut document: Value) -> String {
+    let list: String = facts.iter().map(|(fact, value)| format!("- {fact}: {value}\n")).collect();
+    let text = format!("# {name}\n\n{list}\n{text}");
+    document["facts"] = facts.iter().map(|(k, v)| ((*k).to_owned(), Value::String(v.clone()))).collect();
+    let folder = root().join("benches/results");
+    fs::create_dir_all(&folder).expect("the results' folder");
     let pretty = serde_json::to_string_pretty(&document).expect("JSON");
     fs::write(folder.join(format!("{name}.json")), pretty + "\n").expect("results are written");
-    fs::write(folder.join(format!("{name}.md")), format!("# {name}\n\n{text}")).expect("results are written");
+    fs::write(folder.join(format!("{name}.md")), &text).expect("results are written");
     text
 }
 

@@ -12,7 +12,6 @@ use trem_benches::machine;
 use trem_benches::pair::{Pair, SETTINGS};
 use trem_benches::report::{self, Comparison};
 use trem_benches::workload::{Kind, Workload};
-use trem_tests::binaries::root;
 
 /// What to measure.
 #[derive(Debug, Parser)]
@@ -173,7 +172,6 @@ async fn measure(arguments: Arguments) {
         settings: arguments.settings.replace("\\n", "\n"),
         profile: arguments.profile,
     };
-    let folder = root().join("benches/results");
     let mut done: Vec<Comparison> = Vec::new();
     for case in cases {
         let scaled = |n: u64| (n as f64 * arguments.scale) as u64;
@@ -195,7 +193,7 @@ async fn measure(arguments: Arguments) {
         println!("{}", comparison.markdown());
         done.push(comparison);
         // Written after each, so that an interrupted run leaves what it has.
-        report::write(&folder, &arguments.name, &facts, &done);
+        report::write(&arguments.name, &facts, &done);
     }
-    println!("written to {}/{}.md and .json", folder.display(), arguments.name);
+    println!("written to benches/results/{}.md and .json", arguments.name);
 }
