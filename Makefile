@@ -30,7 +30,8 @@ bench-side-by-side: setup ## trem against COPY, native replication and others; A
 	cargo run -q --release -p trem-benches --bin side-by-side -- $(ARGS)
 
 bench-micro: setup ## decoding, compaction and encoding on one core, with their allocations
-	cargo bench -q -p trem-benches --bench micro | cargo run -q -p trem-benches --bin micro-report
+	cargo bench -q -p trem-benches --bench micro > $(or $(CARGO_TARGET_DIR),target)/micro.txt
+	cargo run -q -p trem-benches --bin micro-report < $(or $(CARGO_TARGET_DIR),target)/micro.txt
 
 bench-memory: setup ## peak memory: a transaction of 5 million rows, a row of 200 MB, 1,000 tables
 	cargo build --release -p trem

@@ -6,6 +6,9 @@ use std::process::Command;
 
 use trem_tests::binaries::{PgBinaries, root};
 
+/// Whether the machine had other work.
+pub const LOAD: &str = "load average at the start";
+
 /// What stands above every result.
 pub fn facts() -> Vec<(&'static str, String)> {
     let cpu = line_of("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
@@ -15,7 +18,7 @@ pub fn facts() -> Vec<(&'static str, String)> {
     let load = load.split(' ').next().unwrap_or_default().to_owned();
     vec![
         ("machine", format!("{cores} cores, {cpu}, {memory}")),
-        ("load average at the start", load),
+        (LOAD, load),
         ("kernel", fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()),
         ("postgres", output(Command::new(PgBinaries::packaged().bin.join("postgres")).arg("--version"))),
         ("rustc", output(Command::new("rustc").arg("--version"))),

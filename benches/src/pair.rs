@@ -19,6 +19,8 @@ pub const SETTINGS: &[&str] = &[
     "autovacuum=off",
     "max_worker_processes=16",
     "wal_retrieve_retry_interval=10ms",
+    // trem asks for as much, and so may whoever builds the key behind a pipe.
+    "maintenance_work_mem=256MB",
 ];
 
 /// The source's database.

@@ -146,13 +146,43 @@ impl Task {
     async fn attempt(&self, until: Until, goal: &mut Option<Position>, stop: &CancellationToken) -> Result<End> {
         self.reporter.update(|p| p.phase = Phase::Starting);
         let wanted = until == Until::Current && goal.is_none() && self.plan.mode.follows();
-        let current = async { if wanted { self.source.current().await.map(Some) } else { Ok(goal.clone()) } };
-        // Each is the first thing that its end is asked: they connect at the same time.
-        let (current, record) = tokio::select! {
-            () = stop.cancelled() => return Ok(End::Finished),
-            both = async { tokio::try_join!(current, self.target.record()) } => both?,
+        let current = async {
+            if wanted {
+                *goal = Some(self.source.current().await?);
+            }
+            Ok(())
         };
-        *goal = current;
+        // Each is the first thing that its end is asked: they connect at the same time.
+        let ((), record) = tokio::select! {
+            () = stop.cancelled() => return Ok(End::Finished),
+            answers = both(current, self.target.record()) => answers?,
+        };
         Attempt { task: self, goal: goal.clone(), stop: stop.clone() }.run(record).await
+    }
+}
+
+/// Asks both ends at the same time. Of two errors the one that does not heal by itself is told, or the first.
+async fn both<A, B>(first: impl Future<Output = Result<A>>, second: impl Future<Output = Result<B>>) -> Result<(A, B)> {
+    match tokio::join!(first, second) {
+        (Ok(first), Ok(second)) => Ok((first, second)),
+        (Err(first), Err(second)) if first.class() == Class::Transient => {
+            Err(if second.class() == Class::Transient { first } else { second })
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_error_that_stays_is_told() {
+        let fail = |error: Error| async { Err::<(), _>(error) };
+        let told = async |a, b| both(fail(a), fail(b)).await.map_err(|e| e.message().to_owned());
+        let (down, wrong) = (|| Error::transient("down"), || Error::refused("wrong password"));
+        assert_eq!(told(down(), wrong()).await, Err("wrong password".to_owned()));
+        assert_eq!(told(wrong(), down()).await, Err("wrong password".to_owned()));
+        assert_eq!(told(down(), Error::transient("too")).await, Err("down".to_owned()));
     }
 }

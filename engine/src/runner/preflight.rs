@@ -59,7 +59,7 @@ pub async fn preflight(task: &Task) -> Result<Preflight> {
         Ok::<_, Error>((identity, findings, task.source.discover(&plan.selection).await?))
     };
     let target = async { Ok((task.target.identity().await?, task.target.check().await?)) };
-    let ((source, at_source, catalog), (target, at_target)) = tokio::try_join!(source, target)?;
+    let ((source, at_source, catalog), (target, at_target)) = super::both(source, target).await?;
     let mut findings = Vec::new();
     if source == target {
         findings.push(Finding {

@@ -51,7 +51,9 @@ impl PgSnapshot {
                 SnapshotKind::Standalone => standalone(inner).await,
             }
         };
-        let ((start, name, holder), planner) = tokio::try_join!(started, inner.config.connect(&inner.application))?;
+        // Both to their end: cut off, the creation of a slot goes on at the server.
+        let (started, planner) = tokio::join!(started, inner.config.connect(&inner.application));
+        let ((start, name, holder), planner) = (started?, planner?);
         let name = quote::literal(&name);
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         planner.batch_execute(begin).await.map_err(sqlstate::error)?;

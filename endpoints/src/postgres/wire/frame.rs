@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::reader::Malformed;
 
-/// After a frame of this size the buffer is made anew, or its tail would keep the whole of it in memory.
+/// When so much is split off the buffer is made anew, or its tail would keep the whole of it in memory.
 const LARGE: usize = 1 << 20;
 /// What a header takes: a tag and a length that counts itself.
 pub(crate) const HEADER: usize = 5;

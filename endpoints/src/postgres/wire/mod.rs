@@ -94,7 +94,7 @@ impl Conn {
     }
 
     /// Where in `whole` the next message is that is in the buffer already: its tag and its content.
-    fn whole(&mut self) -> Result<Option<(u8, Range<usize>)>> {
+    fn next_whole(&mut self) -> Result<Option<(u8, Range<usize>)>> {
         self.whole.advance(std::mem::take(&mut self.lent));
         if self.whole.is_empty() {
             self.whole = frame::split_whole(&mut self.input)?;
@@ -104,7 +104,7 @@ impl Conn {
 
     /// The next message that is in the buffer already.
     pub(crate) fn buffered(&mut self) -> Result<Option<Frame>> {
-        let Some((tag, content)) = self.whole()? else { return Ok(None) };
+        let Some((tag, content)) = self.next_whole()? else { return Ok(None) };
         let mut message = self.whole.split_to(content.end);
         message.advance(content.start);
         Ok(Some(Frame { tag, body: message }))
@@ -112,10 +112,10 @@ impl Conn {
 
     /// As [`Conn::buffered`], without a share of the buffer for each.
     pub(crate) fn lend(&mut self) -> Result<Option<Lent<'_>>> {
-        Ok(self.whole()?.map(|(tag, content)| self.lent(tag, content)))
+        Ok(self.next_whole()?.map(|(tag, content)| self.lend_at(tag, content)))
     }
 
-    fn lent(&mut self, tag: u8, content: Range<usize>) -> Lent<'_> {
+    fn lend_at(&mut self, tag: u8, content: Range<usize>) -> Lent<'_> {
         self.lent = content.end;
         Lent { tag, body: &self.whole[content], whole: &self.whole }
     }
@@ -215,11 +215,11 @@ impl Conn {
 
     /// What of a copy is in the buffer already.
     pub(crate) fn copied(&mut self) -> Result<Copied<'_>> {
-        while let Some((tag, content)) = self.whole()? {
+        while let Some((tag, content)) = self.next_whole()? {
             match tag {
-                b'd' => return Ok(Copied::Data(self.lent(tag, content))),
+                b'd' => return Ok(Copied::Data(self.lend_at(tag, content))),
                 b'Z' => {
-                    self.lent = content.end;
+                    self.buffered()?;
                     return Ok(Copied::End);
                 }
                 _ => drop(self.buffered()?.map(sift).transpose()?),

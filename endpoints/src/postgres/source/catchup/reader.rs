@@ -33,6 +33,8 @@ const MOST_CHANGES: u64 = 1_000_000_000;
 /// The first chunk is short, so that the target has something to do, and they grow by this factor.
 const FIRST_CHANGES: u64 = 2_000;
 const GROWTH: u64 = 3;
+/// The log of the first chunks. If nothing committed in it, a large transaction began before.
+const FIRST_BYTES: u64 = 4 << 20;
 /// A target that waits for a chunk of so many changes waits for the decoding: from then on two sessions share it.
 const SHARED_CHANGES: u64 = 10_000;
 /// What comes sooner was there already.
@@ -85,10 +87,7 @@ pub(super) struct Reader {
     leaving: bool,
     /// As [`super::CatchUp`] has it.
     idle: Arc<AtomicU64>,
-    /// The target had nothing to do while a chunk was waited for; `None` while no chunk was long enough to tell.
-    starved: Option<bool>,
-    /// Chunks in a row that were there before they were waited for, while the target was busy.
-    early: u32,
+    balance: Balance,
     pace: Pace,
     room: Arc<Semaphore>,
     blocks: mpsc::UnboundedSender<Result<Block>>,
@@ -113,8 +112,7 @@ impl Reader {
             alone: inner.one_session.load(Ordering::Relaxed),
             leaving: false,
             idle,
-            starved: None,
-            early: 0,
+            balance: Balance::default(),
             room: Arc::new(Semaphore::new(AHEAD_BYTES)),
             blocks,
         }
@@ -142,7 +140,8 @@ impl Reader {
             let asked = front.asked;
             let read = read.map_err(|f| self.failed(f, asked))?;
             if read.first && !read.messages.is_empty() {
-                self.weigh(asked, began.elapsed() >= WAITED, before);
+                let idle = before % 2 == 1 || self.idle.load(Ordering::Relaxed) != before;
+                self.balance.weigh(asked.changes, self.pace.most, began.elapsed() >= WAITED, idle);
             }
             let end = match read.ended {
                 Some(place) => Some(self.ended(place).await?),
@@ -159,18 +158,6 @@ impl Reader {
             }
         }
         Ok(())
-    }
-
-    /// The first of a chunk has come: is it the target that waits, or is it waited for?
-    fn weigh(&mut self, asked: Ask, waited: bool, before: u64) {
-        let idle = before % 2 == 1 || self.idle.load(Ordering::Relaxed) != before;
-        self.early = if waited || idle { 0 } else { self.early + 1 };
-        let telling = SHARED_CHANGES.min(self.pace.most);
-        if waited && idle && asked.changes >= telling {
-            self.starved = Some(true);
-        } else if waited && asked.changes >= telling * GROWTH || self.early >= ENOUGH_EARLY {
-            self.starved = Some(false);
-        }
     }
 
     /// A session has read its chunk. What comes next is asked for at once, so that the source works on it while there
@@ -207,14 +194,14 @@ impl Reader {
 
     /// Gives sessions that have nothing to read what is to be read next.
     async fn assign(&mut self) -> Result<()> {
-        let sharing = self.starved == Some(true) && !self.alone;
+        let sharing = self.balance.starved == Some(true) && !self.alone;
         while !self.leaving && !self.spare.is_empty() && (self.reading.is_empty() || sharing) {
             let Some(ask) = self.pace.next(sharing, self.reading.is_empty()) else { break };
             let Some(mut session) = self.spare.pop() else { break };
             session.ask(ask).await?;
             self.reading.push_back(session);
         }
-        let useful = match self.starved {
+        let useful = match self.balance.starved {
             None => !self.alone,
             Some(_) => sharing && !self.pace.open,
         };
@@ -230,7 +217,7 @@ impl Reader {
     async fn joined(&mut self, opened: std::result::Result<Result<Session>, JoinError>) -> Result<()> {
         match opened.unwrap_or_else(|e| Err(Error::fatal("opening a session panicked").cause(e))) {
             Ok(session) => {
-                tracing::debug!(slot = self.inner.name, "a second session reads the backlog too");
+                tracing::debug!(slot = self.inner.name, "a second session is ready to read the backlog too");
                 self.spare.push(session);
             }
             Err(error) => {
@@ -247,13 +234,34 @@ impl Reader {
             Failed::Other(error) => return error,
             Failed::Server(error) => error,
         };
-        let (less, instead) = if asked.until.is_some() || self.reading.len() > 1 {
+        let (less, instead) = if asked.shared || self.reading.len() > 1 {
             (&self.inner.one_session, "one session reads it next")
         } else {
             (&self.inner.stream_only, "the backlog is streamed instead")
         };
         less.store(true, Ordering::Relaxed);
         Error::transient(format!("catching up in chunks failed: {instead}")).cause(error)
+    }
+}
+
+/// Is it the target that waits, or is it waited for?
+#[derive(Default)]
+struct Balance {
+    /// The target had nothing to do while a chunk was waited for; `None` while no chunk was long enough to tell.
+    starved: Option<bool>,
+    /// Chunks in a row that were there before they were waited for, while the target was busy.
+    early: u32,
+}
+
+impl Balance {
+    /// The first of a chunk of so many changes has come, where the longest has `most`.
+    fn weigh(&mut self, changes: u64, most: u64, waited: bool, idle: bool) {
+        self.early = if waited || idle { 0 } else { self.early + 1 };
+        if waited && idle && changes >= SHARED_CHANGES.min(most) {
+            self.starved = Some(true);
+        } else if waited && changes >= (SHARED_CHANGES * GROWTH).min(most) || self.early >= ENOUGH_EARLY {
+            self.starved = Some(false);
+        }
     }
 }
 
@@ -298,7 +306,8 @@ impl Pace {
         let again = place.reached.saturating_sub(place.restart);
         let wanted = (again / 2).clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end());
         self.most = (wanted / bytes.max(1)).clamp(LEAST_CHANGES, MOST_CHANGES / 2);
-        self.changes = self.changes.min(self.most);
+        let least = (again / 2).min(*CHUNK_BYTES.end()) / bytes.max(1);
+        self.changes = self.changes.max(least).min(self.most);
         self.each = place.reached.saturating_sub(session.asked.from) / session.changes;
     }
 
@@ -309,20 +318,31 @@ impl Pace {
             return None;
         }
         let from = self.begun;
-        let left = self.current.saturating_sub(from);
         let step = self.step();
+        if self.current == 0 {
+            self.begun = from.saturating_add(FIRST_BYTES);
+            return Some(Ask { from, until: Some(self.begun), changes: step, shared: false });
+        }
+        let left = self.current.saturating_sub(from);
         let length = step.saturating_mul(self.each);
         // What two can finish together is not cut once more: each chunk decodes again what lies before it.
-        let longest = self.most.saturating_mul(self.each) / 2 * 3;
-        let part = if left / 2 <= longest { left / 2 } else { length };
+        let longest = (self.most.saturating_mul(self.each) / 2).saturating_mul(3);
+        let part = if left / 2 <= longest { left / 2 } else { length.max(REST_BYTES) };
         if sharing && part >= REST_BYTES && (first || left > longest) {
             self.begun = from + part;
             // The target waits for the first one of all, but not for the others.
             let changes = if first { self.within(step, part) } else { self.all(part) };
-            return Some(Ask { from, until: Some(self.begun), changes });
+            return Some(Ask { from, until: Some(self.begun), changes, shared: true });
         }
         self.open = true;
-        Some(Ask { from, until: None, changes: if sharing { self.all(left.min(longest)) } else { step } })
+        let changes = match (sharing, self.each) {
+            (true, _) => self.all(left.min(longest)),
+            // Nothing has committed: cut behind a large transaction, all of it would be decoded once more for the
+            // little that follows. (Or the log is of other tables, and then a chunk of it is small.)
+            (false, 0) if left <= *CHUNK_BYTES.end() => MOST_CHANGES,
+            (false, _) => step,
+        };
+        Some(Ask { from, until: None, changes, shared: sharing })
     }
 
     /// Changes of the next chunk; the one after it is longer.
@@ -339,7 +359,7 @@ impl Pace {
 
     /// More changes than so much log has, even if they turn out half as large as they were.
     fn all(&self, log: u64) -> u64 {
-        log.checked_div(self.each).unwrap_or(0).clamp(FIRST_CHANGES, MOST_CHANGES / 2) * 2
+        log.checked_div(self.each).unwrap_or(0).clamp(LEAST_CHANGES, MOST_CHANGES / 2) * 2
     }
 }
 
@@ -377,6 +397,24 @@ mod tests {
     }
 
     #[test]
+    fn a_long_chunk_tells_whether_the_target_waits() {
+        let mut balance = Balance::default();
+        balance.weigh(FIRST_CHANGES, u64::MAX, true, true);
+        balance.weigh(SHARED_CHANGES, u64::MAX, true, false);
+        assert_eq!(balance.starved, None, "too short");
+        balance.weigh(SHARED_CHANGES, u64::MAX, true, true);
+        assert_eq!(balance.starved, Some(true));
+        balance.weigh(SHARED_CHANGES * GROWTH, u64::MAX, true, false);
+        assert_eq!(balance.starved, Some(false));
+        let mut wide = Balance::default();
+        wide.weigh(LEAST_CHANGES, LEAST_CHANGES, true, false);
+        assert_eq!(wide.starved, Some(false), "none is longer");
+        let mut early = Balance::default();
+        (0..ENOUGH_EARLY).for_each(|_| early.weigh(LEAST_CHANGES, u64::MAX, false, false));
+        assert_eq!(early.starved, Some(false));
+    }
+
+    #[test]
     fn shared_ranges_meet_and_the_last_one_is_open() {
         let current = 1000 + (512 << 20);
         let mut pace =
@@ -392,7 +430,21 @@ mod tests {
         }
         assert!((4..7).contains(&ranges), "{ranges} for 5.1 times the length of one");
         assert_eq!(pace.next(true, false), None, "nobody knows where the open one ends");
-        let mut alone = Pace::new(7);
-        assert_eq!(alone.next(false, true), Some(Ask { from: 7, until: None, changes: FIRST_CHANGES }));
+    }
+
+    #[test]
+    fn a_large_transaction_at_the_beginning_is_read_with_what_follows() {
+        let mut pace = Pace::new(7);
+        let until = 7 + FIRST_BYTES;
+        assert_eq!(
+            pace.next(false, true),
+            Some(Ask { from: 7, until: Some(until), changes: FIRST_CHANGES, shared: false })
+        );
+        pace.current = until + (400 << 20);
+        let all = Ask { from: until, until: None, changes: MOST_CHANGES, shared: false };
+        assert_eq!(pace.next(false, true), Some(all));
+        (pace.open, pace.current) = (false, until + (4 << 30));
+        let cut = pace.next(false, true).unwrap();
+        assert!(cut.changes < 100_000, "what follows may be larger than the source's disk: {cut:?}");
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Ask {
     pub(super) until: Option<u64>,
     /// After so many changes at the latest, at the end of a transaction.
     pub(super) changes: u64,
+    /// Another session reads what is before or behind it.
+    pub(super) shared: bool,
 }
 
 /// Where a session stands.
@@ -88,7 +90,7 @@ impl Session {
             options,
             decoder: CopyDecoder::default(),
             place: None,
-            asked: Ask { from: 0, until: None, changes: 0 },
+            asked: Ask { from: 0, until: None, changes: 0, shared: false },
             changes: 0,
             bytes: 0,
             position: 0,
