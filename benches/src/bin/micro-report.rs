@@ -97,9 +97,13 @@ fn parse(lines: impl Iterator<Item = String>) -> Vec<Micro> {
 fn main() {
     let found = parse(stdin().lock().lines().map_while(Result::ok));
     assert!(!found.is_empty(), "the micro benches have printed nothing that can be read");
-    let mut table = "Medians, on one core. A row is one of 8 columns and about 120 bytes; net changes are of the mix, and of hot \
-                     keys.\n\n| | million rows/s | MB/s | ns/row | allocations/row | peak KB |\n|---|--:|--:|--:|--:|--:|\n"
-        .to_owned();
+    let mut table = "\
+Medians, on one core. A row is one of 8 columns and about 120 bytes; net changes are of the mix, and of hot keys.
+
+| | million rows/s | MB/s | ns/row | allocations/row | peak KB |
+|---|--:|--:|--:|--:|--:|
+"
+    .to_owned();
     found.iter().for_each(|bench| table.push_str(&bench.markdown()));
     let benches: Vec<Value> = found.iter().map(Micro::json).collect();
     let mut facts = machine::facts();

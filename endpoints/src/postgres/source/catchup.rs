@@ -7,6 +7,7 @@
 //! `pg_logical_slot_get_binary_changes`, `pg_replication_slot_advance`: PostgreSQL manual, "Replication Management
 //! Functions".)
 
+mod pace;
 mod reader;
 mod session;
 
@@ -20,8 +21,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use trem_engine::{Error, Result};
 
-pub(super) use self::reader::Next;
-use self::reader::{Block, End, REST_BYTES, Reader, WORTH_BYTES};
+pub(super) use self::pace::Next;
+use self::pace::{REST_BYTES, WORTH_BYTES};
+use self::reader::{Block, End, Reader};
 use self::session::Session;
 use super::walsender::advance;
 use super::{Inner, lsn};
