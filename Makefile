@@ -1,7 +1,7 @@
 # The commands of this repository. Each installs what it lacks (Debian and Ubuntu).
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
-.PHONY: help setup build demo test bench bench-side-by-side bench-micro bench-memory lint
+.PHONY: help setup build demo test bench bench-side-by-side bench-growth bench-micro bench-memory lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -23,11 +23,15 @@ lint: setup ## format and lints only
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-bench: bench-side-by-side bench-micro bench-memory ## all benchmarks; not part of `make test`
+bench: bench-side-by-side bench-growth bench-micro bench-memory ## all benchmarks; not part of `make test`
 
 bench-side-by-side: setup ## trem against COPY, native replication and others; ARGS="--only drain-mix" for a part
 	@scripts/setup benches
 	cargo run -q --release -p trem-benches --bin side-by-side -- $(ARGS)
+
+bench-growth: setup ## a backlog of ten million changes, once
+	@scripts/setup benches
+	cargo run -q --release -p trem-benches --bin side-by-side -- --only growth-backlog-10m --repetitions 1 --name growth-10m
 
 bench-micro: setup ## decoding, compaction and encoding on one core, with their allocations
 	cargo bench -q -p trem-benches --bench micro > $(or $(CARGO_TARGET_DIR),target)/micro.txt
