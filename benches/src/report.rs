@@ -1,7 +1,7 @@
 //! What was measured, as a table for people and as JSON for programs.
 
-use std::fs;
 use std::time::Duration;
+use std::{fs, io};
 
 use serde_json::{Value, json};
 use trem_tests::binaries::root;
@@ -287,23 +287,28 @@ fn figure_json(figure: &Figure) -> Value {
 }
 
 /// Keeps the comparisons under this name; returns their Markdown.
-pub fn write(name: &str, facts: &[(&str, String)], comparisons: &[Comparison]) -> String {
+///
+/// # Errors
+/// Those of [`keep`].
+pub fn write(name: &str, facts: &[(&str, String)], comparisons: &[Comparison]) -> io::Result<String> {
     let text: Vec<String> = comparisons.iter().map(Comparison::markdown).collect();
     let all: Vec<Value> = comparisons.iter().map(Comparison::json).collect();
     keep(name, facts, &text.join("\n"), json!({ "comparisons": all }))
 }
 
 /// Writes `NAME.json` and `NAME.md` among the results, the facts first; returns the Markdown.
-pub fn keep(name: &str, facts: &[(&str, String)], text: &str, mut document: Value) -> String {
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn keep(name: &str, facts: &[(&str, String)], text: &str, mut document: Value) -> io::Result<String> {
     let list: String = facts.iter().map(|(fact, value)| format!("- {fact}: {value}\n")).collect();
     let text = format!("# {name}\n\n{list}\n{text}");
     document["facts"] = facts.iter().map(|(k, v)| ((*k).to_owned(), Value::String(v.clone()))).collect();
     let folder = root().join("benches/results");
-    fs::create_dir_all(&folder).expect("the results' folder");
-    let pretty = serde_json::to_string_pretty(&document).expect("JSON");
-    fs::write(folder.join(format!("{name}.json")), pretty + "\n").expect("results are written");
-    fs::write(folder.join(format!("{name}.md")), &text).expect("results are written");
-    text
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join(format!("{name}.json")), format!("{document:#}\n"))?;
+    fs::write(folder.join(format!("{name}.md")), &text)?;
+    Ok(text)
 }
 
 /// 1234567 as 1,234,567.

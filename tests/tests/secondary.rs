@@ -38,3 +38,25 @@ async fn nothing_but_keys_unless_asked() {
     world.trem.until_current().expect(0);
     assert_eq!(world.target.number(MADE).await, 0);
 }
+
+/// A key is sorted in memory where the target's own setting is small, and a larger one stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_built_with_enough_memory() {
+    let world = World::one().await;
+    let note = "CREATE SCHEMA seen; CREATE TABLE seen.memory (setting text);
+                CREATE FUNCTION seen.note() RETURNS event_trigger LANGUAGE plpgsql AS
+                  $$ BEGIN INSERT INTO seen.memory VALUES (current_setting('maintenance_work_mem')); END $$;
+                CREATE EVENT TRIGGER note ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION seen.note();
+                ALTER EVENT TRIGGER note ENABLE ALWAYS";
+    world.target.exec(note).await;
+    let settings = "SELECT string_agg(DISTINCT setting, ' ') FROM seen.memory";
+    world.source.exec("CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1)").await;
+    world.trem.until_current().expect(0);
+    assert_eq!(world.target.one(settings).await, "256MB");
+    let larger = "ALTER DATABASE {} SET maintenance_work_mem TO '300MB'; TRUNCATE seen.memory";
+    world.target.exec(&larger.replace("{}", world.target.database())).await;
+    world.source.exec("CREATE TABLE b (id int PRIMARY KEY); INSERT INTO b VALUES (1)").await;
+    world.trem.until_current().expect(0);
+    assert_eq!(world.target.one(settings).await, "300MB");
+    world.target.exec("DROP EVENT TRIGGER note").await;
+}

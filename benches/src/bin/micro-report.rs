@@ -1,7 +1,7 @@
 //! Reads what the micro benches print, and keeps it as a table for people and as JSON for programs.
 #![allow(clippy::print_stdout)]
 
-use std::io::{BufRead, stdin};
+use std::io::{self, BufRead, stdin};
 
 use serde_json::{Value, json};
 use trem_benches::{machine, report};
@@ -94,9 +94,11 @@ fn parse(lines: impl Iterator<Item = String>) -> Vec<Micro> {
     found
 }
 
-fn main() {
+fn main() -> io::Result<()> {
     let found = parse(stdin().lock().lines().map_while(Result::ok));
-    assert!(!found.is_empty(), "the micro benches have printed nothing that can be read");
+    if found.is_empty() {
+        return Err(io::Error::other("the micro benches have printed nothing that can be read"));
+    }
     let mut table = "\
 Medians, on one core. A row is one of 8 columns and about 120 bytes; net changes are of the mix, and of hot keys.
 
@@ -109,7 +111,8 @@ Medians, on one core. A row is one of 8 columns and about 120 bytes; net changes
     let mut facts = machine::facts();
     // Their own.
     facts.retain(|(name, _)| *name != machine::LOAD);
-    println!("{}", report::keep("micro", &facts, &table, json!({ "benches": benches })));
+    println!("{}", report::keep("micro", &facts, &table, json!({ "benches": benches }))?);
+    Ok(())
 }
 
 #[cfg(test)]

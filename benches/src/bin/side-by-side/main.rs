@@ -132,17 +132,17 @@ impl Case {
 }
 
 #[tokio::main]
-async fn main() {
+async fn main() -> std::io::Result<()> {
     let mut told = signal(SignalKind::terminate()).expect("a signal handler");
     // Told to end, it returns from here, so that the servers are ended and their folders removed.
     tokio::select! {
-        () = measure(Arguments::parse()) => {}
-        _ = tokio::signal::ctrl_c() => {}
-        _ = told.recv() => {}
+        measured = measure(Arguments::parse()) => measured,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = told.recv() => Ok(()),
     }
 }
 
-async fn measure(arguments: Arguments) {
+async fn measure(arguments: Arguments) -> std::io::Result<()> {
     let wanted = |case: &&Case| {
         let matches = |o: &String| o.strip_suffix('*').map_or(o == case.name, |start| case.name.starts_with(start));
         (arguments.only.is_empty() && !case.named) || arguments.only.iter().any(matches)
@@ -151,7 +151,7 @@ async fn measure(arguments: Arguments) {
     assert!(!cases.is_empty(), "no comparison is called {:?}: --list shows all", arguments.only);
     if arguments.list {
         cases.iter().for_each(|c| println!("{}", c.name));
-        return;
+        return Ok(());
     }
     let trem = machine::trem();
     let mut facts = machine::facts();
@@ -193,7 +193,8 @@ async fn measure(arguments: Arguments) {
         println!("{}", comparison.markdown());
         done.push(comparison);
         // Written after each, so that an interrupted run leaves what it has.
-        report::write(&arguments.name, &facts, &done);
+        report::write(&arguments.name, &facts, &done)?;
     }
     println!("written to benches/results/{}.md and .json", arguments.name);
+    Ok(())
 }

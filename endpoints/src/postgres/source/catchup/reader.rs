@@ -160,21 +160,18 @@ impl Reader {
 
     /// Gives sessions that have nothing to read what is to be read next.
     async fn assign(&mut self) -> Result<()> {
-        let sharing = self.balance.starved == Some(true) && !self.alone;
+        let second = !self.alone && self.balance.starved != Some(false);
+        let sharing = second && self.balance.starved.is_some();
         while !self.leaving && !self.spare.is_empty() && (self.reading.is_empty() || sharing) {
             let Some(ask) = self.pace.next(sharing, self.reading.is_empty()) else { break };
             let Some(mut session) = self.spare.pop() else { break };
             session.ask(ask).await?;
             self.reading.push_back(session);
         }
-        let useful = match self.balance.starved {
-            None => !self.alone,
-            Some(_) => sharing && !self.pace.open,
-        };
-        if !useful && !sharing {
+        if !second {
             // Its slot would hold the source's log.
             self.spare.clear();
-        } else if useful && self.reading.len() + self.spare.len() + self.opening.len() < 2 && !self.leaving {
+        } else if self.reading.len() + self.spare.len() + self.opening.len() < 2 && !self.pace.open && !self.leaving {
             self.opening.spawn(Session::second(Arc::clone(&self.inner), self.binary));
         }
         Ok(())

@@ -59,7 +59,7 @@ pub(super) struct Session {
     pub(super) changes: u64,
     pub(super) bytes: u64,
     /// Everything before it has been read by this session, or passed over.
-    pub(super) position: u64,
+    position: u64,
 }
 
 impl Session {
