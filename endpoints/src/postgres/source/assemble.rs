@@ -15,6 +15,7 @@ use trem_engine::{Error, Result};
 
 use super::loaded::{Loaded, RowKey, Verdict};
 use super::read::{LARGE_ROW, push_row};
+use super::visible::Visible;
 use super::{image, lsn};
 use crate::postgres::types::{TypeBook, Wire};
 use crate::postgres::wire::copy::CopyRow;
@@ -25,8 +26,19 @@ use crate::postgres::wire::pgoutput::{Begin, Commit, Message, OldTuple, Relation
 pub(super) enum Need {
     /// What the columns are that were added to a table.
     Added { table: usize, relation: Relation },
-    /// A row, by its key.
-    Row { table: usize, key: Vec<String> },
+    /// A row, by its key, as it was after this transaction or later.
+    Row { table: usize, key: Vec<String>, xid: u32 },
+}
+
+/// What there is now under a key.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// A COPY row, if one is there.
+    pub(super) row: Option<Bytes>,
+    /// What the session saw that read it.
+    pub(super) seen: Visible,
+    /// Everything that it saw lies before.
+    pub(super) until: u64,
 }
 
 /// A table of the stream.
@@ -63,7 +75,7 @@ pub(super) struct Assembler {
     open: bool,
     committed_at: Option<SystemTime>,
     transactions: u64,
-    answer: Option<Option<Bytes>>,
+    answer: Option<Found>,
     /// Tables that the catalogue says cannot be followed any more, by which place in the log that was so, and why.
     lost: Vec<(u64, usize, String)>,
     /// Tables whose number has come with another name: two records have it, and the other one's name is right.
@@ -156,10 +168,10 @@ impl Assembler {
         self.end != self.taken || !self.steps.is_empty() || (self.open && !self.waits())
     }
 
-    /// Whether a row is missing on the target until the log says what became of it: the target's transaction stays
-    /// open that long, as nothing would remember the row over a restart.
+    /// Whether the target has a row as it was later than all else, or lacks one: its transaction stays open until
+    /// the log is there too, as nothing would remember the row over a restart.
     fn waits(&self) -> bool {
-        self.tables.iter().filter_map(|t| t.loaded.as_ref()).any(Loaded::waits)
+        self.tables.iter().filter_map(|t| t.loaded.as_ref()).any(|l| l.waits(self.end))
     }
 
     /// Every transaction that committed before `end` has come: one that comes again is not taken in twice. (Of two
@@ -204,19 +216,19 @@ impl Assembler {
         self.lapse()
     }
 
-    /// Where the transaction at hand committed; `None` if the target has it already.
-    fn commit_lsn(&self) -> Result<Option<u64>> {
+    /// The transaction at hand; `None` if the target has it already.
+    fn current(&self) -> Result<Option<Begin>> {
         let begin = self.begin.ok_or_else(|| Error::fatal("the server sent a change outside of a transaction"))?;
-        Ok((begin.final_lsn >= self.from).then_some(begin.final_lsn))
+        Ok((begin.final_lsn >= self.from).then_some(begin))
     }
 
-    /// The answer to [`Need::Row`]: the COPY row, if the row is there.
-    pub(super) fn found(&mut self, row: Option<Bytes>) {
-        self.answer = Some(row);
+    /// The answer to [`Need::Row`].
+    pub(super) fn found(&mut self, found: Found) {
+        self.answer = Some(found);
     }
 
     fn change(&mut self, relation: u32, change: Change<'_>, whole: &Bytes) -> Result<Option<Need>> {
-        let (index, commit) = match self.live(relation)? {
+        let (index, begin) = match self.live(relation)? {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(None),
             Err(need) => return Ok(Some(need)),
@@ -233,10 +245,10 @@ impl Assembler {
             self.suspend(index, reason.to_owned())?;
             return Ok(None);
         }
-        self.counted(index, commit, change, whole).map_err(|e| e.table(&schema.id))
+        self.counted(index, begin, change, whole).map_err(|e| e.table(&schema.id))
     }
 
-    fn counted(&mut self, index: usize, commit: u64, change: Change<'_>, whole: &Bytes) -> Result<Option<Need>> {
+    fn counted(&mut self, index: usize, begin: Begin, change: Change<'_>, whole: &Bytes) -> Result<Option<Need>> {
         let table = &self.tables[index];
         let Some(loaded) = &table.loaded else {
             self.write(index, change, whole)?;
@@ -253,64 +265,50 @@ impl Assembler {
             Change::Delete(old) => (Some(key(old.tuple(), None)?), None),
         };
         let verdict = match (&old, &new) {
-            (None, Some(new)) => loaded.insert(new, commit),
-            (Some(old), Some(new)) => loaded.update(old, new, commit),
-            (Some(old), None) => loaded.delete(old, commit),
+            (None, Some(new)) => loaded.insert(new, begin),
+            (Some(old), Some(new)) => loaded.update(old, new, begin),
+            (Some(old), None) => loaded.delete(old, begin),
             (None, None) => Verdict::Skip,
         };
         match (verdict, change) {
             (Verdict::Apply, change) => self.write(index, change, whole)?,
             (Verdict::DeleteOld, Change::Update(Some(old), _)) => self.write(index, Change::Delete(old), whole)?,
             (Verdict::PutNew, Change::Update(old_tuple, tuple)) => {
-                let (Some(old), Some(new)) = (&old, &new) else { return Ok(None) };
-                return self.put(index, old, new, old_tuple, tuple, whole);
+                let Some(new) = &new else { return Ok(None) };
+                if image::is_whole(tuple, old_tuple) {
+                    self.put(index, old_tuple, tuple, whole)?;
+                } else if let Some(found) = self.answer.take() {
+                    self.put_found(index, new, found)?;
+                } else {
+                    let key = image::key_literals(&self.tables[index], tuple, old_tuple.map(OldTuple::tuple))?;
+                    return Ok(Some(Need::Row { table: index, key, xid: begin.xid }));
+                }
             }
             _ => {}
-        }
-        if let Some(loaded) = &mut self.tables[index].loaded {
-            for key in old.iter().chain(&new) {
-                loaded.settled(key);
-            }
         }
         Ok(None)
     }
 
-    /// A row that the target does not have, from an update: as it is in the log, or read again if the log does not
-    /// have all of it. What follows in the log then corrects what was read too new.
-    fn put(
-        &mut self,
-        index: usize,
-        old: &RowKey,
-        new: &RowKey,
-        old_tuple: Option<OldTuple<'_>>,
-        tuple: Tuple<'_>,
-        whole: &Bytes,
-    ) -> Result<Option<Need>> {
-        let mut there = true;
-        if image::is_whole(tuple, old_tuple) {
-            let table = &mut self.tables[index];
-            let unknown = image::push_new(table, tuple, old_tuple, whole, &mut self.scratch)?;
-            table.builder.end_row(Op::Insert, &unknown)?;
-            self.count(index, tuple.bytes());
-        } else {
-            match self.answer.take() {
-                None => {
-                    let key = image::key_literals(&self.tables[index], tuple, old_tuple.map(OldTuple::tuple))?;
-                    return Ok(Some(Need::Row { table: index, key }));
-                }
-                Some(Some(row)) => {
-                    let table = &mut self.tables[index];
-                    push_row(&mut table.builder, &table.wires, CopyRow::of(&row)?, &row, &mut self.scratch)?;
-                    self.count(index, row.len());
-                }
-                Some(None) => there = false,
-            }
+    /// A row that the target does not have, from an update that has all of it.
+    fn put(&mut self, index: usize, old: Option<OldTuple<'_>>, new: Tuple<'_>, whole: &Bytes) -> Result<()> {
+        let table = &mut self.tables[index];
+        let unknown = image::push_new(table, new, old, whole, &mut self.scratch)?;
+        table.builder.end_row(Op::Insert, &unknown)?;
+        self.count(index, new.bytes());
+        Ok(())
+    }
+
+    /// What was read again, as the log does not have all of a row that the target does not have.
+    fn put_found(&mut self, index: usize, key: &RowKey, found: Found) -> Result<()> {
+        let table = &mut self.tables[index];
+        if let Some(loaded) = &mut table.loaded {
+            loaded.read_again(key, found.seen, found.until);
         }
-        if let Some(loaded) = &mut self.tables[index].loaded {
-            loaded.settled(old);
-            if there { loaded.settled(new) } else { loaded.is_missing(new) }
+        if let Some(row) = found.row {
+            push_row(&mut table.builder, &table.wires, CopyRow::of(&row)?, &row, &mut self.scratch)?;
+            self.count(index, row.len());
         }
-        Ok(None)
+        Ok(())
     }
 
     fn write(&mut self, index: usize, change: Change<'_>, whole: &Bytes) -> Result<()> {
@@ -353,7 +351,7 @@ impl Assembler {
     fn truncate(&mut self, relations: &[u32], cascade: bool, restart_identity: bool) -> Result<Option<Need>> {
         let mut tables = Vec::new();
         for relation in relations {
-            let (index, commit) = match self.live(*relation)? {
+            let (index, begin) = match self.live(*relation)? {
                 Ok(Some(found)) => found,
                 Ok(None) => continue,
                 Err(need) => return Ok(Some(need)),
@@ -362,7 +360,7 @@ impl Assembler {
                 loaded.emptied();
             }
             match &self.tables[index].loaded {
-                Some(loaded) if commit < loaded.highest => {
+                Some(loaded) if begin.final_lsn < loaded.highest => {
                     let reason = "it was emptied between two snapshots of its load".to_owned();
                     self.reshape(index, SchemaChangeKind::Reload { reason }, Vec::new())?;
                 }

@@ -1,6 +1,6 @@
 //! Chunks read at a later snapshot than where the stream starts: what of the log they contain already.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use trem_engine::ports::{ChunkRange, KeyBound, LoadedChunk};
 use trem_engine::schema::LogicalType;
@@ -8,11 +8,12 @@ use trem_engine::time::{days_from_2000, micros_from_2000};
 use trem_engine::{Error, Result};
 
 use super::lsn;
+use super::visible::Visible;
 use crate::postgres::types::Wire;
-use crate::postgres::wire::pgoutput::Field;
+use crate::postgres::wire::pgoutput::{Begin, Field};
 use crate::postgres::{datetime, decode, numeric, quote};
 
-/// A key, as the filter and as the set of missing rows need it.
+/// A key, as the filter needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RowKey {
     /// The first key column's value.
@@ -35,6 +36,9 @@ pub(super) enum Verdict {
 }
 
 /// The chunks of one table, and which place of the log each was read at.
+///
+/// A row that was read again is a chunk of its own, read later than all others: of its key, and with what was found
+/// there, a row or none. It may be another row than was looked for, if that has moved on.
 #[derive(Debug)]
 pub(super) struct Loaded {
     /// For rows in none of the ranges.
@@ -44,15 +48,17 @@ pub(super) struct Loaded {
     pub(super) highest: u64,
     /// Everything that committed before is in all of the chunks.
     pub(super) lowest: u64,
-    /// Keys whose row the target should have by now and has not, because it could not be read.
-    missing: HashSet<Vec<u8>>,
+    /// Keys that were read again, and what was seen then.
+    again: HashMap<Vec<u8>, Visible>,
+    /// Everything that commits from here on was not seen then.
+    until: u64,
 }
 
 impl Loaded {
     /// `None` where no chunk was read later than `from`.
     pub(super) fn new(chunks: &[LoadedChunk], from: u64) -> Result<Option<Self>> {
         let mut loaded =
-            Self { otherwise: 0, ranges: Vec::new(), highest: 0, lowest: u64::MAX, missing: HashSet::new() };
+            Self { otherwise: 0, ranges: Vec::new(), highest: 0, lowest: u64::MAX, again: HashMap::new(), until: 0 };
         for chunk in chunks {
             let at = lsn::of(&chunk.snapshot)?;
             loaded.highest = loaded.highest.max(at);
@@ -66,17 +72,22 @@ impl Loaded {
         Ok((loaded.highest > from).then_some(loaded))
     }
 
-    /// Whether every chunk is older than this commit, and nothing is missing.
+    /// Whether every chunk is older than this commit.
     pub(super) fn done(&self, commit: u64) -> bool {
-        commit >= self.highest && self.missing.is_empty()
+        commit >= self.highest.max(self.until)
     }
 
-    /// Whether a row is missing: known by no record, so no checkpoint may fall between its change and its end.
-    pub(super) fn waits(&self) -> bool {
-        !self.missing.is_empty()
+    /// Whether a row was read again at a later place than `end`: no record knows of that, so no checkpoint may fall
+    /// before it.
+    pub(super) fn waits(&self, end: u64) -> bool {
+        self.until > end
     }
 
-    fn contains(&self, key: &RowKey, commit: u64) -> bool {
+    fn contains(&self, key: &RowKey, change: Begin) -> bool {
+        let commit = change.final_lsn;
+        if let Some(seen) = self.again.get(&key.whole) {
+            return seen.sees(change.xid);
+        }
         let Some(first) = &key.first else { return commit < self.otherwise };
         // Ranges are disjoint and sorted: the last that begins at or before the key is the one.
         let at = self.ranges.partition_point(|(lower, ..)| lower.as_ref().is_none_or(|l| l <= first));
@@ -85,25 +96,16 @@ impl Loaded {
         commit < range.map_or(self.otherwise, |r| r.2)
     }
 
-    pub(super) fn insert(&self, key: &RowKey, commit: u64) -> Verdict {
-        if self.contains(key, commit) { Verdict::Skip } else { Verdict::Apply }
+    pub(super) fn insert(&self, key: &RowKey, change: Begin) -> Verdict {
+        if self.contains(key, change) { Verdict::Skip } else { Verdict::Apply }
     }
 
-    pub(super) fn delete(&self, key: &RowKey, commit: u64) -> Verdict {
-        let absent = self.contains(key, commit) || self.missing.contains(&key.whole);
-        if absent { Verdict::Skip } else { Verdict::Apply }
+    pub(super) fn delete(&self, key: &RowKey, change: Begin) -> Verdict {
+        self.insert(key, change)
     }
 
-    pub(super) fn update(&self, old: &RowKey, new: &RowKey, commit: u64) -> Verdict {
-        let missing = self.missing.contains(&old.whole);
-        if old.whole == new.whole {
-            return match (self.contains(old, commit), missing) {
-                (true, _) => Verdict::Skip,
-                (false, true) => Verdict::PutNew,
-                (false, false) => Verdict::Apply,
-            };
-        }
-        match (self.contains(old, commit) || missing, self.contains(new, commit)) {
+    pub(super) fn update(&self, old: &RowKey, new: &RowKey, change: Begin) -> Verdict {
+        match (self.contains(old, change), self.contains(new, change)) {
             (true, true) => Verdict::Skip,
             (true, false) => Verdict::PutNew,
             (false, true) => Verdict::DeleteOld,
@@ -111,19 +113,16 @@ impl Loaded {
         }
     }
 
-    /// Notes that the row of this key is there, or gone for good.
-    pub(super) fn settled(&mut self, key: &RowKey) {
-        self.missing.remove(&key.whole);
+    /// Notes that a key was read again by a session that saw `seen`, which was all before `until`.
+    pub(super) fn read_again(&mut self, key: &RowKey, seen: Visible, until: u64) {
+        self.again.insert(key.whole.clone(), seen);
+        self.until = self.until.max(until);
     }
 
     /// Notes that no row is left.
     pub(super) fn emptied(&mut self) {
-        self.missing.clear();
-    }
-
-    /// Notes that the row of this key should be there but could not be read.
-    pub(super) fn is_missing(&mut self, key: &RowKey) {
-        self.missing.insert(key.whole.clone());
+        self.again.clear();
+        self.until = 0;
     }
 }
 
@@ -201,69 +200,4 @@ pub(super) fn literal(wire: Wire, field: Field<'_>) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use super::*;
-
-    fn key(n: i64) -> RowKey {
-        RowKey { first: Some(KeyBound::Int(n)), whole: n.to_be_bytes().to_vec() }
-    }
-
-    /// Keys below 10 were read at 100, from 10 on at 200.
-    fn loaded() -> Loaded {
-        let chunk = |lower: Option<i64>, upper: Option<i64>, at| LoadedChunk {
-            range: ChunkRange::Key { column: 0, lower: lower.map(KeyBound::Int), upper: upper.map(KeyBound::Int) },
-            snapshot: lsn::position(at),
-        };
-        Loaded::new(&[chunk(Some(10), None, 200), chunk(None, Some(10), 100)], 50).unwrap().unwrap()
-    }
-
-    #[test]
-    fn a_change_is_left_out_where_its_row_was_read_later() {
-        let l = loaded();
-        assert_eq!((l.lowest, l.highest), (100, 200));
-        for (n, commit, verdict) in [
-            (9, 99, Verdict::Skip),
-            (9, 100, Verdict::Apply),
-            (10, 199, Verdict::Skip),
-            (10, 200, Verdict::Apply),
-            (i64::MIN, 99, Verdict::Skip),
-        ] {
-            assert_eq!(l.insert(&key(n), commit), verdict, "{n} {commit}");
-            assert_eq!(l.delete(&key(n), commit), verdict, "{n} {commit}");
-            assert_eq!(l.update(&key(n), &key(n), commit), verdict, "{n} {commit}");
-        }
-    }
-
-    #[test]
-    fn a_row_that_moves_between_chunks() {
-        let mut l = loaded();
-        assert_eq!(l.update(&key(1), &key(20), 50), Verdict::Skip);
-        assert_eq!(l.update(&key(1), &key(20), 150), Verdict::DeleteOld);
-        assert_eq!(l.update(&key(20), &key(1), 150), Verdict::PutNew);
-        assert_eq!(l.update(&key(1), &key(20), 250), Verdict::Apply);
-        l.is_missing(&key(1));
-        assert!(!l.done(500));
-        assert_eq!(l.update(&key(1), &key(1), 250), Verdict::PutNew);
-        assert_eq!(l.update(&key(1), &key(2), 250), Verdict::PutNew);
-        assert_eq!(l.delete(&key(1), 250), Verdict::Skip);
-        l.settled(&key(1));
-        assert!(l.done(200));
-    }
-
-    #[test]
-    fn older_chunks_need_no_filter() {
-        let chunk = LoadedChunk { range: ChunkRange::Whole, snapshot: lsn::position(50) };
-        assert!(Loaded::new(std::slice::from_ref(&chunk), 50).unwrap().is_none());
-        assert!(Loaded::new(&[chunk], 49).unwrap().unwrap().contains(&key(1), 49));
-    }
-
-    #[test]
-    fn keys_from_text_and_binary_are_the_same_bound() {
-        let text = bound(LogicalType::Int32, Wire::Int4, Field::Text(b"-7")).unwrap();
-        assert_eq!(text, bound(LogicalType::Int32, Wire::Int4, Field::Binary(&(-7i32).to_be_bytes())).unwrap());
-        assert_eq!(literal(Wire::Int4, Field::Binary(&(-7i32).to_be_bytes())).unwrap(), "'-7'");
-        assert_eq!(literal(Wire::Text, Field::Text(b"it's")).unwrap(), "'it''s'");
-        assert!(bound(LogicalType::Int32, Wire::Int4, Field::Null).is_err());
-    }
-}
+mod tests;

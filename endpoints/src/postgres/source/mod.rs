@@ -1,5 +1,6 @@
 //! PostgreSQL as a source: snapshots by COPY, changes by logical replication.
 
+mod ask;
 mod assemble;
 #[cfg(feature = "bench")]
 pub mod bench;
@@ -14,6 +15,7 @@ mod relation;
 mod setup;
 mod snapshot;
 mod stream;
+mod visible;
 mod walsender;
 mod watch;
 

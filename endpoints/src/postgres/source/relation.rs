@@ -165,8 +165,13 @@ pub(super) fn by_key(table: &TableSchema, list: &str, literals: &[String]) -> St
         format!("{} = {literal}::{}", quote::ident(&column.name), column.native.name)
     });
     let conditions: Vec<_> = conditions.collect();
+    // Rows of its partitions are its own, those of tables that inherit from it are not.
+    let own = format!(
+        "(tableoid = {0} OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = {0} AND relkind = 'p'))",
+        table.native_id
+    );
     format!(
-        "COPY (SELECT {list} FROM {} WHERE {}) TO STDOUT (FORMAT binary)",
+        "COPY (SELECT {list} FROM {} WHERE {} AND {own}) TO STDOUT (FORMAT binary)",
         quote::table(&table.id),
         conditions.join(" AND ")
     )
@@ -242,6 +247,10 @@ pub(super) mod tests {
     #[test]
     fn a_row_is_read_again_by_its_key() {
         let sql = by_key(&table(), "*", &["'1'".to_owned()]);
-        assert_eq!(sql, "COPY (SELECT * FROM \"s\".\"t\" WHERE \"id\" = '1'::x) TO STDOUT (FORMAT binary)");
+        assert!(
+            sql.starts_with("COPY (SELECT * FROM \"s\".\"t\" WHERE \"id\" = '1'::x AND (tableoid = 7 OR "),
+            "{sql}"
+        );
+        assert!(sql.ends_with(") TO STDOUT (FORMAT binary)"), "{sql}");
     }
 }

@@ -11,18 +11,17 @@ use tokio::time::{Instant, sleep_until};
 use trem_engine::change::ChangeSet;
 use trem_engine::ports::{ChangeStream, StreamRequest};
 use trem_engine::position::Position;
-use trem_engine::schema::{SchemaChangeKind, TableSchema};
+use trem_engine::schema::SchemaChangeKind;
 use trem_engine::{Error, Result};
 
+use super::ask::{Answer, Question};
 use super::assemble::{Assembler, Need};
 use super::catchup::{CatchUp, Next, Piece};
-use super::read::select_list;
 use super::walsender::{self, advance_after};
 use super::watch::{self, Lost};
-use super::{Inner, get, lsn, relation};
+use super::{Inner, get, lsn};
 use crate::postgres::types::TypeBook;
-use crate::postgres::wire::copy::CopyDecoder;
-use crate::postgres::wire::pgoutput::{Envelope, Relation};
+use crate::postgres::wire::pgoutput::Envelope;
 use crate::postgres::wire::{Conn, sift};
 
 /// How often the server hears of us at the least.
@@ -141,11 +140,9 @@ impl PgStream {
                 // twice if the caller gives up for a while.
                 let asking = match &mut self.asking {
                     Some(asking) => asking,
-                    none => none.insert(tokio::spawn(answer(
-                        Arc::clone(&self.inner),
-                        Question::of(&self.assembler, need),
-                        self.rows.take(),
-                    ))),
+                    none => none.insert(tokio::spawn(
+                        Question::of(&self.assembler, need).ask(Arc::clone(&self.inner), self.rows.take()),
+                    )),
                 };
                 let answer = asking.await;
                 self.asking = None;
@@ -284,9 +281,9 @@ impl PgStream {
 
     fn settle(&mut self, answer: Answer, need: &Need) -> Result<()> {
         match (answer, need) {
-            (Answer::Row(row, conn), _) => {
+            (Answer::Row(found, conn), _) => {
                 self.rows = Some(conn);
-                self.assembler.found(row);
+                self.assembler.found(found);
             }
             (Answer::Shape(kind, types), Need::Added { table, .. }) => {
                 let mut wires = Vec::new();
@@ -307,79 +304,6 @@ impl PgStream {
         }
         Ok(())
     }
-}
-
-/// A [`Need`] with all that asking takes.
-enum Question {
-    Shape(Arc<TableSchema>, Relation),
-    Row(Arc<TableSchema>, String),
-}
-
-impl Question {
-    fn of(assembler: &Assembler, need: &Need) -> Self {
-        match need {
-            Need::Added { table, relation } => {
-                Self::Shape(Arc::clone(&assembler.table(*table).schema), relation.clone())
-            }
-            Need::Row { table, key } => {
-                let table = assembler.table(*table);
-                let sql = relation::by_key(&table.schema, &select_list(&table.schema, &table.wires), key);
-                Self::Row(Arc::clone(&table.schema), sql)
-            }
-        }
-    }
-}
-
-/// What the server said.
-enum Answer {
-    Shape(SchemaChangeKind, TypeBook),
-    /// The connection is for the next row.
-    Row(Option<Bytes>, Conn),
-}
-
-async fn answer(inner: Arc<Inner>, question: Question, rows: Option<Conn>) -> Result<Answer> {
-    match question {
-        Question::Shape(table, relation) => added(&inner, &table, &relation).await.map_err(|e| e.table(&table.id)),
-        Question::Row(table, sql) => {
-            let row = read_row(&inner, rows, &sql).await;
-            row.map_err(|e| e.table(&table.id).context("reading a row again by its key"))
-        }
-    }
-}
-
-async fn added(inner: &Inner, table: &TableSchema, relation: &Relation) -> Result<Answer> {
-    let client = inner.client().await?;
-    let remedy = relation::remedy(&inner.task, table);
-    // What waits until the change is visible comes first.
-    let kind = relation::added(&client, table, relation, remedy.clone()).await?;
-    let kind = match watch::rewritten(inner, table).await? {
-        Some(reason) => SchemaChangeKind::Suspend { reason, remedy },
-        None => kind,
-    };
-    let types = match &kind {
-        SchemaChangeKind::AddColumns { next, .. } => TypeBook::of(&client, [next.as_ref()]).await?,
-        SchemaChangeKind::Suspend { .. } | SchemaChangeKind::Reload { .. } => TypeBook::default(),
-    };
-    Ok(Answer::Shape(kind, types))
-}
-
-/// The first row of a COPY statement, as a message of its own.
-async fn read_row(inner: &Inner, conn: Option<Conn>, sql: &str) -> Result<Answer> {
-    let mut conn = match conn {
-        Some(conn) => conn,
-        None => Conn::connect(&inner.config, &inner.application, false).await?,
-    };
-    conn.start_copy(sql).await?;
-    let mut decoder = CopyDecoder::default();
-    let mut first = None;
-    while let Some(message) = conn.copy_data().await? {
-        if let Some(row) = decoder.row(&message)?
-            && first.is_none()
-        {
-            first = Some(row.message(&message));
-        }
-    }
-    Ok(Answer::Row(first, conn))
 }
 
 #[async_trait]

@@ -9,7 +9,7 @@ use trem_engine::schema::{SchemaChange, SchemaChangeKind, TableSchema};
 use super::{Assembler, Live, Need, width};
 use crate::postgres::source::relation::{self, Difference};
 use crate::postgres::types::Wire;
-use crate::postgres::wire::pgoutput::Relation;
+use crate::postgres::wire::pgoutput::{Begin, Relation};
 
 impl Assembler {
     /// The tables that are followed, each with its index.
@@ -124,9 +124,10 @@ impl Assembler {
     }
 
     /// The table that a change is of, its shape compared; `None` if the change does not count.
-    pub(super) fn live(&mut self, relation: u32) -> Result<Result<Option<(usize, u64)>, Need>> {
+    pub(super) fn live(&mut self, relation: u32) -> Result<Result<Option<(usize, Begin)>, Need>> {
         let index = *self.relations.get(&relation).ok_or_else(|| relation::undescribed(relation))?;
-        let (Some(index), Some(commit)) = (index, self.commit_lsn()?) else { return Ok(Ok(None)) };
+        let (Some(index), Some(begin)) = (index, self.current()?) else { return Ok(Ok(None)) };
+        let commit = begin.final_lsn;
         self.names_taken(relation, commit)?;
         let table = &mut self.tables[index];
         if table.loaded.as_ref().is_some_and(|l| l.done(commit)) {
@@ -138,6 +139,6 @@ impl Assembler {
         if let Some(need) = self.checked(index)? {
             return Ok(Err(need));
         }
-        Ok(Ok((!self.tables[index].suspended).then_some((index, commit))))
+        Ok(Ok((!self.tables[index].suspended).then_some((index, begin))))
     }
 }

@@ -296,7 +296,8 @@ fn a_row_that_no_chunk_has_is_read_again() {
     let whole = Bytes::from(moved);
     let Some(Need::Row { key, .. }) = a.message(&whole, &whole).unwrap() else { panic!("no need") };
     assert_eq!(key, ["'2'"]);
-    a.found(None);
+    let seen = Visible::parse("2:2:").unwrap();
+    a.found(Found { row: None, seen: seen.clone(), until: 300 });
     assert!(a.message(&whole, &whole).unwrap().is_none());
     let whole = Bytes::from(again);
     let Some(Need::Row { key, .. }) = a.message(&whole, &whole).unwrap() else { panic!("no need") };
@@ -304,12 +305,18 @@ fn a_row_that_no_chunk_has_is_read_again() {
     let mut found = b"\0\x02\0\0\0\x08".to_vec();
     found.extend(3i64.to_be_bytes());
     found.extend(b"\0\0\0\x01x");
-    a.found(Some(Bytes::from(found)));
+    a.found(Found { row: Some(Bytes::from(found)), seen, until: 400 });
     assert!(a.message(&whole, &whole).unwrap().is_none());
     give(&mut a, &[commit(100)]);
     let set = a.take().unwrap().unwrap();
     let batch = batches(&set)[0];
     assert_eq!((batch.ops.as_slice(), ids(batch)), (&[Op::Insert][..], vec![3]));
+    // It may be too new: the transaction ends where it was read.
+    assert!(set.open);
+    a.reached(399).unwrap();
+    assert!(a.take().unwrap().unwrap().open);
+    a.reached(400).unwrap();
+    assert!(!a.take().unwrap().unwrap().open);
 }
 
 #[test]

@@ -1,0 +1,222 @@
+//! What is to be done with changes of rows whose chunks were read at different places of the log.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+fn key(n: i64) -> RowKey {
+    RowKey { first: Some(KeyBound::Int(n)), whole: n.to_be_bytes().to_vec() }
+}
+
+/// Keys below 10 were read at 100, from 10 on at 200.
+fn loaded() -> Loaded {
+    let chunk = |lower: Option<i64>, upper: Option<i64>, at| LoadedChunk {
+        range: ChunkRange::Key { column: 0, lower: lower.map(KeyBound::Int), upper: upper.map(KeyBound::Int) },
+        snapshot: lsn::position(at),
+    };
+    Loaded::new(&[chunk(Some(10), None, 200), chunk(None, Some(10), 100)], 50).unwrap().unwrap()
+}
+
+fn at(commit: u64) -> Begin {
+    Begin { final_lsn: commit, time: 0, xid: commit as u32 }
+}
+
+#[test]
+fn a_change_is_left_out_where_its_row_was_read_later() {
+    let l = loaded();
+    assert_eq!((l.lowest, l.highest), (100, 200));
+    for (n, commit, verdict) in [
+        (9, 99, Verdict::Skip),
+        (9, 100, Verdict::Apply),
+        (10, 199, Verdict::Skip),
+        (10, 200, Verdict::Apply),
+        (i64::MIN, 99, Verdict::Skip),
+    ] {
+        assert_eq!(l.insert(&key(n), at(commit)), verdict, "{n} {commit}");
+        assert_eq!(l.delete(&key(n), at(commit)), verdict, "{n} {commit}");
+        assert_eq!(l.update(&key(n), &key(n), at(commit)), verdict, "{n} {commit}");
+    }
+}
+
+#[test]
+fn a_row_that_moves_between_chunks() {
+    let l = loaded();
+    assert_eq!(l.update(&key(1), &key(20), at(50)), Verdict::Skip);
+    assert_eq!(l.update(&key(1), &key(20), at(150)), Verdict::DeleteOld);
+    assert_eq!(l.update(&key(20), &key(1), at(150)), Verdict::PutNew);
+    assert_eq!(l.update(&key(1), &key(20), at(250)), Verdict::Apply);
+}
+
+#[test]
+fn a_row_that_was_read_again_is_a_chunk_of_its_own() {
+    let mut l = loaded();
+    l.read_again(&key(1), Visible::parse("300:310:305").unwrap(), 400);
+    assert!(l.waits(399) && !l.done(399) && !l.waits(400) && l.done(400));
+    for (commit, verdict) in [(304, Verdict::Skip), (305, Verdict::Apply), (309, Verdict::Skip)] {
+        assert_eq!(l.update(&key(1), &key(1), at(commit)), verdict, "{commit}");
+    }
+    assert_eq!(l.update(&key(1), &key(2), at(304)), Verdict::PutNew);
+    assert_eq!(l.update(&key(2), &key(1), at(304)), Verdict::DeleteOld);
+    l.emptied();
+    assert_eq!(l.insert(&key(1), at(304)), Verdict::Apply);
+    assert!(!l.waits(300));
+}
+
+#[test]
+fn older_chunks_need_no_filter() {
+    let chunk = LoadedChunk { range: ChunkRange::Whole, snapshot: lsn::position(50) };
+    assert!(Loaded::new(std::slice::from_ref(&chunk), 50).unwrap().is_none());
+    assert!(Loaded::new(&[chunk], 49).unwrap().unwrap().contains(&key(1), at(49)));
+}
+
+#[test]
+fn keys_from_text_and_binary_are_the_same_bound() {
+    let text = bound(LogicalType::Int32, Wire::Int4, Field::Text(b"-7")).unwrap();
+    assert_eq!(text, bound(LogicalType::Int32, Wire::Int4, Field::Binary(&(-7i32).to_be_bytes())).unwrap());
+    assert_eq!(literal(Wire::Int4, Field::Binary(&(-7i32).to_be_bytes())).unwrap(), "'-7'");
+    assert_eq!(literal(Wire::Text, Field::Text(b"it's")).unwrap(), "'it''s'");
+    assert!(bound(LogicalType::Int32, Wire::Int4, Field::Null).is_err());
+}
+
+/// One change of rows that are told apart by a large value, which the log has only when it is new.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Insert(i64, u32),
+    Delete(i64),
+    Move(i64, i64),
+}
+
+/// Which row is under each key.
+type Rows = BTreeMap<i64, u32>;
+
+/// The transactions of a source, and its rows before the first and after each.
+#[derive(Debug)]
+struct History {
+    transactions: Vec<Vec<Act>>,
+    rows: Vec<Rows>,
+    /// Given when transactions begin, so in another order than they commit in.
+    xids: Vec<u32>,
+}
+
+const KEYS: i64 = 12;
+
+/// Where the transaction of that number commits.
+fn place(n: usize) -> u64 {
+    100 * (n as u64 + 1)
+}
+
+impl History {
+    fn of(wishes: &[Vec<(u8, i64, i64)>]) -> Self {
+        let mut rows: Rows = (0..KEYS / 2).map(|key| (key, key as u32)).collect();
+        let mut history = Self { transactions: Vec::new(), rows: vec![rows.clone()], xids: Vec::new() };
+        let mut next = KEYS as u32;
+        for wishes in wishes {
+            let mut acts = Vec::new();
+            for &(kind, from, to) in wishes {
+                acts.extend(match (kind, rows.remove(&from)) {
+                    (_, None) => {
+                        next += 1;
+                        rows.insert(from, next);
+                        Some(Act::Insert(from, next))
+                    }
+                    (0, Some(_)) => Some(Act::Delete(from)),
+                    (_, Some(row)) if rows.contains_key(&to) => {
+                        rows.insert(from, row);
+                        None
+                    }
+                    (_, Some(row)) => {
+                        rows.insert(to, row);
+                        Some(Act::Move(from, to))
+                    }
+                });
+            }
+            history.xids.push(1000 + (history.transactions.len() as u32 ^ 3));
+            history.transactions.push(acts);
+            history.rows.push(rows.clone());
+        }
+        history
+    }
+
+    /// What a session sees after the first `count` transactions.
+    fn seen(&self, count: usize) -> Visible {
+        let running: Vec<String> = self.xids[count..].iter().map(u32::to_string).collect();
+        Visible::parse(&format!("1000:2000:{}", running.join(","))).unwrap()
+    }
+}
+
+/// A target, and what its chunks were read at.
+struct Target {
+    rows: Rows,
+    loaded: Loaded,
+}
+
+impl Target {
+    /// Three ranges of keys, each read after so many transactions.
+    fn load(history: &History, read_after: &[usize]) -> Option<Self> {
+        let bounds = [None, Some(KEYS / 3), Some(KEYS / 3 * 2), None];
+        let (mut rows, mut chunks) = (Rows::new(), Vec::new());
+        for (n, after) in read_after.iter().enumerate() {
+            let (lower, upper) = (bounds[n], bounds[n + 1]);
+            let within = |key: &i64| lower.is_none_or(|l| *key >= l) && upper.is_none_or(|u| *key < u);
+            rows.extend(history.rows[*after].iter().filter(|(key, _)| within(key)));
+            let range = ChunkRange::Key { column: 0, lower: lower.map(KeyBound::Int), upper: upper.map(KeyBound::Int) };
+            chunks.push(LoadedChunk { range, snapshot: lsn::position(place(*after)) });
+        }
+        Some(Self { rows, loaded: Loaded::new(&chunks, 0).unwrap()? })
+    }
+
+    /// Takes in one change of transaction `n`; a row is read again after `later` more.
+    fn take_in(&mut self, history: &History, n: usize, act: Act, later: usize) {
+        let begin = Begin { final_lsn: place(n), time: 0, xid: history.xids[n] };
+        let verdict = match act {
+            _ if self.loaded.done(begin.final_lsn) => Verdict::Apply,
+            Act::Insert(k, _) => self.loaded.insert(&key(k), begin),
+            Act::Delete(k) => self.loaded.delete(&key(k), begin),
+            Act::Move(from, to) => self.loaded.update(&key(from), &key(to), begin),
+        };
+        match (verdict, act) {
+            (Verdict::Skip, _) => {}
+            (_, Act::Insert(k, row)) => assert!(self.rows.insert(k, row).is_none(), "{k} is there already"),
+            (_, Act::Delete(k)) => assert!(self.rows.remove(&k).is_some(), "{k} is not there"),
+            (Verdict::Apply, Act::Move(from, to)) => {
+                let row = self.rows.remove(&from).expect("what moves is there");
+                assert!(self.rows.insert(to, row).is_none(), "{to} is there already");
+            }
+            (Verdict::DeleteOld, Act::Move(from, _)) => assert!(self.rows.remove(&from).is_some(), "{from}"),
+            (Verdict::PutNew, Act::Move(_, to)) => {
+                let count = (n + 1 + later).min(history.transactions.len());
+                assert!(!self.rows.contains_key(&to), "{to} is there already");
+                self.rows.extend(history.rows[count].get_key_value(&to));
+                self.loaded.read_again(&key(to), history.seen(count), place(count));
+            }
+        }
+    }
+}
+
+proptest! {
+    /// However rows move between ranges that were read at different places, and however late they are read again:
+    /// the target has what the source had, wherever it may say so, and in between no change meets a wrong row.
+    #[test]
+    fn rows_end_where_the_source_has_them(
+        wishes in vec(vec((0u8..8, 0..KEYS, 0..KEYS), 1..6), 20..40),
+        read_after in vec(0usize..20, 3),
+        later in vec(0usize..12, 200),
+    ) {
+        let history = History::of(&wishes);
+        let Some(mut target) = Target::load(&history, &read_after) else { return Ok(()) };
+        let mut later = later.into_iter().cycle();
+        for (n, acts) in history.transactions.iter().enumerate() {
+            for act in acts {
+                target.take_in(&history, n, *act, later.next().unwrap());
+            }
+            let end = place(n) + 8;
+            if end >= target.loaded.highest && !target.loaded.waits(end) {
+                prop_assert_eq!(&target.rows, &history.rows[n + 1], "after transaction {}", n);
+            }
+        }
+        prop_assert_eq!(&target.rows, history.rows.last().unwrap());
+    }
+}
