@@ -416,7 +416,10 @@ impl<'a> Keyed<'a> {
                 false => self.session.count(&sql, &arrays).await?,
                 true => self.session.execute(&sql, &arrays).await.map(|_| count)?,
             };
-            self.conflicts += count.saturating_sub(new);
+            if new < count {
+                self.conflicts += count - new;
+                self.writer.meets.store(true, Ordering::Relaxed);
+            }
             if heavy {
                 let staged = self.staged_table().await?;
                 self.session.client.batch_execute(&format!("TRUNCATE {staged}")).await?;
@@ -426,17 +429,22 @@ impl<'a> Keyed<'a> {
         Ok(())
     }
 
-    fn upsert_sql(&self, all: &[usize], from: &Feed<'_>) -> String {
+    /// Puts whole images in; one that meets a row of its key fails.
+    fn insert_sql(&self, all: &[usize], from: &Feed<'_>) -> String {
         let w = self.writer;
         let values: Vec<String> = all.iter().map(|i| w.value(*i, from)).collect();
-        let put = format!(
-            "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} {}",
+        format!(
+            "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}",
             w.name,
             w.names(all),
             values.join(", "),
             w.from(from),
-            w.upsert(all),
-        );
+        )
+    }
+
+    fn upsert_sql(&self, all: &[usize], from: &Feed<'_>) -> String {
+        let w = self.writer;
+        let put = format!("{} {}", self.insert_sql(all, from), w.upsert(all));
         // A partitioned table does not tell whether a row was there.
         if w.partitioned {
             return put;

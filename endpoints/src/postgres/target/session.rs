@@ -52,6 +52,13 @@ pub(super) struct Call {
     pub(super) returns: bool,
 }
 
+impl Call {
+    /// A statement without parameters.
+    pub(super) fn plain(sql: &str) -> Self {
+        Self { sql: sql.to_owned(), arrays: Vec::new(), returns: false }
+    }
+}
+
 /// A connection that writes.
 pub(super) struct Session {
     pub(super) client: Client,

@@ -7,10 +7,12 @@ use trem_engine::change::{Effect, NetChanges, TableChanges, TableCounts};
 use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::{Error, Result};
 
+use super::failure::Failure;
 use super::keyed::small::{Plan, Small};
 use super::session::{Call, Session};
 use super::writer::Writer;
 use super::{keyed, keyless};
+use crate::postgres::sqlstate::error as pg;
 
 /// So many statements go out before their answers are looked at.
 const TOGETHER: usize = 64;
@@ -113,21 +115,23 @@ impl Together {
     }
 
     async fn send(&mut self, session: &mut Session, applied: &mut Counts) -> Result<()> {
-        let (tables, calls) = (std::mem::take(&mut self.tables), std::mem::take(&mut self.calls));
-        let mut answers = match session.call_all(&calls).await {
-            Ok(answers) => answers.into_iter(),
-            Err((call, failure)) => {
-                let mut before = 0;
-                let failed = tables.iter().find(|small| {
-                    before += small.calls();
-                    call < before
-                });
-                return Err(match failed {
-                    Some(small) => small.failed(failure),
-                    None => failure.into(),
-                });
+        let (tables, mut calls) = (std::mem::take(&mut self.tables), std::mem::take(&mut self.calls));
+        let guarded = tables.iter().any(Small::inserts);
+        if guarded {
+            calls.insert(0, Call::plain("SAVEPOINT trem"));
+            calls.push(Call::plain("RELEASE SAVEPOINT trem"));
+        }
+        let answers = match session.call_all(&calls).await {
+            Ok(answers) => answers,
+            Err((_, Failure::Unique(e))) if guarded => {
+                tracing::debug!(error = %e, "tables are written one by one");
+                session.client.batch_execute("ROLLBACK TO SAVEPOINT trem").await.map_err(pg)?;
+                Self::one_by_one(tables, session, applied).await?;
+                return session.client.batch_execute("RELEASE SAVEPOINT trem").await.map_err(pg);
             }
+            Err((call, failure)) => return Err(whose(&tables, call.saturating_sub(usize::from(guarded)), failure)),
         };
+        let mut answers = answers.into_iter().skip(usize::from(guarded));
         for small in tables {
             let own: Vec<u64> = answers.by_ref().take(small.calls()).collect();
             let id = small.table().clone();
@@ -135,5 +139,28 @@ impl Together {
             applied.entry(id).or_default().add(&counts);
         }
         Ok(())
+    }
+
+    /// The way that takes longer, where a row that was to be put in is there already.
+    async fn one_by_one(tables: Vec<Small>, session: &mut Session, applied: &mut Counts) -> Result<()> {
+        for small in tables {
+            let id = small.table().clone();
+            let counts = small.alone(session).await?;
+            applied.entry(id).or_default().add(&counts);
+        }
+        Ok(())
+    }
+}
+
+/// The error of a call, with the table that it was for.
+fn whose(tables: &[Small], call: usize, failure: Failure) -> Error {
+    let mut before = 0;
+    let failed = tables.iter().find(|small| {
+        before += small.calls();
+        call < before
+    });
+    match failed {
+        Some(small) => small.failed(failure),
+        None => failure.into(),
     }
 }

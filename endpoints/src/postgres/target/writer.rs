@@ -58,6 +58,8 @@ pub(super) struct Writer {
     pub(super) hazard: Option<Hazard>,
     /// Changes have gone in since the table was looked at.
     pub(super) proven: AtomicBool,
+    /// A row that was to be put in has been there already: others may be.
+    pub(super) meets: AtomicBool,
 }
 
 /// A list of columns, and what is to be known of them in a statement.
@@ -124,6 +126,7 @@ impl Writer {
             number,
             hazard,
             proven: AtomicBool::new(false),
+            meets: AtomicBool::new(false),
             schema: Arc::clone(schema),
         })
     }

@@ -69,6 +69,16 @@ impl Small {
         Error::from(self.writer.stale(failure)).table(self.table())
     }
 
+    /// Whether a row that is there already makes a call of its fail.
+    pub(in super::super) fn inserts(&self) -> bool {
+        !self.net.inserts.is_empty() && !self.writer.meets.load(Ordering::Relaxed)
+    }
+
+    /// Applies the changes by themselves: none of the calls has taken effect.
+    pub(in super::super) async fn alone(self, session: &mut Session) -> Result<TableCounts> {
+        super::apply(session, &self.writer, &self.net).await
+    }
+
     /// Takes the calls' answers in, and does what they leave to be done.
     pub(in super::super) async fn settle(self, session: &mut Session, answers: &[u64]) -> Result<TableCounts> {
         let Self { writer, net, steps } = &self;
@@ -116,9 +126,14 @@ impl Keyed<'_> {
         }
         if !net.inserts.is_empty() {
             let all = w.all();
-            let sql = self.upsert_sql(&all, &Feed::Arrays { columns: &all, ord: false });
+            let from = Feed::Arrays { columns: &all, ord: false };
             let arrays = w.arrays(&self.views, &all, &net.inserts)?;
-            calls.push((Step::Put(net.inserts.len() as u64), Call { sql, arrays, returns: true }));
+            let rows = net.inserts.len() as u64;
+            calls.push(if w.meets.load(Ordering::Relaxed) {
+                (Step::Put(rows), Call { sql: self.upsert_sql(&all, &from), arrays, returns: true })
+            } else {
+                (Step::Put(rows), Call { sql: self.insert_sql(&all, &from), arrays, returns: false })
+            });
         }
         Ok(calls)
     }
