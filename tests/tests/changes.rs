@@ -326,3 +326,36 @@ async fn a_transaction_larger_than_the_limits_is_one_transaction() {
     world.equal(&["public.%"], &mut running).await;
     running.stop(PATIENCE).expect(0);
 }
+
+/// Statements of many tables are on their way at the same time: what one table's meet on the target is put right, and
+/// takes nothing from the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tables_of_which_some_have_other_rows() {
+    let world = World::one().await;
+    let each = |sql: &str| format!("DO $$ BEGIN FOR n IN 0..199 LOOP EXECUTE format($f${sql}$f$, n); END LOOP; END $$");
+    world.source.exec(&each("CREATE TABLE t%s (id int PRIMARY KEY, v text)")).await;
+    world.source.exec(&each("INSERT INTO t%s SELECT i, 'old' FROM generate_series(1, 20) i")).await;
+    world.trem.until_current().expect(0);
+    let more = each(
+        "INSERT INTO t%1$s SELECT max(id) + i, 'new' FROM t%1$s, generate_series(1, 5) i GROUP BY i; \
+         UPDATE t%1$s SET v = v || '.' WHERE id %% 3 = 0; DELETE FROM t%1$s WHERE id IN (SELECT min(id) FROM t%1$s)",
+    );
+    // In the first and the last group, in two that follow one another, and beside updates that meet no row.
+    let theirs: &[&[u32]] = &[&[], &[0], &[60, 65, 90], &[100, 199], &[0, 3, 60, 199], &[]];
+    for (round, tables) in theirs.iter().enumerate() {
+        let next = 21 + 5 * round;
+        for n in *tables {
+            let sql = format!(
+                "INSERT INTO t{n} VALUES ({next}, 'theirs'); DELETE FROM t{n} WHERE id % 3 = 0 AND id < {next}; \
+                 DELETE FROM t{0} WHERE id % 3 = 0; DELETE FROM t{0} WHERE id = {1}",
+                (n + 1) % 200,
+                round + 1,
+            );
+            world.target.exec(&sql).await;
+        }
+        world.source.exec(&more).await;
+        let outcome = world.trem.until_current();
+        outcome.expect(0);
+        world.assert_equal(&["public.t%"]).await;
+    }
+}

@@ -17,6 +17,7 @@ mod secondary;
 mod session;
 mod shape;
 mod tables;
+mod together;
 mod writer;
 
 use std::collections::HashMap;

@@ -1,14 +1,16 @@
 //! A connection that writes: its settings, its prepared statements.
 
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
-use std::task::Poll;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
 
-use futures::future::maybe_done;
+use futures::future::{BoxFuture, MaybeDone, maybe_done};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
-use trem_engine::Result;
+use trem_engine::{Error, Result};
 
 use super::encode::Raw;
 use super::failure::{Failure, Tried};
@@ -61,7 +63,7 @@ impl Call {
 
 /// A connection that writes.
 pub(super) struct Session {
-    pub(super) client: Client,
+    pub(super) client: Arc<Client>,
     /// Number of the last row put into a temporary table in this transaction.
     pub(super) last_ord: i32,
     /// Triggers and foreign keys are out of the way.
@@ -85,7 +87,7 @@ impl Session {
             // `check` has warned about what that means.
             tracing::debug!("session_replication_role stays at origin: not permitted");
         }
-        Ok(Self { client, last_ord: 0, replica, reads: Reads::default(), statements: HashMap::new() })
+        Ok(Self { client: Arc::new(client), last_ord: 0, replica, reads: Reads::default(), statements: HashMap::new() })
     }
 
     /// The prepared form of a statement that is likely to come again.
@@ -107,41 +109,36 @@ impl Session {
     /// As [`Session::execute`], for a statement that returns one number.
     pub(super) async fn count(&mut self, sql: &str, parameters: &[Raw]) -> Tried<u64> {
         let statement = self.statement(sql).await?;
-        self.number(&statement, parameters).await
+        number(&self.client, &statement, parameters).await
     }
 
-    /// Runs calls in their order without waiting for each one's answer; the answers, or which call failed first.
-    pub(super) async fn call_all(&mut self, calls: &[Call]) -> std::result::Result<Vec<u64>, (usize, Failure)> {
-        let mut new: Vec<(usize, &str)> = Vec::new();
-        for (n, call) in calls.iter().enumerate() {
-            if !self.statements.contains_key(&call.sql) && !new.iter().any(|(_, sql)| *sql == call.sql) {
-                new.push((n, &call.sql));
+    /// Asks for the statements of these calls that are not known yet.
+    pub(super) fn prepare_all(&self, calls: &[Call]) -> Preparing {
+        let new = calls.iter().enumerate().filter(|(_, call)| !self.statements.contains_key(&call.sql));
+        let new: Vec<(usize, String)> = new.map(|(n, call)| (n, call.sql.clone())).collect();
+        let one = |(_, sql): &(usize, String)| -> BoxFuture<'static, _> {
+            let (client, sql) = (Arc::clone(&self.client), sql.clone());
+            Box::pin(async move { client.prepare(&sql).await })
+        };
+        Preparing { statements: Pending::of(new.iter().map(one)), new }
+    }
+
+    /// Sends calls in their order as soon as their statements are there.
+    pub(super) async fn call_prepared(&mut self, preparing: Preparing, calls: Vec<Call>) -> Answers {
+        for ((n, sql), statement) in preparing.new.into_iter().zip(preparing.statements.all().await) {
+            match statement {
+                Ok(statement) => self.statements.insert(sql, statement),
+                Err(e) => return Answers::Failed(n, e.into()),
+            };
+        }
+        let mut all = Vec::with_capacity(calls.len());
+        for (n, call) in calls.into_iter().enumerate() {
+            match self.statements.get(&call.sql) {
+                Some(statement) => all.push(answer(Arc::clone(&self.client), statement.clone(), call)),
+                None => return Answers::Failed(n, Error::fatal("internal: a statement was not prepared").into()),
             }
         }
-        let prepared = in_order(new.iter().map(|(_, sql)| self.client.prepare(sql))).await;
-        for ((n, sql), statement) in new.into_iter().zip(prepared) {
-            let statement = statement.map_err(|e| (n, e.into()))?;
-            self.statements.insert(sql.to_owned(), statement);
-        }
-        let mut ready = Vec::with_capacity(calls.len());
-        for (n, call) in calls.iter().enumerate() {
-            ready.push((self.statement(&call.sql).await.map_err(|e| (n, e))?, call));
-        }
-        let answers = in_order(ready.iter().map(|(statement, call)| self.answer(statement, call))).await;
-        answers.into_iter().enumerate().map(|(n, answer)| answer.map_err(|e| (n, e))).collect()
-    }
-
-    async fn answer(&self, statement: &Statement, call: &Call) -> Tried<u64> {
-        if call.returns {
-            return self.number(statement, &call.arrays).await;
-        }
-        Ok(self.client.execute_raw(statement, call.arrays.iter().map(|p| p as &(dyn ToSql + Sync))).await?)
-    }
-
-    async fn number(&self, statement: &Statement, parameters: &[Raw]) -> Tried<u64> {
-        let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|p| p as _).collect();
-        let row = self.client.query_one(statement, &parameters).await?;
-        Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
+        Answers::Coming(Pending::of(all.into_iter()))
     }
 
     /// Lets the planner do as it likes inside a set, where there is no index to go by; or not again.
@@ -157,14 +154,69 @@ impl Session {
     }
 }
 
-/// Awaits all of them. Each is polled for the first time in the order given, so that what they send goes out in it.
-async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut all: Vec<_> = futures.map(|f| Box::pin(maybe_done(f))).collect();
-    poll_fn(|cx| {
-        // Every one is polled each time, so nothing is cut short at the first that waits.
-        let waiting = all.iter_mut().filter_map(|f| f.as_mut().poll(cx).is_pending().then_some(())).count();
-        if waiting == 0 { Poll::Ready(()) } else { Poll::Pending }
+/// Statements that are being prepared, each with the call that wants it.
+pub(super) struct Preparing {
+    new: Vec<(usize, String)>,
+    statements: Pending<std::result::Result<Statement, tokio_postgres::Error>>,
+}
+
+/// The answers of calls.
+pub(super) enum Answers {
+    /// They are on their way.
+    Coming(Pending<Tried<u64>>),
+    /// Nothing was sent, as the statement of this call could not be prepared.
+    Failed(usize, Failure),
+}
+
+impl Answers {
+    /// All of them, or which call failed first.
+    pub(super) async fn all(self) -> std::result::Result<Vec<u64>, (usize, Failure)> {
+        match self {
+            Self::Coming(pending) => {
+                pending.all().await.into_iter().enumerate().map(|(n, answer)| answer.map_err(|e| (n, e))).collect()
+            }
+            Self::Failed(call, failure) => Err((call, failure)),
+        }
+    }
+}
+
+/// Requests that have been sent, in their order.
+pub(super) struct Pending<T>(Vec<MaybeDone<BoxFuture<'static, T>>>);
+
+impl<T> Pending<T> {
+    /// A request is sent when it is polled for the first time.
+    fn of(requests: impl Iterator<Item = BoxFuture<'static, T>>) -> Self {
+        let mut nobody = Context::from_waker(Waker::noop());
+        let send = |request| {
+            let mut sent = maybe_done(request);
+            // Who awaits it polls again.
+            let _ = Pin::new(&mut sent).poll(&mut nobody);
+            sent
+        };
+        Self(requests.map(send).collect())
+    }
+
+    async fn all(self) -> Vec<T> {
+        let mut all = Vec::with_capacity(self.0.len());
+        for mut sent in self.0 {
+            (&mut sent).await;
+            all.extend(Pin::new(&mut sent).take_output());
+        }
+        all
+    }
+}
+
+fn answer(client: Arc<Client>, statement: Statement, call: Call) -> BoxFuture<'static, Tried<u64>> {
+    Box::pin(async move {
+        if call.returns {
+            return number(&client, &statement, &call.arrays).await;
+        }
+        Ok(client.execute_raw(&statement, call.arrays.iter().map(|p| p as &(dyn ToSql + Sync))).await?)
     })
-    .await;
-    all.iter_mut().filter_map(|f| f.as_mut().take_output()).collect()
+}
+
+async fn number(client: &Client, statement: &Statement, parameters: &[Raw]) -> Tried<u64> {
+    let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|p| p as _).collect();
+    let row = client.query_one(statement, &parameters).await?;
+    Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
 }

@@ -1,5 +1,4 @@
-//! Few changes of each of many tables: their statements go out together, and their answers are looked at when all are
-//! there.
+//! Few changes of a table: the statements that apply them, and what their answers say.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,8 +25,10 @@ pub(in super::super) enum Step {
     Delete(u64),
     /// Updates a group of rows.
     Update(usize),
-    /// Puts so many rows in.
-    Put(u64),
+    /// Puts rows in, of which none may be there.
+    Insert,
+    /// Puts so many rows in, over those that are there.
+    Upsert(u64),
 }
 
 /// The calls that apply net changes, and what each is for.
@@ -71,7 +72,7 @@ impl Small {
 
     /// Whether a row that is there already makes a call of its fail.
     pub(in super::super) fn inserts(&self) -> bool {
-        !self.net.inserts.is_empty() && !self.writer.meets.load(Ordering::Relaxed)
+        self.steps.iter().any(|step| matches!(step, Step::Insert))
     }
 
     /// Applies the changes by themselves: none of the calls has taken effect.
@@ -79,18 +80,49 @@ impl Small {
         super::apply(session, &self.writer, &self.net).await
     }
 
-    /// Takes the calls' answers in, and does what they leave to be done.
-    pub(in super::super) async fn settle(self, session: &mut Session, answers: &[u64]) -> Result<TableCounts> {
-        let Self { writer, net, steps } = &self;
-        let mut keyed = Keyed::of(session, writer, net)?;
-        for (step, answer) in steps.iter().zip(answers) {
+    /// Takes the calls' answers in.
+    pub(in super::super) fn answered(self, answers: &[u64]) -> std::result::Result<TableCounts, Box<Short>> {
+        let (mut conflicts, mut groups) = (0, Vec::new());
+        for (step, answer) in self.steps.iter().zip(answers) {
             match step {
-                Step::Delete(rows) | Step::Put(rows) => keyed.conflicts += rows.saturating_sub(*answer),
-                Step::Update(group) => {
-                    let group = &net.updates[*group];
-                    keyed.met_none(&group.rows, *answer, &group.unknown).await.map_err(|f| self.failed(f))?;
+                Step::Delete(rows) | Step::Upsert(rows) => conflicts += rows.saturating_sub(*answer),
+                Step::Insert => {}
+                Step::Update(group) if *answer < self.net.updates[*group].rows.len() as u64 => {
+                    groups.push((*group, *answer));
                 }
+                Step::Update(_) => {}
             }
+        }
+        if !groups.is_empty() {
+            return Err(Box::new(Short { small: self, conflicts, groups }));
+        }
+        self.writer.proven.store(true, Ordering::Relaxed);
+        Ok(TableCounts { conflicts, ..self.net.counts() })
+    }
+}
+
+/// Net changes of which updates have met fewer rows than they should.
+pub(in super::super) struct Short {
+    small: Small,
+    conflicts: u64,
+    /// Groups of updates, and how many rows each has met.
+    groups: Vec<(usize, u64)>,
+}
+
+impl Short {
+    /// The table.
+    pub(in super::super) fn table(&self) -> &TableId {
+        self.small.table()
+    }
+
+    /// Puts in what was not met.
+    pub(in super::super) async fn settle(self, session: &mut Session) -> Result<TableCounts> {
+        let Small { writer, net, .. } = &self.small;
+        let mut keyed = Keyed::of(session, writer, net)?;
+        keyed.conflicts = self.conflicts;
+        for (group, met) in &self.groups {
+            let group = &net.updates[*group];
+            keyed.met_none(&group.rows, *met, &group.unknown).await.map_err(|f| self.small.failed(f))?;
         }
         writer.proven.store(true, Ordering::Relaxed);
         Ok(TableCounts { conflicts: keyed.conflicts, ..net.counts() })
@@ -128,11 +160,11 @@ impl Keyed<'_> {
             let all = w.all();
             let from = Feed::Arrays { columns: &all, ord: false };
             let arrays = w.arrays(&self.views, &all, &net.inserts)?;
-            let rows = net.inserts.len() as u64;
             calls.push(if w.meets.load(Ordering::Relaxed) {
-                (Step::Put(rows), Call { sql: self.upsert_sql(&all, &from), arrays, returns: true })
+                let call = Call { sql: self.upsert_sql(&all, &from), arrays, returns: true };
+                (Step::Upsert(net.inserts.len() as u64), call)
             } else {
-                (Step::Put(rows), Call { sql: self.insert_sql(&all, &from), arrays, returns: false })
+                (Step::Insert, Call { sql: self.insert_sql(&all, &from), arrays, returns: false })
             });
         }
         Ok(calls)
