@@ -151,7 +151,8 @@ pub struct ChangeSet {
     pub end: Position,
     /// When the last transaction committed at the source, by the source's clock; `None` without one.
     pub committed_at: Option<SystemTime>,
-    /// The last transaction goes on in the next set: the target transaction stays open.
+    /// The last transaction goes on in the next set, or the target is not to be left as it is: its transaction stays
+    /// open.
     pub open: bool,
     /// Transactions that end in this set.
     pub transactions: u64,

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use trem_engine::schema::{SchemaChangeKind, TableSchema};
 use trem_engine::{Error, Result};
 
-use super::assemble::{Assembler, Found, Need};
+use super::assemble::{Assembler, Need};
+use super::loaded::Found;
 use super::read::select_list;
-use super::visible::Visible;
+use super::seen::Seen;
 use super::{Inner, relation, watch};
 use crate::postgres::quote;
 use crate::postgres::types::TypeBook;
@@ -89,8 +90,8 @@ async fn read_row(inner: &Inner, conn: Option<Conn>, table: &TableSchema, select
     );
     let rows = conn.query(&begin).await?;
     let seen = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
-    let seen = Visible::parse(seen.unwrap_or_default())?;
-    if !seen.sees(xid) {
+    let seen = Seen::parse(seen.unwrap_or_default())?;
+    if !seen.has(xid) {
         // The chunk that the row has left was read after the transaction, and before now.
         return Err(Error::transient(format!("transaction {xid} is in a chunk, and not seen by a later session")));
     }

@@ -13,9 +13,8 @@ use trem_engine::task::BatchLimits;
 use trem_engine::time::micros_from_2000;
 use trem_engine::{Error, Result};
 
-use super::loaded::{Loaded, RowKey, Verdict};
+use super::loaded::{Found, Loaded, RowKey, Verdict};
 use super::read::{LARGE_ROW, push_row};
-use super::visible::Visible;
 use super::{image, lsn};
 use crate::postgres::types::{TypeBook, Wire};
 use crate::postgres::wire::copy::CopyRow;
@@ -28,17 +27,6 @@ pub(super) enum Need {
     Added { table: usize, relation: Relation },
     /// A row, by its key, as it was after this transaction or later.
     Row { table: usize, key: Vec<String>, xid: u32 },
-}
-
-/// What there is now under a key.
-#[derive(Debug)]
-pub(super) struct Found {
-    /// A COPY row, if one is there.
-    pub(super) row: Option<Bytes>,
-    /// What the session saw that read it.
-    pub(super) seen: Visible,
-    /// Everything that it saw lies before.
-    pub(super) until: u64,
 }
 
 /// A table of the stream.
@@ -78,6 +66,8 @@ pub(super) struct Assembler {
     answer: Option<Found>,
     /// Tables that the catalogue says cannot be followed any more, by which place in the log that was so, and why.
     lost: Vec<(u64, usize, String)>,
+    /// Tables of which rows were read again.
+    waiting: Vec<usize>,
     /// Tables whose number has come with another name: two records have it, and the other one's name is right.
     renamed: Vec<usize>,
     /// The server has described a table since it was last asked for: its catalogue entry has changed, or is new to us.
@@ -136,6 +126,7 @@ impl Assembler {
             transactions: 0,
             answer: None,
             lost: Vec::new(),
+            waiting: Vec::new(),
             renamed: Vec::new(),
             described: false,
             scratch: Vec::new(),
@@ -168,10 +159,22 @@ impl Assembler {
         self.end != self.taken || !self.steps.is_empty() || (self.open && !self.waits())
     }
 
-    /// Whether the target has a row as it was later than all else, or lacks one: its transaction stays open until
-    /// the log is there too, as nothing would remember the row over a restart.
+    /// Whether the target lacks a row until the log is where it was read again: its transaction stays open that long,
+    /// as nothing would remember the row over a restart.
     fn waits(&self) -> bool {
-        self.tables.iter().filter_map(|t| t.loaded.as_ref()).any(|l| l.waits(self.end))
+        let waits = |index: &usize| self.tables[*index].loaded.as_ref().is_some_and(|l| l.waits(self.end));
+        self.waiting.iter().any(waits)
+    }
+
+    /// Puts in what was read again and held, of tables for which the log has come as far.
+    fn release(&mut self) -> Result<()> {
+        for index in std::mem::take(&mut self.waiting) {
+            match &mut self.tables[index].loaded {
+                Some(loaded) if loaded.waits(self.end) => self.waiting.push(index),
+                _ => self.put_held(index, self.end)?,
+            }
+        }
+        Ok(())
     }
 
     /// Every transaction that committed before `end` has come: one that comes again is not taken in twice. (Of two
@@ -187,6 +190,7 @@ impl Assembler {
             return Ok(());
         }
         self.end = self.end.max(server_end);
+        self.release()?;
         self.lapse()
     }
 
@@ -213,6 +217,7 @@ impl Assembler {
         self.transactions += u64::from(news);
         let micros = micros_from_2000(commit.time);
         self.committed_at = u64::try_from(micros).ok().map(|m| SystemTime::UNIX_EPOCH + Duration::from_micros(m));
+        self.release()?;
         self.lapse()
     }
 
@@ -249,26 +254,22 @@ impl Assembler {
     }
 
     fn counted(&mut self, index: usize, begin: Begin, change: Change<'_>, whole: &Bytes) -> Result<Option<Need>> {
-        let table = &self.tables[index];
-        let Some(loaded) = &table.loaded else {
+        if self.tables[index].loaded.is_none() {
             self.write(index, change, whole)?;
             return Ok(None);
-        };
-        let key = |tuple, fallback| image::row_key(table, tuple, fallback);
-        let (old, new) = match change {
-            Change::Insert(new) => (None, Some(key(new, None)?)),
-            Change::Update(Some(old), new) => (Some(key(old.tuple(), None)?), Some(key(new, Some(old.tuple()))?)),
-            Change::Update(None, new) => {
-                let key = key(new, None)?;
-                (Some(key.clone()), Some(key))
+        }
+        let (old, new) = keys(&self.tables[index], change)?;
+        for key in old.iter().chain(&new) {
+            if let Some(row) = self.tables[index].loaded.as_mut().and_then(|l| l.due(key, begin)) {
+                self.put_row(index, &row)?;
             }
-            Change::Delete(old) => (Some(key(old.tuple(), None)?), None),
-        };
-        let verdict = match (&old, &new) {
-            (None, Some(new)) => loaded.insert(new, begin),
-            (Some(old), Some(new)) => loaded.update(old, new, begin),
-            (Some(old), None) => loaded.delete(old, begin),
-            (None, None) => Verdict::Skip,
+        }
+        let loaded = self.tables[index].loaded.as_ref();
+        let verdict = match (loaded, &old, &new) {
+            (Some(loaded), None, Some(new)) => loaded.insert(new, begin),
+            (Some(loaded), Some(old), Some(new)) => loaded.update(old, new, begin),
+            (Some(loaded), Some(old), None) => loaded.delete(old, begin),
+            (_, _, _) => Verdict::Skip,
         };
         match (verdict, change) {
             (Verdict::Apply, change) => self.write(index, change, whole)?,
@@ -300,14 +301,28 @@ impl Assembler {
 
     /// What was read again, as the log does not have all of a row that the target does not have.
     fn put_found(&mut self, index: usize, key: &RowKey, found: Found) -> Result<()> {
+        let Some(loaded) = &mut self.tables[index].loaded else { return Ok(()) };
+        loaded.read_again(key, found);
+        if loaded.is_too_much() {
+            let reason = "too many of its rows have moved while its load was interrupted".to_owned();
+            return self.reshape(index, SchemaChangeKind::Reload { reason }, Vec::new());
+        }
+        if !self.waiting.contains(&index) {
+            self.waiting.push(index);
+        }
+        Ok(())
+    }
+
+    /// Puts in what is held of a table whose rows were all read before `end`.
+    fn put_held(&mut self, index: usize, end: u64) -> Result<()> {
+        let held = self.tables[index].loaded.as_mut().map(|l| l.passed(end)).unwrap_or_default();
+        held.iter().try_for_each(|row| self.put_row(index, row))
+    }
+
+    fn put_row(&mut self, index: usize, row: &Bytes) -> Result<()> {
         let table = &mut self.tables[index];
-        if let Some(loaded) = &mut table.loaded {
-            loaded.read_again(key, found.seen, found.until);
-        }
-        if let Some(row) = found.row {
-            push_row(&mut table.builder, &table.wires, CopyRow::of(&row)?, &row, &mut self.scratch)?;
-            self.count(index, row.len());
-        }
+        push_row(&mut table.builder, &table.wires, CopyRow::of(row)?, row, &mut self.scratch)?;
+        self.count(index, row.len());
         Ok(())
     }
 
@@ -401,12 +416,27 @@ impl Assembler {
         Ok(Some(ChangeSet {
             steps: std::mem::take(&mut self.steps),
             end: lsn::position(self.end),
-            committed_at: self.committed_at.take(),
+            // The set that ends an open one may come with no transaction of its own.
+            committed_at: if self.open { self.committed_at } else { self.committed_at.take() },
             open: self.open,
             transactions: std::mem::take(&mut self.transactions),
             bytes: std::mem::take(&mut self.step_bytes),
         }))
     }
+}
+
+/// The old and the new key of the row that a change is of.
+fn keys(table: &Live, change: Change<'_>) -> Result<(Option<RowKey>, Option<RowKey>)> {
+    let key = |tuple, fallback| image::row_key(table, tuple, fallback);
+    Ok(match change {
+        Change::Insert(new) => (None, Some(key(new, None)?)),
+        Change::Update(Some(old), new) => (Some(key(old.tuple(), None)?), Some(key(new, Some(old.tuple()))?)),
+        Change::Update(None, new) => {
+            let key = key(new, None)?;
+            (Some(key.clone()), Some(key))
+        }
+        Change::Delete(old) => (Some(key(old.tuple(), None)?), None),
+    })
 }
 
 /// Bytes that a row takes in the builders whatever its values are: NULL takes as much as a number, and what the log

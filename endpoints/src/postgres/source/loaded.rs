@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use trem_engine::ports::{ChunkRange, KeyBound, LoadedChunk};
 use trem_engine::schema::LogicalType;
 use trem_engine::time::{days_from_2000, micros_from_2000};
 use trem_engine::{Error, Result};
 
 use super::lsn;
-use super::visible::Visible;
+use super::seen::Seen;
 use crate::postgres::types::Wire;
 use crate::postgres::wire::pgoutput::{Begin, Field};
 use crate::postgres::{datetime, decode, numeric, quote};
@@ -35,10 +36,25 @@ pub(super) enum Verdict {
     PutNew,
 }
 
+/// So many keys may be read again, and rows of so many bytes be held: beyond, loading the table anew costs less.
+const MOST_AGAIN: usize = 10_000;
+const MOST_HELD: usize = 64 << 20;
+
+/// What there was under a key when it was read again.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// A COPY row, if one was there.
+    pub(super) row: Option<Bytes>,
+    /// What the session saw that read it.
+    pub(super) seen: Seen,
+    /// All that it saw lies before.
+    pub(super) until: u64,
+}
+
 /// The chunks of one table, and which place of the log each was read at.
 ///
-/// A row that was read again is a chunk of its own, read later than all others: of its key, and with what was found
-/// there, a row or none. It may be another row than was looked for, if that has moved on.
+/// What was read again is a chunk of its own, read later than all others: of one key, with a row or none. It may be
+/// another row than was looked for, if that has moved on; so it is held until the log has come as far.
 #[derive(Debug)]
 pub(super) struct Loaded {
     /// For rows in none of the ranges.
@@ -48,8 +64,10 @@ pub(super) struct Loaded {
     pub(super) highest: u64,
     /// Everything that committed before is in all of the chunks.
     pub(super) lowest: u64,
-    /// Keys that were read again, and what was seen then.
-    again: HashMap<Vec<u8>, Visible>,
+    /// Keys that were read again: what was seen then, and the row while it is held.
+    again: HashMap<Vec<u8>, (Seen, Option<Bytes>)>,
+    /// Bytes of the rows that were held.
+    held: usize,
     /// Everything that commits from here on was not seen then.
     until: u64,
 }
@@ -57,8 +75,15 @@ pub(super) struct Loaded {
 impl Loaded {
     /// `None` where no chunk was read later than `from`.
     pub(super) fn new(chunks: &[LoadedChunk], from: u64) -> Result<Option<Self>> {
-        let mut loaded =
-            Self { otherwise: 0, ranges: Vec::new(), highest: 0, lowest: u64::MAX, again: HashMap::new(), until: 0 };
+        let mut loaded = Self {
+            otherwise: 0,
+            ranges: Vec::new(),
+            highest: 0,
+            lowest: u64::MAX,
+            again: HashMap::new(),
+            held: 0,
+            until: 0,
+        };
         for chunk in chunks {
             let at = lsn::of(&chunk.snapshot)?;
             loaded.highest = loaded.highest.max(at);
@@ -85,8 +110,8 @@ impl Loaded {
 
     fn contains(&self, key: &RowKey, change: Begin) -> bool {
         let commit = change.final_lsn;
-        if let Some(seen) = self.again.get(&key.whole) {
-            return seen.sees(change.xid);
+        if let Some((seen, _)) = self.again.get(&key.whole) {
+            return seen.has(change.xid);
         }
         let Some(first) = &key.first else { return commit < self.otherwise };
         // Ranges are disjoint and sorted: the last that begins at or before the key is the one.
@@ -113,16 +138,38 @@ impl Loaded {
         }
     }
 
-    /// Notes that a key was read again by a session that saw `seen`, which was all before `until`.
-    pub(super) fn read_again(&mut self, key: &RowKey, seen: Visible, until: u64) {
-        self.again.insert(key.whole.clone(), seen);
-        self.until = self.until.max(until);
+    /// Notes what a key was found to have.
+    pub(super) fn read_again(&mut self, key: &RowKey, found: Found) {
+        self.until = self.until.max(found.until);
+        self.held += found.row.as_ref().map_or(0, Bytes::len);
+        self.again.insert(key.whole.clone(), (found.seen, found.row));
+    }
+
+    /// Whether that has become too much.
+    pub(super) fn is_too_much(&self) -> bool {
+        self.again.len() > MOST_AGAIN || self.held > MOST_HELD
+    }
+
+    /// The row that is held for a key, before a change of it that was not seen when it was read.
+    pub(super) fn due(&mut self, key: &RowKey, change: Begin) -> Option<Bytes> {
+        let (seen, row) = self.again.get_mut(&key.whole)?;
+        row.take_if(|_| !seen.has(change.xid))
+    }
+
+    /// The rows that are held, once the log has come to where all of them were read.
+    pub(super) fn passed(&mut self, end: u64) -> Vec<Bytes> {
+        if self.waits(end) {
+            return Vec::new();
+        }
+        let rows = self.again.drain().filter_map(|(_, (_, row))| row).collect();
+        self.emptied();
+        rows
     }
 
     /// Notes that no row is left.
     pub(super) fn emptied(&mut self) {
         self.again.clear();
-        self.until = 0;
+        (self.held, self.until) = (0, 0);
     }
 }
 

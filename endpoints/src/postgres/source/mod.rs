@@ -12,10 +12,11 @@ mod loaded;
 mod lsn;
 mod read;
 mod relation;
+mod seen;
 mod setup;
 mod snapshot;
 mod stream;
-mod visible;
+
 mod walsender;
 mod watch;
 

@@ -106,6 +106,14 @@ impl Assembler {
     ) -> Result<()> {
         self.barrier()?;
         let table = &mut self.tables[index];
+        let kind = match kind {
+            // It was read without the column, and changes that wrote that were seen.
+            SchemaChangeKind::AddColumns { .. } if table.loaded.as_ref().is_some_and(|l| l.waits(self.end)) => {
+                let reason = "a column was added while rows that had moved were read again".to_owned();
+                SchemaChangeKind::Reload { reason }
+            }
+            kind => kind,
+        };
         let before = Arc::clone(&table.schema);
         match &kind {
             SchemaChangeKind::AddColumns { next, .. } => {
@@ -129,10 +137,11 @@ impl Assembler {
         let (Some(index), Some(begin)) = (index, self.current()?) else { return Ok(Ok(None)) };
         let commit = begin.final_lsn;
         self.names_taken(relation, commit)?;
-        let table = &mut self.tables[index];
-        if table.loaded.as_ref().is_some_and(|l| l.done(commit)) {
-            table.loaded = None;
+        if self.tables[index].loaded.as_ref().is_some_and(|l| l.done(commit)) {
+            self.put_held(index, commit)?;
+            self.tables[index].loaded = None;
         }
+        let table = &self.tables[index];
         if table.suspended || table.loaded.as_ref().is_some_and(|l| commit < l.lowest) {
             return Ok(Ok(None));
         }

@@ -8,6 +8,7 @@ use trem_engine::ports::{ChunkRange, KeyBound, LoadedChunk, StreamTable};
 use trem_engine::schema::Identity;
 
 use super::super::relation::tests::{relation, table};
+use super::super::seen::Seen;
 use super::*;
 
 fn begin(commit: u64) -> Vec<u8> {
@@ -282,21 +283,25 @@ fn added_columns_are_asked_for_and_then_the_row_comes_again() {
     assert_eq!(rows.rows.num_columns(), 3);
 }
 
-#[test]
-fn a_row_that_no_chunk_has_is_read_again() {
+/// Keys below 10 were read at 10, those from there on at 200.
+fn two_ranges() -> Vec<LoadedChunk> {
     let chunk = |lower: Option<i64>, upper: Option<i64>, at| LoadedChunk {
         range: ChunkRange::Key { column: 0, lower: lower.map(KeyBound::Int), upper: upper.map(KeyBound::Int) },
         snapshot: lsn::position(at),
     };
-    let loaded = vec![chunk(None, Some(10), 10), chunk(Some(10), None, 200)];
-    let mut a = assembler(Identity::Key, loaded, BatchLimits::default());
+    vec![chunk(None, Some(10), 10), chunk(Some(10), None, 200)]
+}
+
+#[test]
+fn a_row_that_no_chunk_has_is_read_again() {
+    let mut a = assembler(Identity::Key, two_ranges(), BatchLimits::default());
     let moved = row(b'U', &[tuple(b'K', &[Some("20"), None]), tuple(b'N', &[Some("2"), Some("?")])]);
     let again = row(b'U', &[tuple(b'K', &[Some("2"), None]), tuple(b'N', &[Some("3"), Some("?")])]);
     give(&mut a, &[begin(100), described(&relation())]);
     let whole = Bytes::from(moved);
     let Some(Need::Row { key, .. }) = a.message(&whole, &whole).unwrap() else { panic!("no need") };
     assert_eq!(key, ["'2'"]);
-    let seen = Visible::parse("2:2:").unwrap();
+    let seen = Seen::parse("2:2:").unwrap();
     a.found(Found { row: None, seen: seen.clone(), until: 300 });
     assert!(a.message(&whole, &whole).unwrap().is_none());
     let whole = Bytes::from(again);
@@ -308,15 +313,61 @@ fn a_row_that_no_chunk_has_is_read_again() {
     a.found(Found { row: Some(Bytes::from(found)), seen, until: 400 });
     assert!(a.message(&whole, &whole).unwrap().is_none());
     give(&mut a, &[commit(100)]);
+    // It may be too new: the target's transaction stays open, and lacks it, until the log is where it was read.
     let set = a.take().unwrap().unwrap();
-    let batch = batches(&set)[0];
-    assert_eq!((batch.ops.as_slice(), ids(batch)), (&[Op::Insert][..], vec![3]));
-    // It may be too new: the transaction ends where it was read.
-    assert!(set.open);
+    assert!(set.open && set.committed_at.is_some() && batches(&set).is_empty());
     a.reached(399).unwrap();
     assert!(a.take().unwrap().unwrap().open);
     a.reached(400).unwrap();
-    assert!(!a.take().unwrap().unwrap().open);
+    let set = a.take().unwrap().unwrap();
+    let batch = batches(&set)[0];
+    assert_eq!((batch.ops.as_slice(), ids(batch)), (&[Op::Insert][..], vec![3]));
+    assert!(!set.open && set.committed_at.is_some());
+}
+
+/// A row that moved from a range read late to one read early, and was read again up to the place 300.
+fn waiting() -> Assembler {
+    let mut a = assembler(Identity::Key, two_ranges(), BatchLimits::default());
+    give(&mut a, &[begin(100), described(&relation())]);
+    let moved = Bytes::from(row(b'U', &[tuple(b'K', &[Some("20"), None]), tuple(b'N', &[Some("2"), Some("?")])]));
+    assert!(matches!(a.message(&moved, &moved).unwrap(), Some(Need::Row { table: 0, .. })));
+    let mut found = b"\0\x02\0\0\0\x08".to_vec();
+    found.extend(2i64.to_be_bytes());
+    found.extend(b"\0\0\0\x01x");
+    a.found(Found { row: Some(Bytes::from(found)), seen: Seen::parse("2:2:").unwrap(), until: 300 });
+    assert!(a.message(&moved, &moved).unwrap().is_none());
+    give(&mut a, &[commit(100)]);
+    a
+}
+
+#[test]
+fn a_held_row_is_there_before_what_was_not_seen() {
+    let mut a = waiting();
+    let unseen = |commit: u64| [&begin(commit)[..17], &[0, 0, 0, 2]].concat();
+    let delete = row(b'D', &[tuple(b'K', &[Some("2"), None])]);
+    give(&mut a, &[begin(150), delete.clone(), commit(150), unseen(160), delete, commit(160)]);
+    let set = a.take().unwrap().unwrap();
+    assert_eq!((batches(&set)[0].ops.as_slice(), ids(batches(&set)[0])), (&[Op::Insert, Op::Delete][..], vec![2, 2]));
+    // And the others when a transaction begins behind them.
+    let mut a = waiting();
+    give(&mut a, &[unseen(350), insert("5", "a"), commit(350)]);
+    let set = a.take().unwrap().unwrap();
+    assert_eq!((ids(batches(&set)[0]), set.open), (vec![2, 5], false));
+}
+
+#[test]
+fn a_column_added_while_rows_are_held_loads_the_table_anew() {
+    let mut a = waiting();
+    let mut next = table();
+    let mut column = next.columns[1].clone();
+    column.name = "w".to_owned();
+    next.columns.push(column);
+    let kind = SchemaChangeKind::AddColumns { next: Arc::new(next), existing: vec![None] };
+    a.reshape(0, kind, vec![Wire::Int8, Wire::Text, Wire::Text]).unwrap();
+    let set = a.take().unwrap().unwrap();
+    let [Step::Schema(change)] = set.steps.as_slice() else { panic!("{set:?}") };
+    assert!(matches!(&change.kind, SchemaChangeKind::Reload { reason } if reason.contains("column")), "{change:?}");
+    assert!(!set.open);
 }
 
 #[test]

@@ -5,13 +5,13 @@ use trem_engine::{Error, Result};
 /// A snapshot by transaction numbers: every one below `xmin` is seen, none from `xmax` on, and between them those that
 /// were not running. (PostgreSQL manual, "Transaction ID and Snapshot Information Functions".)
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Visible {
+pub(super) struct Seen {
     xmin: u64,
     xmax: u64,
     running: Vec<u64>,
 }
 
-impl Visible {
+impl Seen {
     /// Reads what `pg_current_snapshot()` says: `xmin:xmax:` and the running ones.
     pub(super) fn parse(text: &str) -> Result<Self> {
         let wrong = || Error::fatal(format!("`{text}` is not a snapshot of a PostgreSQL server"));
@@ -25,9 +25,9 @@ impl Visible {
         Ok(Self { xmin: number(xmin)?, xmax: number(xmax)?, running })
     }
 
-    /// Whether it sees a committed transaction, whose number the log gives without its epoch: the two are less than
-    /// half of all numbers apart.
-    pub(super) fn sees(&self, xid: u32) -> bool {
+    /// Whether it has what a committed transaction did, whose number the log gives without its epoch: the two are less
+    /// than half of all numbers apart.
+    pub(super) fn has(&self, xid: u32) -> bool {
         let behind = (self.xmax as u32).wrapping_sub(xid).cast_signed();
         let xid = self.xmax.wrapping_add_signed(-i64::from(behind));
         xid < self.xmin || xid < self.xmax && !self.running.contains(&xid)
@@ -41,26 +41,26 @@ mod tests {
 
     #[test]
     fn the_past_is_seen_and_the_running_are_not() {
-        let s = Visible::parse("10:20:10,14,15").unwrap();
-        let seen: Vec<u32> = (5..25).filter(|xid| s.sees(*xid)).collect();
+        let s = Seen::parse("10:20:10,14,15").unwrap();
+        let seen: Vec<u32> = (5..25).filter(|xid| s.has(*xid)).collect();
         assert_eq!(seen, [5, 6, 7, 8, 9, 11, 12, 13, 16, 17, 18, 19]);
-        assert!(Visible::parse("7:7:").unwrap().sees(6));
-        assert!(!Visible::parse("7:7:").unwrap().sees(7));
+        assert!(Seen::parse("7:7:").unwrap().has(6));
+        assert!(!Seen::parse("7:7:").unwrap().has(7));
     }
 
     #[test]
     fn numbers_begin_again_with_each_epoch() {
         let epoch = 1u64 << 32;
-        let s = Visible::parse(&format!("{}:{}:{}", 3 * epoch - 5, 3 * epoch + 10, 3 * epoch + 4)).unwrap();
+        let s = Seen::parse(&format!("{}:{}:{}", 3 * epoch - 5, 3 * epoch + 10, 3 * epoch + 4)).unwrap();
         for (xid, seen) in [(u32::MAX - 100, true), (u32::MAX, true), (3, true), (4, false), (9, true), (10, false)] {
-            assert_eq!(s.sees(xid), seen, "{xid}");
+            assert_eq!(s.has(xid), seen, "{xid}");
         }
     }
 
     #[test]
     fn nothing_else_is_a_snapshot() {
         for text in ["", "1:2", "1:2:3:4", "a:2:", "1:2:x", "-1:2:"] {
-            assert!(Visible::parse(text).is_err(), "{text}");
+            assert!(Seen::parse(text).is_err(), "{text}");
         }
     }
 }
