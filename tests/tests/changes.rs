@@ -327,12 +327,16 @@ async fn a_transaction_larger_than_the_limits_is_one_transaction() {
     running.stop(PATIENCE).expect(0);
 }
 
+/// SQL for each of 200 tables, their number `%s`, in one transaction.
+fn each(sql: &str) -> String {
+    format!("DO $$ BEGIN FOR n IN 0..199 LOOP EXECUTE format($f${sql}$f$, n); END LOOP; END $$")
+}
+
 /// Statements of many tables are on their way at the same time: what one table's meet on the target is put right, and
 /// takes nothing from the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_tables_of_which_some_have_other_rows() {
     let world = World::one().await;
-    let each = |sql: &str| format!("DO $$ BEGIN FOR n IN 0..199 LOOP EXECUTE format($f${sql}$f$, n); END LOOP; END $$");
     world.source.exec(&each("CREATE TABLE t%s (id int PRIMARY KEY, v text)")).await;
     world.source.exec(&each("INSERT INTO t%s SELECT i, 'old' FROM generate_series(1, 20) i")).await;
     world.trem.until_current().expect(0);
@@ -358,4 +362,25 @@ async fn many_tables_of_which_some_have_other_rows() {
         outcome.expect(0);
         world.assert_equal(&["public.t%"]).await;
     }
+}
+
+/// A statement that the target refuses is one of its table, however many of others are on their way.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tables_of_which_one_is_not_what_it_was() {
+    let (world, mut running) = follow(&each("CREATE TABLE t%s (id int PRIMARY KEY, v text)")).await;
+    world.source.exec(&each("INSERT INTO t%s VALUES (1, 'old')")).await;
+    world.equal(&["public.t%"], &mut running).await;
+    world.target.exec("ALTER TABLE t90 RENAME v TO other").await;
+    world.source.exec(&each("UPDATE t%s SET v = 'new'")).await;
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while world.table_state("public.t90").await != "suspended" {
+        assert!(running.ended().is_none() && std::time::Instant::now() < deadline, "{}", running.log_tail());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    world.target.wait_for("SELECT count(*) FROM trem.table_state WHERE state <> 'ready'", "1", PATIENCE).await;
+    world.target.wait_for("SELECT v FROM t199", "new", PATIENCE).await;
+    let reason = world.target.one("SELECT reason FROM trem.table_state WHERE state = 'suspended'").await;
+    assert!(reason.contains("column"), "{reason}");
+    let outcome = running.stop(PATIENCE).expect(0);
+    assert!(!outcome.stderr.contains("aborted"), "another table's error was told: {}", outcome.stderr);
 }

@@ -124,7 +124,7 @@ impl PgLane {
         failpoint::crash(Point::LaneAfterCommit);
         self.in_transaction = false;
         self.open_set = false;
-        self.session.last_ord = 0;
+        self.session.transaction_ended();
         Ok(())
     }
 

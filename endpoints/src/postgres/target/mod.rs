@@ -16,6 +16,7 @@ mod prepare;
 mod secondary;
 mod session;
 mod shape;
+mod statements;
 mod tables;
 mod together;
 mod writer;

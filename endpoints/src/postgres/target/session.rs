@@ -1,6 +1,5 @@
 //! A connection that writes: its settings, its prepared statements.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,11 +9,12 @@ use futures::future::{BoxFuture, MaybeDone, maybe_done};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
-use trem_engine::{Error, Result};
+use trem_engine::Result;
 
 use super::encode::Raw;
 use super::failure::{Failure, Tried};
 use super::shape::Reads;
+use super::statements::Statements;
 use crate::postgres::config::PgConfig;
 use crate::postgres::sqlstate::error as pg;
 
@@ -70,7 +70,7 @@ pub(super) struct Session {
     pub(super) replica: bool,
     /// For reading tables from the catalogue.
     pub(super) reads: Reads,
-    statements: HashMap<String, Statement>,
+    statements: Statements,
 }
 
 impl Session {
@@ -87,16 +87,22 @@ impl Session {
             // `check` has warned about what that means.
             tracing::debug!("session_replication_role stays at origin: not permitted");
         }
-        Ok(Self { client: Arc::new(client), last_ord: 0, replica, reads: Reads::default(), statements: HashMap::new() })
+        Ok(Self {
+            client: Arc::new(client),
+            last_ord: 0,
+            replica,
+            reads: Reads::default(),
+            statements: Statements::default(),
+        })
     }
 
     /// The prepared form of a statement that is likely to come again.
     pub(super) async fn statement(&mut self, sql: &str) -> Tried<Statement> {
         if let Some(known) = self.statements.get(sql) {
-            return Ok(known.clone());
+            return Ok(known);
         }
         let statement = self.client.prepare(sql).await?;
-        self.statements.insert(sql.to_owned(), statement.clone());
+        self.statements.put(sql, &statement);
         Ok(statement)
     }
 
@@ -112,33 +118,32 @@ impl Session {
         number(&self.client, &statement, parameters).await
     }
 
-    /// Asks for the statements of these calls that are not known yet.
-    pub(super) fn prepare_all(&self, calls: &[Call]) -> Preparing {
-        let new = calls.iter().enumerate().filter(|(_, call)| !self.statements.contains_key(&call.sql));
-        let new: Vec<(usize, String)> = new.map(|(n, call)| (n, call.sql.clone())).collect();
-        let one = |(_, sql): &(usize, String)| -> BoxFuture<'static, _> {
-            let (client, sql) = (Arc::clone(&self.client), sql.clone());
-            Box::pin(async move { client.prepare(&sql).await })
+    /// Asks for the statements of these calls, as far as they are not known.
+    pub(super) fn prepare_all(&mut self, calls: &[Call]) -> Pending<Prepared> {
+        self.statements.make_room();
+        let one = |call: &Call| -> BoxFuture<'static, Prepared> {
+            if let Some(known) = self.statements.get(&call.sql) {
+                return Box::pin(std::future::ready(Ok(known)));
+            }
+            let (client, sql) = (Arc::clone(&self.client), call.sql.clone());
+            Box::pin(async move { Ok(client.prepare(&sql).await?) })
         };
-        Preparing { statements: Pending::of(new.iter().map(one)), new }
+        Pending::of(calls.iter().map(one))
     }
 
-    /// Sends calls in their order as soon as their statements are there.
-    pub(super) async fn call_prepared(&mut self, preparing: Preparing, calls: Vec<Call>) -> Answers {
-        for ((n, sql), statement) in preparing.new.into_iter().zip(preparing.statements.all().await) {
-            match statement {
-                Ok(statement) => self.statements.insert(sql, statement),
-                Err(e) => return Answers::Failed(n, e.into()),
-            };
-        }
+    /// Sends calls in their order as soon as their statements are there; or tells for which call there is none.
+    pub(super) async fn call_prepared(
+        &mut self,
+        statements: Pending<Prepared>,
+        calls: Vec<Call>,
+    ) -> std::result::Result<Pending<Tried<u64>>, (usize, Failure)> {
         let mut all = Vec::with_capacity(calls.len());
-        for (n, call) in calls.into_iter().enumerate() {
-            match self.statements.get(&call.sql) {
-                Some(statement) => all.push(answer(Arc::clone(&self.client), statement.clone(), call)),
-                None => return Answers::Failed(n, Error::fatal("internal: a statement was not prepared").into()),
-            }
+        for (call, statement) in calls.into_iter().zip(statements.all().await) {
+            let statement = statement.map_err(|failure| (all.len(), failure))?;
+            self.statements.put(&call.sql, &statement);
+            all.push(answer(Arc::clone(&self.client), statement, call));
         }
-        Answers::Coming(Pending::of(all.into_iter()))
+        Ok(Pending::of(all.into_iter()))
     }
 
     /// Lets the planner do as it likes inside a set, where there is no index to go by; or not again.
@@ -148,37 +153,20 @@ impl Session {
         Ok(self.client.batch_execute(&settings.join("; ")).await?)
     }
 
+    /// A transaction has ended.
+    pub(super) fn transaction_ended(&mut self) {
+        self.last_ord = 0;
+        self.statements.transaction_ended();
+    }
+
     /// Forgets the statements: a table has changed.
     pub(super) fn forget_statements(&mut self) {
         self.statements.clear();
     }
 }
 
-/// Statements that are being prepared, each with the call that wants it.
-pub(super) struct Preparing {
-    new: Vec<(usize, String)>,
-    statements: Pending<std::result::Result<Statement, tokio_postgres::Error>>,
-}
-
-/// The answers of calls.
-pub(super) enum Answers {
-    /// They are on their way.
-    Coming(Pending<Tried<u64>>),
-    /// Nothing was sent, as the statement of this call could not be prepared.
-    Failed(usize, Failure),
-}
-
-impl Answers {
-    /// All of them, or which call failed first.
-    pub(super) async fn all(self) -> std::result::Result<Vec<u64>, (usize, Failure)> {
-        match self {
-            Self::Coming(pending) => {
-                pending.all().await.into_iter().enumerate().map(|(n, answer)| answer.map_err(|e| (n, e))).collect()
-            }
-            Self::Failed(call, failure) => Err((call, failure)),
-        }
-    }
-}
+/// A statement that may be run.
+pub(super) type Prepared = Tried<Statement>;
 
 /// Requests that have been sent, in their order.
 pub(super) struct Pending<T>(Vec<MaybeDone<BoxFuture<'static, T>>>);
@@ -196,7 +184,8 @@ impl<T> Pending<T> {
         Self(requests.map(send).collect())
     }
 
-    async fn all(self) -> Vec<T> {
+    /// What has come of each.
+    pub(super) async fn all(self) -> Vec<T> {
         let mut all = Vec::with_capacity(self.0.len());
         for mut sent in self.0 {
             (&mut sent).await;

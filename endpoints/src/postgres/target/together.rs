@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use trem_engine::{Error, Result};
 
-use super::failure::Failure;
+use super::failure::{Failure, Tried};
 use super::keyed::small::{Short, Small};
-use super::session::{Answers, Call, Preparing, Session};
+use super::session::{Call, Pending, Prepared, Session};
 use super::tables::Counts;
 use crate::postgres::sqlstate::error as pg;
 
@@ -25,14 +25,14 @@ struct Running {
     tables: Vec<Small>,
     /// It begins with a savepoint, so that a row that is there already undoes the group and nothing else.
     guarded: bool,
-    answers: Answers,
+    answers: Pending<Tried<u64>>,
 }
 
 /// Groups on their way: while one runs, new statements of the next are prepared, and a third is gathered.
 #[derive(Default)]
 pub(super) struct Together {
     gathered: Group,
-    preparing: VecDeque<(Group, Preparing)>,
+    preparing: VecDeque<(Group, Pending<Prepared>)>,
     running: Option<Running>,
     /// Updates that met fewer rows than they should. What they want waits until nothing is on its way: it would fail
     /// with a group that fails.
@@ -74,7 +74,7 @@ impl Together {
         Ok(())
     }
 
-    fn prepare(&mut self, session: &Session) {
+    fn prepare(&mut self, session: &mut Session) {
         let mut group = std::mem::take(&mut self.gathered);
         if group.tables.iter().any(Small::inserts) {
             group.calls.insert(0, Call::plain("SAVEPOINT trem"));
@@ -89,7 +89,11 @@ impl Together {
         let before = self.running.take();
         if let Some((Group { tables, calls }, preparing)) = self.preparing.pop_front() {
             let guarded = tables.iter().any(Small::inserts);
-            let answers = session.call_prepared(preparing, calls).await;
+            // What was asked for fails before what runs: it came first.
+            let answers = match session.call_prepared(preparing, calls).await {
+                Ok(answers) => answers,
+                Err((call, failure)) => return Err(whose(&tables, guarded, call, failure)),
+            };
             self.running = Some(Running { tables, guarded, answers });
         }
         match before {
@@ -100,13 +104,15 @@ impl Together {
 
     async fn land(&mut self, running: Running, session: &mut Session, applied: &mut Counts) -> Result<()> {
         let Running { tables, guarded, answers } = running;
-        let answers = match answers.all().await {
+        let answers: std::result::Result<Vec<u64>, (usize, Failure)> =
+            answers.all().await.into_iter().enumerate().map(|(n, answer)| answer.map_err(|e| (n, e))).collect();
+        let answers = match answers {
             Ok(answers) => answers,
             Err((_, Failure::Unique(e))) if guarded => {
                 tracing::debug!(error = %e, "tables are written one by one");
                 return self.one_by_one(tables, session, applied).await;
             }
-            Err((call, failure)) => return Err(whose(&tables, call.saturating_sub(usize::from(guarded)), failure)),
+            Err((call, failure)) => return Err(whose(&tables, guarded, call, failure)),
         };
         let mut answers = answers.into_iter().skip(usize::from(guarded));
         for small in tables {
@@ -136,8 +142,8 @@ impl Together {
 }
 
 /// The error of a call, with the table that it was for.
-fn whose(tables: &[Small], call: usize, failure: Failure) -> Error {
-    let mut before = 0;
+fn whose(tables: &[Small], guarded: bool, call: usize, failure: Failure) -> Error {
+    let mut before = usize::from(guarded);
     let failed = tables.iter().find(|small| {
         before += small.calls();
         call < before
