@@ -236,7 +236,7 @@ struct Loop<'f> {
     applied: Position,
     /// Not known at first: an earlier lane may have committed what the target's disk does not have yet.
     durable: Option<Position>,
-    /// A table is to be loaded again.
+    /// A table is to be loaded, or again.
     replan: bool,
     /// The last set handed over was open: the target's transaction waits for the next one.
     open: bool,
@@ -266,7 +266,7 @@ impl Loop<'_> {
                 biased;
                 () = self.follow.stop.cancelled() => return self.end(End::Finished).await,
                 outcome = self.outcomes.recv() => self.settle(outcome).await?,
-                Some(()) = self.found.recv() => return self.end(End::Replan).await,
+                Some(()) = self.found.recv() => self.replan = true,
                 _ = heartbeat.tick() => self.stream.ack(self.durable.as_ref()).await?,
                 () = sleep_until(self.ask_at), if unsettled => self.send(Work::AskDurable(false)).await?,
                 () = sleep_until(wake), if self.waiting_since.is_some() && self.free() => {}

@@ -109,7 +109,8 @@ async fn first_row(conn: &mut Conn, copy: &str) -> Result<Option<Bytes>> {
         if let Some(row) = decoder.row(&message)?
             && first.is_none()
         {
-            first = Some(row.message(&message));
+            // It may be held for long, and would hold the buffer that it came in.
+            first = Some(Bytes::copy_from_slice(&row.message(&message)));
         }
     }
     Ok(first)

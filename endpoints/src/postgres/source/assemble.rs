@@ -190,8 +190,8 @@ impl Assembler {
             return Ok(());
         }
         self.end = self.end.max(server_end);
-        self.release()?;
-        self.lapse()
+        self.lapse()?;
+        self.release()
     }
 
     /// Takes one message in. After a [`Need`] the same message is to be given again.
@@ -217,8 +217,8 @@ impl Assembler {
         self.transactions += u64::from(news);
         let micros = micros_from_2000(commit.time);
         self.committed_at = u64::try_from(micros).ok().map(|m| SystemTime::UNIX_EPOCH + Duration::from_micros(m));
-        self.release()?;
-        self.lapse()
+        self.lapse()?;
+        self.release()
     }
 
     /// The transaction at hand; `None` if the target has it already.
@@ -302,7 +302,7 @@ impl Assembler {
     /// What was read again, as the log does not have all of a row that the target does not have.
     fn put_found(&mut self, index: usize, key: &RowKey, found: Found) -> Result<()> {
         let Some(loaded) = &mut self.tables[index].loaded else { return Ok(()) };
-        loaded.read_again(key, found);
+        let at_once = loaded.read_again(key, found);
         if loaded.is_too_much() {
             let reason = "too many of its rows have moved while its load was interrupted".to_owned();
             return self.reshape(index, SchemaChangeKind::Reload { reason }, Vec::new());
@@ -310,7 +310,7 @@ impl Assembler {
         if !self.waiting.contains(&index) {
             self.waiting.push(index);
         }
-        Ok(())
+        at_once.iter().try_for_each(|row| self.put_row(index, row))
     }
 
     /// Puts in what is held of a table whose rows were all read before `end`.
@@ -321,7 +321,9 @@ impl Assembler {
 
     fn put_row(&mut self, index: usize, row: &Bytes) -> Result<()> {
         let table = &mut self.tables[index];
-        push_row(&mut table.builder, &table.wires, CopyRow::of(row)?, row, &mut self.scratch)?;
+        let put = CopyRow::of(row).map_err(Error::from);
+        let put = put.and_then(|r| push_row(&mut table.builder, &table.wires, r, row, &mut self.scratch));
+        put.map_err(|e| e.table(&table.schema.id))?;
         self.count(index, row.len());
         Ok(())
     }

@@ -36,8 +36,9 @@ pub(super) enum Verdict {
     PutNew,
 }
 
-/// So many keys may be read again, and rows of so many bytes be held: beyond, loading the table anew costs less.
-const MOST_AGAIN: usize = 10_000;
+/// So many keys may be read again: beyond, loading the table anew costs less.
+const MOST_AGAIN: usize = 100_000;
+/// Rows of so many bytes are held; what comes beside them is put in at once.
 const MOST_HELD: usize = 64 << 20;
 
 /// What there was under a key when it was read again.
@@ -66,7 +67,7 @@ pub(super) struct Loaded {
     pub(super) lowest: u64,
     /// Keys that were read again: what was seen then, and the row while it is held.
     again: HashMap<Vec<u8>, (Seen, Option<Bytes>)>,
-    /// Bytes of the rows that were held.
+    /// Bytes of the rows that are held.
     held: usize,
     /// Everything that commits from here on was not seen then.
     until: u64,
@@ -138,22 +139,28 @@ impl Loaded {
         }
     }
 
-    /// Notes what a key was found to have.
-    pub(super) fn read_again(&mut self, key: &RowKey, found: Found) {
-        self.until = self.until.max(found.until);
-        self.held += found.row.as_ref().map_or(0, Bytes::len);
-        self.again.insert(key.whole.clone(), (found.seen, found.row));
+    /// Notes what a key was found to have. The row is returned if no more can be held.
+    pub(super) fn read_again(&mut self, key: &RowKey, found: Found) -> Option<Bytes> {
+        let Found { mut row, seen, until } = found;
+        self.until = self.until.max(until);
+        let bytes = row.as_ref().map_or(0, Bytes::len);
+        let at_once = row.take_if(|_| self.held + bytes > MOST_HELD);
+        self.held += row.as_ref().map_or(0, Bytes::len);
+        self.again.insert(key.whole.clone(), (seen, row));
+        at_once
     }
 
-    /// Whether that has become too much.
+    /// Whether so many were read again that it costs too much.
     pub(super) fn is_too_much(&self) -> bool {
-        self.again.len() > MOST_AGAIN || self.held > MOST_HELD
+        self.again.len() > MOST_AGAIN
     }
 
     /// The row that is held for a key, before a change of it that was not seen when it was read.
     pub(super) fn due(&mut self, key: &RowKey, change: Begin) -> Option<Bytes> {
         let (seen, row) = self.again.get_mut(&key.whole)?;
-        row.take_if(|_| !seen.has(change.xid))
+        let due = row.take_if(|_| !seen.has(change.xid))?;
+        self.held -= due.len();
+        Some(due)
     }
 
     /// The rows that are held, once the log has come to where all of them were read.

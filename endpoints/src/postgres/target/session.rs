@@ -120,7 +120,6 @@ impl Session {
 
     /// Asks for the statements of these calls, as far as they are not known.
     pub(super) fn prepare_all(&mut self, calls: &[Call]) -> Pending<Prepared> {
-        self.statements.make_room();
         let one = |call: &Call| -> BoxFuture<'static, Prepared> {
             if let Some(known) = self.statements.get(&call.sql) {
                 return Box::pin(std::future::ready(Ok(known)));

@@ -32,9 +32,14 @@ impl<S: Clone> Statements<S> {
 
     /// Keeps one that has been prepared, if it is not known yet.
     pub(super) fn put(&mut self, sql: &str, statement: &S) {
-        if !self.known.contains_key(sql) {
-            self.known.insert(sql.to_owned(), (statement.clone(), self.transaction));
+        if self.known.contains_key(sql) {
+            return;
         }
+        if self.known.len() >= 2 * MOST {
+            // One transaction alone may have changes of any number of tables.
+            self.trim();
+        }
+        self.known.insert(sql.to_owned(), (statement.clone(), self.transaction));
     }
 
     /// Forgets all.
@@ -48,13 +53,6 @@ impl<S: Clone> Statements<S> {
             self.trim();
         }
         self.transaction += 1;
-    }
-
-    /// More are about to come: one transaction alone may have changes of any number of tables.
-    pub(super) fn make_room(&mut self) {
-        if self.known.len() > 2 * MOST {
-            self.trim();
-        }
     }
 
     /// Those that this transaction has not used go first: statements of tables at rest are of no use.
@@ -87,12 +85,13 @@ mod tests {
         let left: Vec<usize> = (0..=MOST).filter(|n| statements.known.contains_key(&n.to_string())).collect();
         assert_eq!(left, [7, MOST]);
         let count = |s: &Statements<usize>| (0..3 * MOST).filter(|n| s.known.contains_key(&n.to_string())).count();
+        statements.clear();
         (0..2 * MOST).for_each(|n| statements.put(&n.to_string(), &n));
-        statements.make_room();
-        assert_eq!(count(&statements), 2 * MOST);
-        (0..2 * MOST + 1).for_each(|n| statements.put(&n.to_string(), &n));
-        statements.make_room();
-        assert_eq!(count(&statements), MOST);
+        assert_eq!(count(&statements), 2 * MOST, "all of one transaction");
+        statements.put("7", &7);
+        assert_eq!(count(&statements), 2 * MOST, "it is there");
+        statements.put(&(2 * MOST).to_string(), &0);
+        assert_eq!(count(&statements), MOST + 1);
         put(&mut statements, 0..2 * MOST);
         assert_eq!(count(&statements), MOST);
     }

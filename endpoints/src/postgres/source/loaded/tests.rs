@@ -57,7 +57,7 @@ fn found(row: Option<&'static [u8]>, seen: &str, until: u64) -> Found {
 #[test]
 fn a_row_that_was_read_again_is_a_chunk_of_its_own() {
     let mut l = loaded();
-    l.read_again(&key(1), found(Some(b"row"), "300:310:305", 400));
+    assert_eq!(l.read_again(&key(1), found(Some(b"row"), "300:310:305", 400)), None);
     assert!(l.waits(399) && !l.done(399) && !l.waits(400) && l.done(400));
     for (commit, verdict) in [(304, Verdict::Skip), (305, Verdict::Apply), (309, Verdict::Skip)] {
         assert_eq!(l.update(&key(1), &key(1), at(commit)), verdict, "{commit}");
@@ -67,11 +67,11 @@ fn a_row_that_was_read_again_is_a_chunk_of_its_own() {
     assert_eq!((l.due(&key(2), at(305)), l.due(&key(1), at(304))), (None, None));
     assert_eq!(l.due(&key(1), at(305)), Some(Bytes::from_static(b"row")));
     assert_eq!(l.due(&key(1), at(305)), None, "it is there now");
-    l.read_again(&key(3), found(Some(b"other"), "300:310:305", 350));
+    let _ = l.read_again(&key(3), found(Some(b"other"), "300:310:305", 350));
     assert!(l.passed(399).is_empty() && l.waits(399));
     assert_eq!(l.passed(400), [Bytes::from_static(b"other")]);
     assert!(!l.waits(300));
-    l.read_again(&key(1), found(None, "300:310:305", 500));
+    let _ = l.read_again(&key(1), found(None, "300:310:305", 500));
     l.emptied();
     assert_eq!(l.insert(&key(1), at(304)), Verdict::Apply);
     assert!(!l.waits(300));
@@ -80,15 +80,22 @@ fn a_row_that_was_read_again_is_a_chunk_of_its_own() {
 #[test]
 fn what_is_read_again_has_its_limits() {
     let mut l = loaded();
-    let read = |l: &mut Loaded, n| l.read_again(&key(n), found(None, "300:310:", 400));
+    let read = |l: &mut Loaded, n| assert_eq!(l.read_again(&key(n), found(None, "300:310:", 400)), None);
     (0..MOST_AGAIN as i64).for_each(|n| read(&mut l, n));
     assert!(!l.is_too_much());
     read(&mut l, -1);
     assert!(l.is_too_much());
     let mut l = loaded();
-    let row = Some(Bytes::from(vec![0; MOST_HELD + 1]));
-    l.read_again(&key(1), Found { row, seen: Seen::parse("300:310:").unwrap(), until: 400 });
-    assert!(l.is_too_much());
+    let half = Bytes::from(vec![0; MOST_HELD / 2]);
+    let row = |n: i64| (key(n), Found { row: Some(half.clone()), seen: Seen::parse("300:310:").unwrap(), until: 400 });
+    for (n, at_once) in [(1, false), (2, false), (3, true)] {
+        let (key, found) = row(n);
+        assert_eq!(l.read_again(&key, found).is_some(), at_once, "{n}");
+    }
+    assert_eq!((l.due(&key(3), at(310)), l.due(&key(1), at(310))), (None, Some(half.clone())));
+    let (key, found) = row(4);
+    assert_eq!(l.read_again(&key, found), None, "there is room again");
+    assert!(l.waits(399) && l.passed(400).len() == 2);
 }
 
 #[test]
@@ -221,7 +228,7 @@ impl Target {
                 let count = (n + 1 + later).min(history.transactions.len()).max(self.chunks);
                 let row = history.rows[count].get(&to).map(|row| [&to.to_be_bytes()[..], &row.to_be_bytes()].concat());
                 let found = Found { row: row.map(Bytes::from), seen: history.seen(count), until: place(count) };
-                self.loaded.read_again(&key(to), found);
+                assert_eq!(self.loaded.read_again(&key(to), found), None);
             }
             _ => self.write(verdict, act),
         }
