@@ -283,6 +283,11 @@ fn added_columns_are_asked_for_and_then_the_row_comes_again() {
     assert_eq!(rows.rows.num_columns(), 3);
 }
 
+/// A COPY row of this key.
+fn copied(id: i64) -> Bytes {
+    Bytes::from([b"\0\x02\0\0\0\x08", id.to_be_bytes().as_slice(), b"\0\0\0\x01x"].concat())
+}
+
 /// Keys below 10 were read at 10, those from there on at 200.
 fn two_ranges() -> Vec<LoadedChunk> {
     let chunk = |lower: Option<i64>, upper: Option<i64>, at| LoadedChunk {
@@ -307,10 +312,7 @@ fn a_row_that_no_chunk_has_is_read_again() {
     let whole = Bytes::from(again);
     let Some(Need::Row { key, .. }) = a.message(&whole, &whole).unwrap() else { panic!("no need") };
     assert_eq!(key, ["'3'"]);
-    let mut found = b"\0\x02\0\0\0\x08".to_vec();
-    found.extend(3i64.to_be_bytes());
-    found.extend(b"\0\0\0\x01x");
-    a.found(Found { row: Some(Bytes::from(found)), seen, until: 400 });
+    a.found(Found { row: Some(copied(3)), seen, until: 400 });
     assert!(a.message(&whole, &whole).unwrap().is_none());
     give(&mut a, &[commit(100)]);
     // It may be too new: the target's transaction stays open, and lacks it, until the log is where it was read.
@@ -331,10 +333,7 @@ fn waiting() -> Assembler {
     give(&mut a, &[begin(100), described(&relation())]);
     let moved = Bytes::from(row(b'U', &[tuple(b'K', &[Some("20"), None]), tuple(b'N', &[Some("2"), Some("?")])]));
     assert!(matches!(a.message(&moved, &moved).unwrap(), Some(Need::Row { table: 0, .. })));
-    let mut found = b"\0\x02\0\0\0\x08".to_vec();
-    found.extend(2i64.to_be_bytes());
-    found.extend(b"\0\0\0\x01x");
-    a.found(Found { row: Some(Bytes::from(found)), seen: Seen::parse("2:2:").unwrap(), until: 300 });
+    a.found(Found { row: Some(copied(2)), seen: Seen::parse("2:2:").unwrap(), until: 300 });
     assert!(a.message(&moved, &moved).unwrap().is_none());
     give(&mut a, &[commit(100)]);
     a
