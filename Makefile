@@ -29,9 +29,13 @@ bench-side-by-side: setup ## trem against COPY, native replication and others; A
 	@scripts/setup benches
 	cargo run -q --release -p trem-benches --bin side-by-side -- $(ARGS)
 
-bench-growth: setup ## a backlog of ten million changes, once
+bench-growth: setup ## what grows: ten million changes once; 1, 100 and 1,000 tables, with a backlog and five times that
 	@scripts/setup benches
 	cargo run -q --release -p trem-benches --bin side-by-side -- --only growth-backlog-10m --repetitions 1 --name growth-10m
+	cargo run -q --release -p trem-benches --bin side-by-side -- --only 'growth-tables-*' --with trem,native \
+	    --name growth-tables
+	cargo run -q --release -p trem-benches --bin side-by-side -- --only 'growth-tables-*' --with trem,native \
+	    --scale 5 --name growth-tables-5
 
 bench-micro: setup ## decoding, compaction and encoding on one core, with their allocations
 	cargo bench -q -p trem-benches --bench micro > $(or $(CARGO_TARGET_DIR),target)/micro.txt

@@ -15,7 +15,7 @@ use trem_engine::schema::{Column, Identity, LogicalType, NativeType, TableId, Ta
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
 
-/// Rows of an iteration: as many as a set has by default.
+/// Rows of an iteration.
 const ROWS: u64 = 50_000;
 const RELATION: u32 = 16_384;
 const TYPES: &[Type] = &[

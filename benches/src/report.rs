@@ -274,15 +274,16 @@ impl Comparison {
 }
 
 fn figure_json(figure: &Figure) -> Value {
-    let runs = figure.runs.iter().map(|(work, cost)| {
+    let good = figure.fault.is_none();
+    let runs = figure.runs.iter().filter(|_| good).map(|(work, cost)| {
         json!({ "work": work, "seconds": cost.wall.as_secs_f64(),
                 "seconds_to_exit": cost.exit.map(|e| e.as_secs_f64()), "cpu_seconds": cost.cpu.as_secs_f64(),
                 "source_cpu_seconds": cost.source_cpu.as_secs_f64(),
                 "target_cpu_seconds": cost.target_cpu.as_secs_f64(), "peak_kib": cost.peak_kib })
     });
     let runs: Vec<Value> = runs.collect();
-    let delays: Vec<Value> =
-        figure.delays.iter().map(|d| json!({ "p50_ms": d.p50, "p99_ms": d.p99, "max_ms": d.max })).collect();
+    let delays = figure.delays.iter().filter(|_| good);
+    let delays: Vec<Value> = delays.map(|d| json!({ "p50_ms": d.p50, "p99_ms": d.p99, "max_ms": d.max })).collect();
     json!({ "who": figure.who, "rate": figure.rate(), "runs": runs, "delays": delays, "fault": figure.fault })
 }
 
@@ -322,4 +323,33 @@ fn thousands(number: f64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_step_whose_check_failed_gives_no_figure() {
+        let cost = Cost { wall: Duration::from_secs(2), ..Cost::default() };
+        let delays = Delays { p50: 7.25, p99: 7.25, max: 7.25 };
+        let mut figure = Figure::new(TREM);
+        (figure.runs, figure.delays) = (vec![(246, cost)], vec![delays]);
+        let compare = |figure: &Figure| Comparison {
+            name: DELAY_CASE.to_owned(),
+            what: String::new(),
+            unit: "rows",
+            figures: vec![figure.clone(), Figure { who: NATIVE.to_owned(), fault: None, ..figure.clone() }],
+        };
+        let good = compare(&figure);
+        assert!(good.markdown().contains("| trem | 7.2 |") && good.markdown().contains("1.00 x that of"));
+        assert_eq!(good.json()["figures"][0]["rate"], 123.0);
+        figure.fault = Some("both sides differ".to_owned());
+        let bad = compare(&figure);
+        assert!(bad.markdown().contains("| trem | no figure: both sides differ |"), "{}", bad.markdown());
+        assert!(!bad.markdown().contains("x that of"));
+        let told = bad.json()["figures"][0].clone();
+        assert_eq!((&told["rate"], &told["runs"], &told["delays"]), (&Value::Null, &json!([]), &json!([])));
+    }
 }

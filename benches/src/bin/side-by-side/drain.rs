@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use trem_benches::machine;
 use trem_benches::pair::{Pair, SOURCE, Task};
 use trem_benches::process::{Cost, LOOK, PATIENCE, Program, Running, Stopwatch};
 use trem_benches::report::{Comparison, Figure, NATIVE, NULL, RECEIVE, TREM};
@@ -12,7 +13,7 @@ use trem_tests::Db;
 use trem_tests::binaries::root;
 use trem_tests::cluster::{PASSWORD, signal};
 
-use crate::Plan;
+use crate::{Plan, turns};
 
 /// The log through SQL, from the same slot that pg_recvlogical reads.
 const PEEK: &str = "SQL peek to nowhere";
@@ -54,8 +55,8 @@ pub async fn compare(trem: &Path, name: &str, load: &Workload, plan: &Plan) -> C
             }
         }
         let goal = sides.make_backlog(load).await;
-        for turn in 0..who.len() {
-            let figure = &mut figures[(turn + round) % who.len()];
+        for at in turns(round, who.len()) {
+            let figure = &mut figures[at];
             if figure.fault.is_some() {
                 continue;
             }
@@ -80,21 +81,29 @@ fn describe(load: &Workload) -> String {
     };
     let width = match (load.wide, load.toasted) {
         (0, _) => "about 120 bytes a row".to_owned(),
-        (bytes, false) => format!("about {bytes} bytes a row"),
+        (bytes, false) => format!("with a text of {bytes} byte(s)"),
         (bytes, true) => format!("with a text of {bytes} bytes out of line"),
     };
     let Workload { changes, tables, rows, .. } = load;
     format!(
         "A backlog of {changes} changes: {what}; {tables} table(s) of 8 columns and {rows} rows, \
         {width}. trem from the start of its process, the subscription from ENABLE, both until the last change can be \
-         seen on the target; the others to the end of their process."
+         seen on the target; the others to the end of their process. trem to null is there before, as what it \
+         remembers lives in its process: from where it is let go on until its slot has moved past the last change."
     )
 }
 
 /// Looks on a target for the last change of the backlog.
 const MARKER: &str = "SELECT 'seen' FROM public.marker";
 
-/// Waits until a subscription has copied all its tables.
+/// Waits until what a subscription has copied can be seen.
+pub async fn wait_copied(target: &Db) -> Result<(), String> {
+    let sql = "SELECT coalesce(bool_and(srsubstate IN ('f', 's', 'r')), false)::text FROM pg_subscription_rel";
+    // Looking takes processor time from what is looked at.
+    until(target, sql, "true", LOOK * 4).await
+}
+
+/// Waits until a subscription follows all its tables.
 pub async fn wait_ready(target: &Db) -> Result<(), String> {
     let sql = "SELECT coalesce(bool_and(srsubstate = 'r'), false)::text FROM pg_subscription_rel";
     until(target, sql, "true", LOOK).await
@@ -129,10 +138,11 @@ pub fn profiled(pair: &Pair, name: &str, plan: &Plan) {
         perf.args(["report", "--stdio", "-i"]).arg(profile(pair)).args(arguments).stderr(Stdio::null());
         perf.output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default()
     };
+    let facts: String = machine::facts().iter().map(|(fact, value)| format!("# {fact}: {value}\n")).collect();
     let processes = report(&["--no-children", "--sort", "pid", "--percent-limit", "0.5"]);
     let flat = report(&["--no-children", "--sort", "pid,dso,symbol", "--percent-limit", "0.3"]);
     let text = format!(
-        "# Processor time of the machine while trem ran, by process (swapper: nobody)\n{processes}\n\
+        "{facts}# Processor time of the machine while trem ran, by process (swapper: nobody)\n{processes}\n\
          # By function\n{flat}"
     );
     let kept: Vec<&str> = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
@@ -292,7 +302,9 @@ impl<'a> Sides<'a> {
         );
         let watch = Stopwatch::start(self.pair);
         let used = self.pair.psql(&self.pair.source.url(SOURCE), &sql)?;
-        Ok(watch.stop(used))
+        let cost = watch.stop(used);
+        self.peeked(goal).await?;
+        Ok(cost)
     }
 
     async fn by_null(&mut self, goal: &Goal) -> Result<Cost, String> {
@@ -319,6 +331,18 @@ impl<'a> Sides<'a> {
             Some(n) if n == goal.changes => Ok(cost),
             _ => Err(format!("{counted:?} of {} changes came: {said}", goal.changes)),
         }
+    }
+
+    /// Whether the slot hands over every change. What was measured went to nowhere, so it is asked once more.
+    async fn peeked(&self, goal: &Goal) -> Result<(), String> {
+        let sql = format!(
+            "SELECT count(*) FILTER (WHERE get_byte(data, 0) IN (ascii('I'), ascii('U'), ascii('D')))::text \
+             FROM pg_logical_slot_peek_binary_changes('peek', '{}', NULL, 'proto_version', '1', \
+             'publication_names', 'peek', 'binary', 'true')",
+            goal.lsn
+        );
+        let (changes, wanted) = (self.source.one(&sql).await, goal.changes);
+        if changes == wanted.to_string() { Ok(()) } else { Err(format!("{changes} of {wanted} changes came")) }
     }
 
     async fn advanced(&self, slot: &str, goal: &Goal) -> Result<(), String> {

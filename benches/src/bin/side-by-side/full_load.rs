@@ -9,11 +9,13 @@ use trem_benches::report::{Comparison, Figure, NATIVE, PIPE, TREM};
 use trem_benches::workload::{Workload, digest, keyless_table};
 use trem_tests::Db;
 
-use crate::Plan;
-use crate::drain::{CONNINFO_OPTIONS, profile, profiled};
+use crate::drain::{CONNINFO_OPTIONS, profile, profiled, wait_copied};
+use crate::{Plan, turns};
 
 const PIPE_KEY_FIRST: &str = "COPY pipe, key before";
 const PGCOPYDB: &str = "pgcopydb clone";
+/// From which size on pgcopydb copies parts of a table side by side.
+const PARTS: &str = "64MB";
 
 /// Measures all of them.
 pub async fn compare(pair: &Pair, name: &str, load: &Workload, plan: &Plan) -> Comparison {
@@ -30,8 +32,7 @@ pub async fn compare(pair: &Pair, name: &str, load: &Workload, plan: &Plan) -> C
     // Memory that a server touches for the first time would cost the first contestant a second and more.
     let _ = step(pair, name, PIPE, load, plan, &wanted).await;
     for round in 0..plan.repetitions {
-        for turn in 0..who.len() {
-            let at = (turn + round) % who.len();
+        for at in turns(round, who.len()) {
             let figure = &mut figures[at];
             if figure.fault.is_some() {
                 continue;
@@ -45,7 +46,8 @@ pub async fn compare(pair: &Pair, name: &str, load: &Workload, plan: &Plan) -> C
     let what = format!(
         "{} rows of 8 columns, about 120 bytes each, into an empty database, with the primary key at the end. The key \
          is built after the rows by trem, pgcopydb and the first pipe, before them for the second pipe and the \
-         subscription.",
+         subscription. The subscription until its copy can be seen, the others to the end of their processes; pgcopydb \
+         in parts of {PARTS}, with its defaults otherwise, VACUUM ANALYZE among them.",
         load.rows
     );
     Comparison { name: name.to_owned(), what, unit: "rows", figures }
@@ -67,6 +69,7 @@ async fn step(pair: &Pair, name: &str, who: &str, load: &Workload, plan: &Plan, 
             let mut command = pair.trem(&task);
             let watch = Stopwatch::start(pair);
             let used = Running::start(&mut command, &pair.file("trem.log")).wait()?;
+            // Under perf these are perf's own.
             let cost = watch.stop(if plan.profile { Program::default() } else { used });
             profiled(pair, name, plan);
             cost
@@ -116,7 +119,7 @@ async fn native(pair: &Pair, target: &Db, load: &Workload) -> Result<Cost, Strin
     let watch = Stopwatch::start(pair);
     let sql = format!("CREATE SUBSCRIPTION native CONNECTION '{connection}' PUBLICATION native WITH (binary = true)");
     target.try_exec(&sql).await?;
-    crate::drain::wait_ready(target).await?;
+    wait_copied(target).await?;
     Ok(watch.stop(Program::default()))
 }
 
@@ -124,6 +127,7 @@ fn pgcopydb(pair: &Pair) -> Result<Cost, String> {
     let folder = pair.file("pgcopydb");
     let mut command = std::process::Command::new("pgcopydb");
     command.args(["clone", "--dir"]).arg(&folder).args(["--restart", "--no-acl", "--no-owner", "--no-comments"]);
+    command.args(["--split-tables-larger-than", PARTS]);
     command.arg("--source").arg(pair.source.url(SOURCE)).arg("--target").arg(pair.target.url("reports"));
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let watch = Stopwatch::start(pair);

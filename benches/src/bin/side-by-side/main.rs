@@ -1,5 +1,6 @@
 //! trem against what a user would pick instead: on the same servers, in one run, turn about. A step whose check
-//! fails (both sides must be equal after it) gives no figure.
+//! fails gives no figure: after it both sides must be equal; of what reads to nowhere every change must have come, of
+//! pg_recvlogical its position must have.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod drain;
@@ -26,7 +27,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
     /// How often each step is measured; where there is no mark to reach, three times at the most.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = REPETITIONS)]
     repetitions: usize,
     /// Settings for trem's task, as TOML lines, the task's own first and `TASK` for its table:
     /// "memory = '64MiB'\n[TASK.batch]\nmax-rows = 1000".
@@ -35,12 +36,44 @@ struct Arguments {
     /// Write a profile of trem in each comparison beside the results (needs perf; the figures are then slower).
     #[arg(long)]
     profile: bool,
-    /// Name of the files below benches/results.
-    #[arg(long, default_value = "side-by-side")]
-    name: String,
+    /// Name of the files below benches/results; `side-by-side` if everything is measured as usual, else `partial`.
+    #[arg(long)]
+    name: Option<String>,
     /// List the comparisons.
     #[arg(long)]
     list: bool,
+}
+
+impl Arguments {
+    /// A part, or something else than the defaults, must not be taken for the record.
+    fn name(&self) -> &str {
+        let part = !(self.only.is_empty() && self.with.is_empty() && self.settings.is_empty()) || self.profile;
+        let usual = !part && self.repetitions == REPETITIONS && (self.scale - 1.0).abs() < f64::EPSILON;
+        self.name.as_deref().unwrap_or(if usual { "side-by-side" } else { "partial" })
+    }
+
+    /// How it is measured, for whoever reads the results.
+    fn facts(&self, cases: &[&Case]) -> Vec<(&'static str, String)> {
+        let most = cases.iter().map(|c| c.repetitions(self.repetitions)).max().unwrap_or_default();
+        let least = cases.iter().map(|c| c.repetitions(self.repetitions)).min().unwrap_or_default();
+        let rounds =
+            if most == least { most.to_string() } else { format!("{most}, or {least} where there is no mark") };
+        let mut facts = vec![
+            ("repetitions, turn about", format!("{rounds}; rates are medians, ratios medians of each round's own")),
+            ("scale", self.scale.to_string()),
+            (
+                "settings of trem",
+                if self.settings.is_empty() { "the defaults" } else { &self.settings }.replace('\n', " "),
+            ),
+        ];
+        if !self.with.is_empty() {
+            facts.push(("only measured", self.with.join(", ")));
+        }
+        if self.profile {
+            facts.push(("profiled", "trem, which is slower so".to_owned()));
+        }
+        facts
+    }
 }
 
 /// How to measure.
@@ -58,8 +91,15 @@ impl Plan {
     }
 }
 
-/// How often a step is measured that has no mark to reach.
+/// How often a step is measured that has a mark to reach, and one that has none.
+const REPETITIONS: usize = 5;
 const USUAL_REPETITIONS: usize = 3;
+
+/// Who is measured when, in this round: each begins once, and each second round goes the other way about, so that
+/// nobody always follows the same one.
+fn turns(round: usize, count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |turn| (round + if round.is_multiple_of(2) { turn } else { count - turn }) % count)
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -124,6 +164,10 @@ impl Case {
         self
     }
 
+    fn repetitions(&self, wanted: usize) -> usize {
+        if report::barred(self.name) { wanted } else { wanted.min(USUAL_REPETITIONS) }
+    }
+
     /// Too long for an ordinary run.
     const fn only_by_name(mut self) -> Self {
         self.named = true;
@@ -156,16 +200,7 @@ async fn measure(arguments: Arguments) -> std::io::Result<()> {
     let trem = machine::trem();
     let mut facts = machine::facts();
     facts.push(("settings of both servers", SETTINGS.join(", ")));
-    facts.push((
-        "repetitions, turn about",
-        format!(
-            "{}, or 3 where there is no mark; rates are medians, ratios medians of each round's own",
-            arguments.repetitions
-        ),
-    ));
-    facts.push(("scale", arguments.scale.to_string()));
-    let own = if arguments.settings.is_empty() { "the defaults" } else { &arguments.settings };
-    facts.push(("settings of trem", own.replace('\n', " ")));
+    facts.extend(arguments.facts(&cases));
     let plan = Plan {
         with: arguments.with.clone(),
         repetitions: arguments.repetitions,
@@ -176,10 +211,7 @@ async fn measure(arguments: Arguments) -> std::io::Result<()> {
     for case in cases {
         let scaled = |n: u64| (n as f64 * arguments.scale) as u64;
         let load = Workload { rows: scaled(case.load.rows), changes: scaled(case.load.changes), ..case.load };
-        let mut plan = plan.clone();
-        if !report::barred(case.name) {
-            plan.repetitions = plan.repetitions.min(USUAL_REPETITIONS);
-        }
+        let mut plan = Plan { repetitions: case.repetitions(plan.repetitions), ..plan.clone() };
         if case.alone && plan.with.is_empty() {
             plan.with.push(report::TREM.to_owned());
         }
@@ -193,8 +225,8 @@ async fn measure(arguments: Arguments) -> std::io::Result<()> {
         println!("{}", comparison.markdown());
         done.push(comparison);
         // Written after each, so that an interrupted run leaves what it has.
-        report::write(&arguments.name, &facts, &done)?;
+        report::write(arguments.name(), &facts, &done)?;
     }
-    println!("written to benches/results/{}.md and .json", arguments.name);
+    println!("written to benches/results/{}.md and .json", arguments.name());
     Ok(())
 }
