@@ -21,6 +21,7 @@ pub fn facts() -> Vec<(&'static str, String)> {
         (LOAD, load),
         ("kernel", fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()),
         ("postgres", output(Command::new(PgBinaries::packaged().bin.join("postgres")).arg("--version"))),
+        ("pgcopydb", output(Command::new("pgcopydb").arg("--version")).lines().next().unwrap_or("none").to_owned()),
         ("rustc", output(Command::new("rustc").arg("--version"))),
         ("commit", commit()),
     ]

@@ -230,3 +230,21 @@ async fn measure(arguments: Arguments) -> std::io::Result<()> {
     println!("written to benches/results/{}.md and .json", arguments.name());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_is_measured_once_a_round_and_nobody_always_behind_the_same_one() {
+        for count in 1..6 {
+            for round in 0..count * 2 {
+                let order: Vec<usize> = turns(round, count).collect();
+                assert!((0..count).all(|who| order.contains(&who)) && order.len() == count, "{order:?}");
+                assert_eq!(order[0], round % count);
+            }
+        }
+        let behind = |round| turns(round, 5).collect::<Vec<_>>().windows(2).find(|p| p[1] == 3).map(|p| p[0]);
+        assert_eq!((behind(0), behind(1)), (Some(2), Some(4)));
+    }
+}
