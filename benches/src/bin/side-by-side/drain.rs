@@ -30,6 +30,17 @@ struct Goal {
     digest: String,
 }
 
+impl Goal {
+    /// The backlog through SQL, which leaves it where it is.
+    fn peek(&self, columns: &str) -> String {
+        format!(
+            "SELECT {columns} FROM pg_logical_slot_peek_binary_changes('peek', '{}', NULL, 'proto_version', '1', \
+             'publication_names', 'peek', 'binary', 'true')",
+            self.lsn
+        )
+    }
+}
+
 struct Sides<'a> {
     pair: &'a Pair,
     plan: &'a Plan,
@@ -295,11 +306,7 @@ impl<'a> Sides<'a> {
     }
 
     async fn by_peeking(&self, goal: &Goal) -> Result<Cost, String> {
-        let sql = format!(
-            "COPY (SELECT lsn, xid, data FROM pg_logical_slot_peek_binary_changes('peek', '{}', NULL, \
-             'proto_version', '1', 'publication_names', 'peek', 'binary', 'true')) TO STDOUT (FORMAT binary)",
-            goal.lsn
-        );
+        let sql = format!("COPY ({}) TO STDOUT (FORMAT binary)", goal.peek("lsn, xid, data"));
         let watch = Stopwatch::start(self.pair);
         let used = self.pair.psql(&self.pair.source.url(SOURCE), &sql)?;
         let cost = watch.stop(used);
@@ -335,12 +342,7 @@ impl<'a> Sides<'a> {
 
     /// Whether the slot hands over every change. What was measured went to nowhere, so it is asked once more.
     async fn peeked(&self, goal: &Goal) -> Result<(), String> {
-        let sql = format!(
-            "SELECT count(*) FILTER (WHERE get_byte(data, 0) IN (ascii('I'), ascii('U'), ascii('D')))::text \
-             FROM pg_logical_slot_peek_binary_changes('peek', '{}', NULL, 'proto_version', '1', \
-             'publication_names', 'peek', 'binary', 'true')",
-            goal.lsn
-        );
+        let sql = goal.peek("count(*) FILTER (WHERE get_byte(data, 0) IN (ascii('I'), ascii('U'), ascii('D')))::text");
         let (changes, wanted) = (self.source.one(&sql).await, goal.changes);
         if changes == wanted.to_string() { Ok(()) } else { Err(format!("{changes} of {wanted} changes came")) }
     }
