@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::change::{ChangeBatch, ChangeSet, TableCounts};
 use crate::error::Result;
 use crate::position::{Checkpoint, Lineage, Position};
+use crate::route::Route;
 use crate::schema::{Catalog, SecondaryObject, TableId, TableSchema, TypeDefinition};
 use crate::task::{BatchLimits, OnExisting, Selection};
 
@@ -410,6 +411,25 @@ pub trait Loader: Send {
 
     /// Commits the rows together with the note that the chunk is in, read at `snapshot`. Returns the rows.
     async fn finish_chunk(&mut self, snapshot: &Position) -> Result<u64>;
+}
+
+/// What becomes of tables on their way.
+pub trait Rules: Send + Sync {
+    /// Where rows of `table` go.
+    ///
+    /// # Errors
+    /// Class `Refused` where the rules cannot be applied to this table.
+    fn route(&self, table: &Arc<TableSchema>) -> Result<Route>;
+}
+
+/// Every table as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoRules;
+
+impl Rules for NoRules {
+    fn route(&self, table: &Arc<TableSchema>) -> Result<Route> {
+        Ok(Route::straight(Arc::clone(table)))
+    }
 }
 
 /// A pure function over batches.

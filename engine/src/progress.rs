@@ -105,17 +105,6 @@ impl Reporter {
     }
 }
 
-impl TableCounts {
-    /// Adds another count.
-    pub fn add(&mut self, other: &Self) {
-        self.inserted += other.inserted;
-        self.updated += other.updated;
-        self.deleted += other.deleted;
-        self.merged += other.merged;
-        self.conflicts += other.conflicts;
-    }
-}
-
 impl Progress {
     /// Rows loaded and committed, over all tables.
     pub fn rows_loaded(&self) -> u64 {

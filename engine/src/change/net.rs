@@ -107,8 +107,7 @@ impl NetChanges {
 
     /// Number of changes in the log.
     pub fn changes(&self) -> usize {
-        let TableCounts { inserted, updated, deleted, merged, conflicts: _ } = self.counts();
-        (inserted + updated + deleted + merged) as usize
+        self.counts().read() as usize
     }
 
     /// What these changes amount to, each change of the log counted once.
@@ -119,7 +118,7 @@ impl NetChanges {
             updated: (updates + self.moves.len()) as u64,
             deleted: self.deletes.len() as u64,
             merged: self.merged,
-            conflicts: 0,
+            ..TableCounts::default()
         }
     }
 }
