@@ -10,7 +10,7 @@ use divan::{AllocProfiler, Bencher};
 use trem_endpoints::postgres::source::bench::{Log, Type, copied};
 use trem_endpoints::postgres::target::bench::copy_of;
 use trem_engine::change::{ChangeBatch, NetChanges, Step};
-use trem_engine::schema::{Column, Identity, LogicalType, NativeType, TableId, TableSchema};
+use trem_engine::schema::{Column, Dialect, Identity, Length, Native, TableId, TableSchema, Type as Canonical};
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
@@ -26,15 +26,15 @@ const TYPES: &[Type] = &[
     (16, "boolout", "boolsend"),
     (1184, "timestamptz_out", "timestamptz_send"),
 ];
-const COLUMNS: &[(&str, LogicalType, u32, &str)] = &[
-    ("id", LogicalType::Int64, 20, "int8recv"),
-    ("customer", LogicalType::Int32, 23, "int4recv"),
-    ("quantity", LogicalType::Int32, 23, "int4recv"),
-    ("price", LogicalType::Numeric, 1700, "numeric_recv"),
-    ("name", LogicalType::Text, 25, "textrecv"),
-    ("note", LogicalType::Text, 25, "textrecv"),
-    ("active", LogicalType::Bool, 16, "boolrecv"),
-    ("changed", LogicalType::TimestampTz, 1184, "timestamptz_recv"),
+const COLUMNS: &[(&str, Canonical, u32, &str)] = &[
+    ("id", Canonical::Int64, 20, "int8recv"),
+    ("customer", Canonical::Int32, 23, "int4recv"),
+    ("quantity", Canonical::Int32, 23, "int4recv"),
+    ("price", Canonical::Decimal(None), 1700, "numeric_recv"),
+    ("name", Canonical::Text(Length::Unlimited), 25, "textrecv"),
+    ("note", Canonical::Text(Length::Unlimited), 25, "textrecv"),
+    ("active", Canonical::Bool, 16, "boolrecv"),
+    ("changed", Canonical::TimestampTz(6), 1184, "timestamptz_recv"),
 ];
 
 fn main() {
@@ -42,15 +42,16 @@ fn main() {
 }
 
 fn table() -> Arc<TableSchema> {
-    let column = |(name, logical, id, _): &(&str, LogicalType, u32, &str)| Column {
+    let column = |(name, ty, id, _): &(&str, Canonical, u32, &str)| Column {
         name: (*name).to_owned(),
-        logical: *logical,
-        native: NativeType { name: "any".to_owned(), id: *id, modifier: -1 },
+        ty: ty.clone(),
+        native: Native { dialect: Dialect::new("postgres"), name: "any".to_owned(), detail: format!("{id}:-1") },
         nullable: *name != "id",
+        omissible: false,
     };
     Arc::new(TableSchema {
         id: TableId::new("public", "t"),
-        native_id: RELATION,
+        native_id: Some(RELATION.into()),
         columns: COLUMNS.iter().map(column).collect(),
         key: vec![0],
         primary_key: vec![0],

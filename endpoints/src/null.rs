@@ -5,47 +5,86 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use trem_engine::change::{ChangeBatch, ChangeSet, Effect, Op, Step, TableCounts};
-use trem_engine::error::{Class, Error, Result};
-use trem_engine::ports::{
-    Applied, Chunk, ChunkRecord, Epoch, Finding, Loader, Severity, TablePreview, TableRecord, TableState, Target,
-    TargetLane, TaskRecord,
-};
-use trem_engine::position::{Checkpoint, Lineage, Position};
-use trem_engine::schema::{Catalog, SchemaChange, SchemaChangeKind, TableId, TableSchema, TypeDefinition};
+use trem_engine::change::{ChangeBatch, Effect, Op, ReducedSet, ReducedStep, TableCounts};
+use trem_engine::error::Result;
+use trem_engine::ledger::MemoryLedger;
+use trem_engine::ports::{Applied, Finding, Loader, Severity, Source, TablePreview, Target, TargetLane};
+use trem_engine::position::Position;
+use trem_engine::record::{Epoch, RecordChange, TableRecord, TaskRecord};
+use trem_engine::schema::{Catalog, TableId, TableSchema, TypeDefinition};
 use trem_engine::task::OnExisting;
+
+use crate::kind::{Configured, Key, Kind, Objects, Wrong};
+
+/// The kind.
+#[derive(Debug)]
+pub struct Null;
+
+impl Kind for Null {
+    fn name(&self) -> &'static str {
+        "null"
+    }
+
+    fn keys(&self) -> &'static [Key] {
+        &[]
+    }
+
+    fn configure(&self, _: &BTreeMap<&'static str, String>) -> Result<Arc<dyn Configured>, Vec<Wrong>> {
+        Ok(Arc::new(Self))
+    }
+}
+
+impl Configured for Null {
+    fn kind(&self) -> &'static str {
+        self.name()
+    }
+
+    fn describe(&self) -> Option<String> {
+        None
+    }
+
+    fn database(&self) -> Option<String> {
+        None
+    }
+
+    fn check_task_name(&self, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn objects(&self, _: &str) -> Option<Objects> {
+        None
+    }
+
+    fn source(&self, _: &str) -> Option<Arc<dyn Source>> {
+        None
+    }
+
+    fn target(&self, task: &str) -> Option<Arc<dyn Target>> {
+        Some(Arc::new(NullTarget::new(task)))
+    }
+}
 
 /// A target that keeps nothing but its record of the task.
 #[derive(Debug)]
 pub struct NullTarget {
     task: String,
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    epoch: i64,
-    begun: bool,
-    record: TaskRecord,
+    ledger: Arc<Mutex<MemoryLedger>>,
 }
 
 impl NullTarget {
     /// The target of one task.
     pub fn new(task: &str) -> Self {
-        Self { task: task.to_owned(), state: Arc::default() }
+        Self { task: task.to_owned(), ledger: Arc::default() }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, MemoryLedger> {
+        locked(&self.ledger)
     }
 }
 
-fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn locked(ledger: &Mutex<MemoryLedger>) -> MutexGuard<'_, MemoryLedger> {
     // Every change under the lock is a single step, so a panic elsewhere leaves it whole.
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl State {
-    fn table(&mut self, id: &TableId) -> Result<&mut TableRecord> {
-        let found = self.record.tables.iter_mut().find(|t| t.schema.id == *id);
-        found.ok_or_else(|| Error::fatal("the table was not prepared on the null target").table(id))
-    }
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
@@ -63,7 +102,7 @@ impl Target for NullTarget {
         }])
     }
 
-    async fn plan(&self, catalog: &Catalog, _: OnExisting, _: bool) -> Result<Vec<TablePreview>> {
+    async fn plan(&self, catalog: &Catalog, _: &TaskRecord, _: OnExisting, _: bool) -> Result<Vec<TablePreview>> {
         let preview = |table: &Arc<TableSchema>| TablePreview {
             table: Arc::clone(table),
             exists: true,
@@ -74,160 +113,99 @@ impl Target for NullTarget {
     }
 
     async fn record(&self) -> Result<Option<TaskRecord>> {
-        let state = locked(&self.state);
-        Ok(state.begun.then(|| state.record.clone()))
+        Ok(self.ledger().record())
     }
 
-    async fn open_lane(&self) -> Result<Box<dyn TargetLane>> {
-        let mut state = locked(&self.state);
-        state.epoch += 1;
-        let fence = Fence { task: self.task.clone(), epoch: Epoch(state.epoch), state: Arc::clone(&self.state) };
-        Ok(Box::new(NullLane { fence, pending: BTreeMap::new() }))
+    async fn take_over(&self) -> Result<(Epoch, TaskRecord)> {
+        Ok(self.ledger().take_over())
+    }
+
+    async fn open_lane(&self, epoch: Epoch, _: Option<&Position>) -> Result<Box<dyn TargetLane>> {
+        self.ledger().enter(epoch)?;
+        Ok(Box::new(NullLane { epoch, ledger: Arc::clone(&self.ledger) }))
     }
 
     async fn open_loader(&self, epoch: Epoch) -> Result<Box<dyn Loader>> {
-        let fence = Fence { task: self.task.clone(), epoch, state: Arc::clone(&self.state) };
-        drop(fence.enter()?);
-        Ok(Box::new(NullLoader { fence, chunk: None, rows: 0 }))
+        self.ledger().enter(epoch)?;
+        Ok(Box::new(NullLane { epoch, ledger: Arc::clone(&self.ledger) }))
     }
 
-    async fn reload(&self, table: &TableId) -> Result<()> {
-        locked(&self.state).table(table)?.state = TableState::Reload;
-        Ok(())
+    async fn request_reload(&self, table: &TableId) -> Result<()> {
+        self.ledger().request(table)
+    }
+
+    async fn requests(&self) -> Result<Vec<TableId>> {
+        Ok(self.ledger().requests())
     }
 
     async fn forget(&self) -> Result<()> {
-        let mut state = locked(&self.state);
-        let epoch = state.epoch + 1;
-        *state = State { epoch, ..State::default() };
+        self.ledger().forget();
         Ok(())
     }
 }
 
-/// Lets the newest lane and its loaders in and nobody else.
-struct Fence {
-    task: String,
-    epoch: Epoch,
-    state: Arc<Mutex<State>>,
-}
-
-impl Fence {
-    fn enter(&self) -> Result<MutexGuard<'_, State>> {
-        let state = locked(&self.state);
-        if state.epoch == self.epoch.0 {
-            return Ok(state);
-        }
-        let message = format!("another run has taken the task {} over", self.task);
-        Err(Error::new(Class::Fenced, message).remedy("let one process run the task"))
-    }
-}
-
+/// A lane and a loader: neither has anything to hold.
 struct NullLane {
-    fence: Fence,
-    /// Changes of shape of a transaction that is still open: they take effect with its checkpoint.
-    pending: BTreeMap<TableId, SchemaChangeKind>,
+    epoch: Epoch,
+    ledger: Arc<Mutex<MemoryLedger>>,
 }
 
 #[async_trait]
 impl TargetLane for NullLane {
-    fn epoch(&self) -> Epoch {
-        self.fence.epoch
-    }
-
-    async fn record(&mut self) -> Result<TaskRecord> {
-        Ok(self.fence.enter()?.record.clone())
-    }
-
-    async fn begin(&mut self, lineage: &Lineage) -> Result<()> {
-        let mut state = self.fence.enter()?;
-        state.begun = true;
-        state.record.lineage = Some(lineage.clone());
-        Ok(())
+    async fn commit(&mut self, changes: &[RecordChange]) -> Result<()> {
+        locked(&self.ledger).commit(self.epoch, changes)
     }
 
     async fn prepare_types(&mut self, _: &[TypeDefinition]) -> Result<()> {
         Ok(())
     }
 
-    async fn prepare(&mut self, table: &Arc<TableSchema>, _: OnExisting, load: bool) -> Result<()> {
-        let mut state = self.fence.enter()?;
-        state.record.tables.retain(|t| t.schema.id != table.id);
-        state.record.tables.push(record(table, if load { TableState::Loading } else { TableState::Ready }));
-        Ok(())
+    async fn prepare(&mut self, table: TableRecord, _: Option<&TableRecord>, _: OnExisting) -> Result<TableRecord> {
+        locked(&self.ledger).prepared(self.epoch, table)
     }
 
-    async fn plan_chunks(&mut self, table: &Arc<TableSchema>, chunks: &[Chunk], empty: bool) -> Result<()> {
-        let mut state = self.fence.enter()?;
-        let record = state.table(&table.id)?;
-        if empty {
-            record.chunks.clear();
-        }
-        // A chunk that is in stays in: only what is new or still to be read is planned.
-        for chunk in chunks {
-            match record.chunks.iter_mut().find(|c| c.chunk.id == chunk.id) {
-                Some(known) if known.done.is_some() => {}
-                Some(known) => known.chunk = chunk.clone(),
-                None => record.chunks.push(ChunkRecord { chunk: chunk.clone(), done: None, rows: 0 }),
-            }
-        }
-        Ok(())
+    async fn empty(&mut self, _: &Arc<TableSchema>, changes: &[RecordChange]) -> Result<()> {
+        self.commit(changes).await
     }
 
-    async fn finish_table(&mut self, table: &Arc<TableSchema>) -> Result<()> {
-        self.fence.enter()?.table(&table.id)?.state = TableState::Ready;
-        Ok(())
+    async fn finish(&mut self, _: &TableRecord, changes: &[RecordChange]) -> Result<()> {
+        self.commit(changes).await
     }
 
-    async fn suspend(&mut self, table: &Arc<TableSchema>, reason: &str, remedy: &str) -> Result<()> {
-        let mut state = self.fence.enter()?;
-        if state.table(&table.id).is_err() {
-            state.record.tables.push(record(table, TableState::Suspended));
-        }
-        let kind = SchemaChangeKind::Suspend { reason: reason.to_owned(), remedy: remedy.to_owned() };
-        reshape(state.table(&table.id)?, kind);
-        Ok(())
-    }
-
-    async fn forget_table(&mut self, table: &TableId) -> Result<()> {
-        self.fence.enter()?.record.tables.retain(|t| t.schema.id != *table);
-        Ok(())
-    }
-
-    async fn apply(&mut self, set: ChangeSet, next: &Checkpoint) -> Result<Applied> {
+    async fn apply(&mut self, set: ReducedSet, changes: &[RecordChange]) -> Result<Applied> {
         let mut counts: BTreeMap<TableId, TableCounts> = BTreeMap::new();
-        let open = set.open;
         for step in set.steps {
-            match step {
-                Step::Rows(batch) => count(&batch, counts.entry(batch.table.id.clone()).or_default()),
-                Step::Table(changes) => {
-                    let counts = counts.entry(changes.table.id.clone()).or_default();
-                    match &changes.effect {
-                        Effect::Net(net) => counts.add(&net.counts()),
-                        Effect::Log(batches) => batches.iter().for_each(|batch| count(batch, counts)),
-                    }
-                }
-                Step::Truncate(_) => {}
-                Step::Schema(SchemaChange { table, kind }) => drop(self.pending.insert(table.id.clone(), kind)),
+            let ReducedStep::Table(changes) = step else { continue };
+            let counts = counts.entry(changes.table.id.clone()).or_default();
+            match &changes.effect {
+                Effect::Net(net) => counts.add(&net.counts()),
+                Effect::Log(batches) => batches.iter().for_each(|batch| count(batch, counts)),
             }
         }
-        let mut state = self.fence.enter()?;
-        if !open {
-            for (id, kind) in std::mem::take(&mut self.pending) {
-                reshape(state.table(&id)?, kind);
-            }
-            state.begun = true;
-            state.record.checkpoint = Some(next.clone());
-        }
+        self.commit(changes).await?;
         Ok(Applied { tables: counts.into_iter().collect() })
     }
 
     async fn durable(&mut self, _now: bool) -> Result<Option<Position>> {
-        Ok(self.fence.enter()?.record.checkpoint.as_ref().map(|c| c.position.clone()))
+        let ledger = locked(&self.ledger);
+        ledger.enter(self.epoch)?;
+        Ok(ledger.position())
     }
 }
 
-fn record(table: &Arc<TableSchema>, state: TableState) -> TableRecord {
-    TableRecord { schema: Arc::clone(table), state, reason: None, remedy: None, chunks: Vec::new() }
+#[async_trait]
+impl Loader for NullLane {
+    async fn start_chunk(&mut self, _: &TableRecord) -> Result<()> {
+        Ok(())
+    }
+
+    async fn load(&mut self, _: ChangeBatch) -> Result<()> {
+        Ok(())
+    }
+
+    async fn finish_chunk(&mut self, done: &RecordChange) -> Result<()> {
+        self.commit(std::slice::from_ref(done)).await
+    }
 }
 
 fn count(batch: &ChangeBatch, counts: &mut TableCounts) {
@@ -240,52 +218,6 @@ fn count(batch: &ChangeBatch, counts: &mut TableCounts) {
     }
 }
 
-fn reshape(record: &mut TableRecord, kind: SchemaChangeKind) {
-    match kind {
-        SchemaChangeKind::AddColumns { next, .. } => record.schema = next,
-        SchemaChangeKind::Reload { reason } => {
-            record.state = TableState::Reload;
-            record.reason = Some(reason);
-        }
-        SchemaChangeKind::Suspend { reason, remedy } => {
-            record.state = TableState::Suspended;
-            record.reason = Some(reason);
-            record.remedy = Some(remedy);
-        }
-    }
-}
-
-struct NullLoader {
-    fence: Fence,
-    chunk: Option<(TableId, u32)>,
-    rows: u64,
-}
-
-#[async_trait]
-impl Loader for NullLoader {
-    async fn start_chunk(&mut self, table: &Arc<TableSchema>, chunk: &Chunk) -> Result<()> {
-        self.chunk = Some((table.id.clone(), chunk.id));
-        self.rows = 0;
-        Ok(())
-    }
-
-    async fn load(&mut self, rows: ChangeBatch) -> Result<()> {
-        self.rows += rows.len() as u64;
-        Ok(())
-    }
-
-    async fn finish_chunk(&mut self, snapshot: &Position) -> Result<u64> {
-        let (table, id) = self.chunk.take().ok_or_else(|| Error::fatal("a chunk was finished that was never begun"))?;
-        let mut state = self.fence.enter()?;
-        let record = state.table(&table)?;
-        let chunk = record.chunks.iter_mut().find(|c| c.chunk.id == id);
-        let chunk = chunk.ok_or_else(|| Error::fatal("a chunk was finished that was never planned").table(&table))?;
-        chunk.done = Some(snapshot.clone());
-        chunk.rows = self.rows;
-        Ok(self.rows)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -293,15 +225,20 @@ mod tests {
     use super::*;
 
     use arrow_array::{ArrayRef, Int32Array, RecordBatch};
-    use trem_engine::ports::ChunkRange;
-    use trem_engine::schema::{Column, Identity, LogicalType, NativeType};
+    use trem_engine::Class;
+    use trem_engine::change::{Reducer, Reduction, Span};
+    use trem_engine::chunk::{Chunk, ChunkRange};
+    use trem_engine::position::{Checkpoint, Lineage};
+    use trem_engine::record::{LaneId, TableState};
+    use trem_engine::schema::{Column, Dialect, Identity, Native, Type};
 
     fn table() -> Arc<TableSchema> {
-        let native = NativeType { name: "integer".into(), id: 23, modifier: -1 };
+        let native = Native { dialect: Dialect::new("d"), name: "integer".into(), detail: String::new() };
+        let column = Column { name: "id".into(), ty: Type::Int32, native, nullable: false, omissible: false };
         Arc::new(TableSchema {
             id: TableId::new("public", "t"),
-            native_id: 1,
-            columns: vec![Column { name: "id".into(), logical: LogicalType::Int32, native, nullable: false }],
+            native_id: Some(1),
+            columns: vec![column],
             key: vec![0],
             primary_key: vec![0],
             identity: Identity::Key,
@@ -314,10 +251,14 @@ mod tests {
         ChangeBatch::inserts(Arc::clone(table), RecordBatch::try_new(table.arrow(), vec![column]).unwrap())
     }
 
-    fn set(steps: Vec<Step>, at: u128, open: bool) -> (ChangeSet, Checkpoint) {
+    fn set(batches: Vec<ChangeBatch>, at: u128, open: bool) -> (ReducedSet, Vec<RecordChange>) {
         let end = Position::new(at, at.to_string());
         let next = Checkpoint { lineage: Lineage("l".into()), position: end.clone() };
-        (ChangeSet { steps, end, committed_at: None, open, transactions: 1, bytes: 0 }, next)
+        let mut reducer = Reducer::new(Reduction::Net);
+        batches.into_iter().for_each(|b| reducer.rows(b));
+        let span = Span { end, committed_at: None, open, transactions: 1, bytes: 0 };
+        let moved = RecordChange::Checkpoint { lane: LaneId::MAIN, at: next, committed_at: None };
+        (reducer.finish(span).unwrap(), if open { Vec::new() } else { vec![moved] })
     }
 
     #[tokio::test]
@@ -325,19 +266,23 @@ mod tests {
         let target = NullTarget::new("t");
         assert_eq!(target.record().await.unwrap(), None);
         let table = table();
-        let mut lane = target.open_lane().await.unwrap();
-        lane.begin(&Lineage("l".into())).await.unwrap();
-        lane.prepare(&table, OnExisting::Refuse, true).await.unwrap();
+        let (epoch, _) = target.take_over().await.unwrap();
+        let mut lane = target.open_lane(epoch, None).await.unwrap();
+        lane.commit(&[RecordChange::Begin(Lineage("l".into()))]).await.unwrap();
+        let record = TableRecord::new(&table, &table, TableState::Loading);
+        let record = lane.prepare(record, None, OnExisting::Refuse).await.unwrap();
         let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 3 };
-        lane.plan_chunks(&table, std::slice::from_ref(&chunk), false).await.unwrap();
-        let mut loader = target.open_loader(lane.epoch()).await.unwrap();
-        loader.start_chunk(&table, &chunk).await.unwrap();
+        lane.commit(&[RecordChange::Chunks(table.id.clone(), vec![chunk])]).await.unwrap();
+        let mut loader = target.open_loader(epoch).await.unwrap();
+        loader.start_chunk(&record).await.unwrap();
         loader.load(rows(&table, 3)).await.unwrap();
-        assert_eq!(loader.finish_chunk(&Position::new(7, "7")).await.unwrap(), 3);
-        lane.finish_table(&table).await.unwrap();
+        let done =
+            RecordChange::ChunkDone { table: table.id.clone(), chunk: 0, snapshot: Position::new(7, "7"), rows: 3 };
+        loader.finish_chunk(&done).await.unwrap();
+        lane.finish(&record, &[RecordChange::state(&table.id, TableState::Ready)]).await.unwrap();
         let record = target.record().await.unwrap().unwrap();
         assert_eq!(record.tables[0].state, TableState::Ready);
-        assert_eq!(record.tables[0].chunks[0].rows, 3);
+        assert_eq!(record.tables[0].rows_loaded(), 3);
         assert_eq!(record.checkpoint, None);
     }
 
@@ -345,29 +290,28 @@ mod tests {
     async fn an_open_set_moves_no_checkpoint() {
         let target = NullTarget::new("t");
         let table = table();
-        let mut lane = target.open_lane().await.unwrap();
-        lane.prepare(&table, OnExisting::Refuse, false).await.unwrap();
-        let suspend = SchemaChangeKind::Suspend { reason: "r".into(), remedy: "m".into() };
-        let change = SchemaChange { table: Arc::clone(&table), kind: suspend };
-        let (open, next) = set(vec![Step::Rows(rows(&table, 2)), Step::Schema(change)], 1, true);
-        let applied = lane.apply(open, &next).await.unwrap();
+        let (epoch, _) = target.take_over().await.unwrap();
+        let mut lane = target.open_lane(epoch, None).await.unwrap();
+        let record = TableRecord::new(&table, &table, TableState::Ready);
+        lane.prepare(record, None, OnExisting::Refuse).await.unwrap();
+        let (open, changes) = set(vec![rows(&table, 2)], 1, true);
+        let applied = lane.apply(open, &changes).await.unwrap();
         assert_eq!(applied.tables[0].1.inserted, 2);
         assert_eq!(lane.durable(false).await.unwrap(), None);
-        assert_eq!(lane.record().await.unwrap().tables[0].state, TableState::Ready);
-        let (closing, next) = set(Vec::new(), 2, false);
-        lane.apply(closing, &next).await.unwrap();
+        let (closing, mut changes) = set(Vec::new(), 2, false);
+        changes.push(RecordChange::suspend(&table.id, "r", &"m".into()));
+        lane.apply(closing, &changes).await.unwrap();
         assert_eq!(lane.durable(false).await.unwrap(), Some(Position::new(2, "2")));
-        assert_eq!(lane.record().await.unwrap().tables[0].state, TableState::Suspended);
+        assert_eq!(target.record().await.unwrap().unwrap().tables[0].state, TableState::Suspended);
     }
 
     #[tokio::test]
     async fn an_earlier_lane_is_locked_out() {
         let target = NullTarget::new("t");
-        let mut first = target.open_lane().await.unwrap();
-        let mut second = target.open_lane().await.unwrap();
-        let error = first.record().await.unwrap_err();
-        assert_eq!(error.class(), Class::Fenced);
-        assert!(second.record().await.is_ok());
-        assert!(target.open_loader(first.epoch()).await.is_err());
+        let (first, _) = target.take_over().await.unwrap();
+        let mut lane = target.open_lane(first, None).await.unwrap();
+        target.take_over().await.unwrap();
+        assert_eq!(lane.commit(&[]).await.unwrap_err().class(), Class::Fenced);
+        assert!(target.open_loader(first).await.is_err());
     }
 }

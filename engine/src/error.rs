@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::remedy::Remedy;
 use crate::schema::TableId;
 
 /// What may be done about an error. The runner acts on this and on nothing else.
@@ -36,7 +37,7 @@ struct Inner {
     class: Class,
     message: String,
     table: Option<TableId>,
-    remedy: Option<String>,
+    remedy: Option<Remedy>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -73,7 +74,7 @@ impl Error {
     }
 
     /// Says what the operator should do.
-    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+    pub fn remedy(mut self, remedy: impl Into<Remedy>) -> Self {
         self.0.remedy = Some(remedy.into());
         self
     }
@@ -109,8 +110,13 @@ impl Error {
     }
 
     /// What the operator should do, if that is known.
-    pub fn remedy_text(&self) -> Option<&str> {
-        self.0.remedy.as_deref()
+    pub fn advice(&self) -> Option<&Remedy> {
+        self.0.remedy.as_ref()
+    }
+
+    /// What brings a table back that is suspended because of this.
+    pub fn way_back(&self, table: &TableId) -> Remedy {
+        self.advice().cloned().unwrap_or_else(|| "mend this".into()).then_reload(table)
     }
 
     /// What happened and what lay underneath, without table and remedy.

@@ -4,17 +4,19 @@
 //! lanes and loaders live for one attempt and are dropped on any error.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::change::{ChangeBatch, ChangeSet, TableCounts};
+use crate::change::{ChangeBatch, ChangeSet, ReducedSet, Reduction, TableCounts};
+use crate::chunk::{Chunk, LoadedChunk};
 use crate::error::Result;
 use crate::position::{Checkpoint, Lineage, Position};
+use crate::record::{Epoch, RecordChange, TableRecord, TaskRecord};
+use crate::remedy::Remedy;
 use crate::route::Route;
-use crate::schema::{Catalog, SecondaryObject, TableId, TableSchema, TypeDefinition};
+use crate::schema::{Catalog, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition};
 use crate::task::{BatchLimits, OnExisting, Selection};
 
 /// How bad a finding is.
@@ -30,7 +32,7 @@ pub enum Severity {
 }
 
 /// One result of looking at an endpoint before anything is created.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// How bad.
     pub severity: Severity,
@@ -38,8 +40,8 @@ pub struct Finding {
     pub subject: String,
     /// What was found.
     pub message: String,
-    /// The statement or setting that mends it.
-    pub remedy: Option<String>,
+    /// What mends it.
+    pub remedy: Option<Remedy>,
 }
 
 /// What a snapshot is taken for.
@@ -52,53 +54,6 @@ pub enum SnapshotKind {
     Additional,
     /// For a task that never follows the log: nothing is created at the source.
     Standalone,
-}
-
-/// A bound of a key range: a value the engine and the source order alike.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum KeyBound {
-    /// Integers, dates and timestamps, as they stand in Arrow.
-    Int(i64),
-    /// Values ordered byte by byte: uuid, text under the C collation (hex in the record).
-    Bytes(Vec<u8>),
-}
-
-/// Which rows of a table a chunk holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ChunkRange {
-    /// All.
-    Whole,
-    /// Meaningful within one snapshot only (PostgreSQL: blocks); read by the source alone.
-    Physical(String),
-    /// Rows with `lower <= key < upper`; means the same under every snapshot.
-    Key {
-        /// Index of the first key column in the table's columns.
-        column: usize,
-        /// Inclusive; `None` is unbounded.
-        lower: Option<KeyBound>,
-        /// Exclusive; `None` is unbounded.
-        upper: Option<KeyBound>,
-    },
-}
-
-impl ChunkRange {
-    /// Whether the range still means the same rows under a later snapshot.
-    pub fn survives(&self) -> bool {
-        matches!(self, Self::Key { .. })
-    }
-}
-
-/// A part of a table that is read in one go and becomes visible on the target in one transaction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Chunk {
-    /// Number within the table, from 0.
-    pub id: u32,
-    /// Its rows.
-    pub range: ChunkRange,
-    /// Estimated number of rows, for progress only.
-    pub rows: u64,
 }
 
 /// How to cut a table into chunks.
@@ -114,34 +69,42 @@ pub struct ChunkOptions {
     pub physical: bool,
 }
 
-/// A chunk that the target already holds, and the snapshot it was read at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoadedChunk {
-    /// Its rows.
-    pub range: ChunkRange,
-    /// Every change committed before this place is in the rows.
-    pub snapshot: Position,
-}
-
 /// One table of a stream.
 #[derive(Clone, Debug)]
 pub struct StreamTable {
-    /// The shape that the target has now: an older one than the source's, if the log has still to get there.
+    /// The shape up to which changes have been applied: an older one than the source's, if the log has still to get
+    /// there.
     pub schema: Arc<TableSchema>,
-    /// The chunks of the table's load, if any was read at a snapshot later than where the stream starts: the
-    /// stream leaves out changes of a chunk's rows that committed before its snapshot. Otherwise empty.
+    /// Changes of the table that committed before are on the target and are left out; `None` where the stream starts
+    /// no earlier.
+    pub from: Option<Position>,
+    /// The chunks of the table's load, if any was read at a later place than that: the stream leaves out changes of a
+    /// chunk's rows that committed before it was read. Otherwise empty.
     pub loaded: Vec<LoadedChunk>,
 }
 
 /// What to stream, and from where.
 #[derive(Clone, Debug)]
 pub struct StreamRequest {
-    /// The durable checkpoint; its lineage has been verified by [`Source::verify`].
+    /// A place whose lineage has been verified by [`Source::verify`], and from which on the log is retained.
     pub from: Position,
     /// The tables, suspended ones left out: changes of any other table are ignored.
     pub tables: Vec<StreamTable>,
+    /// Tables that will be [added](ChangeStream::add) later.
+    pub expected: Vec<Arc<TableSchema>>,
     /// When a set is full.
     pub limits: BatchLimits,
+    /// Which of the task's streams it is.
+    pub role: StreamRole,
+}
+
+/// What a stream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamRole {
+    /// The task's own: what it acknowledges lets the source forget its log.
+    Main,
+    /// Beside that one, for tables that catch up with it. It retains nothing and lets nothing go.
+    Aside,
 }
 
 /// A database that rows and changes come from.
@@ -184,8 +147,13 @@ pub trait Source: Send + Sync {
     /// Class `Lineage` when a table that was followed is not selected there any more.
     async fn select(&self, tables: &[Arc<TableSchema>], followed: &[TableId]) -> Result<()>;
 
-    /// Takes a snapshot of all `tables` at one place in the log.
-    async fn snapshot(&self, tables: &[Arc<TableSchema>], kind: SnapshotKind) -> Result<Box<dyn Snapshot>>;
+    /// Takes a snapshot of all `tables`, to be read by up to `readers` at a time.
+    async fn snapshot(
+        &self,
+        tables: &[Arc<TableSchema>],
+        kind: SnapshotKind,
+        readers: usize,
+    ) -> Result<Box<dyn Snapshot>>;
 
     /// Follows the log.
     async fn stream(&self, request: StreamRequest) -> Result<Box<dyn ChangeStream>>;
@@ -193,15 +161,31 @@ pub trait Source: Send + Sync {
     /// Removes everything this task created at the source. What is not there is not an error.
     async fn retire(&self) -> Result<()>;
 
-    /// How much log the source retains for this task, in bytes; `None` where it cannot say.
-    async fn retained_bytes(&self) -> Result<Option<u64>>;
+    /// How far `from` is behind the end of the log, and what the source retains for this task.
+    async fn lag(&self, from: Option<&Position>) -> Result<Lag>;
 }
 
-/// The tables of a source at one place in its log.
+/// How far a task is behind its source.
+#[derive(Clone, Debug)]
+pub struct Lag {
+    /// The end of the log.
+    pub current: Position,
+    /// Bytes of log from the place asked about to the end; `None` where the log has no such measure.
+    pub bytes: Option<u64>,
+    /// Bytes of log that the source retains for this task; `None` where it cannot say.
+    pub retained_bytes: Option<u64>,
+}
+
+/// The tables of a source, each as it was at one place in the log.
 #[async_trait]
 pub trait Snapshot: Send + Sync {
-    /// The place: every change committed before it is in the rows, no later one is.
+    /// Where a stream has to start so that it misses nothing of any of the tables; the log is retained from there on.
     fn start(&self) -> &Position;
+
+    /// The place that rows of this table are read at: every change committed before it is in them, no later one is.
+    fn place(&self, _table: &TableSchema) -> Position {
+        self.start().clone()
+    }
 
     /// Cuts a table into chunks that together hold every row once.
     async fn chunks(&self, table: &Arc<TableSchema>, options: ChunkOptions) -> Result<Vec<Chunk>>;
@@ -241,62 +225,41 @@ pub trait ChangeStream: Send {
     /// seconds while nothing is filled, or the server takes the connection for dead.
     async fn ack(&mut self, durable: Option<&Position>) -> Result<()>;
 
+    /// Where reading stands, if between two transactions and with nothing that a target has still to wait for.
+    fn between(&self) -> Option<Position>;
+
+    /// Delivers changes of these tables too, from where reading stands. To be called between two transactions.
+    async fn add(&mut self, tables: Vec<StreamTable>) -> Result<()>;
+
+    /// Delivers no later change of this table but a last step of this kind. A table that is not delivered is not an
+    /// error.
+    fn withdraw(&mut self, table: &TableId, last: SchemaChangeKind) -> Result<()>;
+
     /// Ends reading in order, and tells the source once more what is `durable`, so that it lets go of the log before
     /// that although nobody reads from it any more. Nothing else is called afterwards.
     async fn close(&mut self, durable: Option<&Position>) -> Result<()>;
 }
 
-/// The state of one table of a task. Stored on the target, changed together with the rows it speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TableState {
-    /// Set by `prepare`: the target table stands, rows are being loaded chunk by chunk.
-    Loading,
-    /// Set by `finish_table`: all chunks are in, keys are built, changes are applied.
-    Ready,
-    /// Set by `apply` (a schema change): no change is applied until the operator reloads the table.
-    Suspended,
-    /// Set by `trem reload`: the next start empties the table and loads it again.
-    Reload,
+/// What a statement of a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DdlKind {
+    /// A schema that is missing.
+    Schema,
+    /// A user-defined type that is missing.
+    Type,
+    /// The table, before its rows are loaded.
+    BeforeLoad,
+    /// The table, after its rows are loaded.
+    AfterLoad,
 }
 
-/// What the target remembers of a chunk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChunkRecord {
-    /// The chunk.
-    pub chunk: Chunk,
-    /// The snapshot it was read at, once it is in.
-    pub done: Option<Position>,
-    /// Rows loaded.
-    pub rows: u64,
-}
-
-/// What the target remembers of a table.
+/// A statement that a run would execute on the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableRecord {
-    /// The shape up to which changes have been applied.
-    pub schema: Arc<TableSchema>,
-    /// The state.
-    pub state: TableState,
-    /// Why it is suspended.
-    pub reason: Option<String>,
-    /// What the operator should do about it.
-    pub remedy: Option<String>,
-    /// The chunks of its load; empty before they are planned.
-    pub chunks: Vec<ChunkRecord>,
-}
-
-/// What the target remembers of a task.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TaskRecord {
-    /// The history being followed; written before anything is created at the source.
-    pub lineage: Option<Lineage>,
-    /// The durable resume point; written when the log is retained from there on.
-    pub checkpoint: Option<Checkpoint>,
-    /// When the last transaction before the checkpoint committed at the source, by the source's clock.
-    pub committed_at: Option<SystemTime>,
-    /// The tables.
-    pub tables: Vec<TableRecord>,
+pub struct Ddl {
+    /// What for.
+    pub kind: DdlKind,
+    /// The statement, in the target's SQL.
+    pub sql: String,
 }
 
 /// What `plan` says about one table.
@@ -306,77 +269,118 @@ pub struct TablePreview {
     pub table: Arc<TableSchema>,
     /// Whether it exists on the target now.
     pub exists: bool,
-    /// Statements that the run would execute before loading it, and after.
-    pub ddl: Vec<String>,
+    /// Statements that the run would execute, in order. What several tables need stands with the first of them.
+    pub ddl: Vec<Ddl>,
     /// Everything that speaks for or against it.
     pub findings: Vec<Finding>,
 }
 
-/// Fencing number: the lane that was opened last is the only one that can commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Epoch(pub i64);
+/// What a target can do. The runner goes by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// Whether it wants net changes, or the log as it is.
+    pub reduction: Reduction,
+    /// Its transaction may stay open over several sets ([`Span::open`](crate::change::Span::open)). Without it a
+    /// source's transaction that does not fit the limits is refused.
+    pub open_sets: bool,
+    /// It can empty tables.
+    pub truncate: bool,
+    /// It can add columns to tables it has.
+    pub add_columns: bool,
+}
+
+impl Abilities {
+    /// All of a relational database.
+    pub const ALL: Self = Self { reduction: Reduction::Net, open_sets: true, truncate: true, add_columns: true };
+}
 
 /// What an apply did.
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
-    /// Per table. inserted + updated + deleted + merged is the number of changes in the set.
+    /// Per target table. inserted + updated + deleted + merged is the number of changes in the set.
     pub tables: Vec<(TableId, TableCounts)>,
 }
 
-/// A database that rows and changes go to.
+/// A database that rows and changes go to, and that stores the record of its task.
 #[async_trait]
 pub trait Target: Send + Sync {
     /// See [`Source::identity`].
     async fn identity(&self) -> Result<String>;
 
+    /// What it can do.
+    fn abilities(&self) -> Abilities {
+        Abilities::ALL
+    }
+
     /// Looks at privileges and settings; changes nothing.
     async fn check(&self) -> Result<Vec<Finding>>;
 
-    /// What a run would do for these tables, and what stands against it; changes nothing.
-    async fn plan(&self, catalog: &Catalog, on_existing: OnExisting, load: bool) -> Result<Vec<TablePreview>>;
+    /// What a run would do for these tables, and what stands against it; changes nothing. `known`: what is remembered of
+    /// the task.
+    async fn plan(
+        &self,
+        catalog: &Catalog,
+        known: &TaskRecord,
+        on_existing: OnExisting,
+        load: bool,
+    ) -> Result<Vec<TablePreview>>;
 
     /// What is remembered of the task; `None` when nothing is. Changes nothing, takes no lock.
     async fn record(&self) -> Result<Option<TaskRecord>>;
 
-    /// Opens the lane, creating the bookkeeping if it is missing and taking a new epoch, which locks every
-    /// earlier lane and loader of this task out.
-    async fn open_lane(&self) -> Result<Box<dyn TargetLane>>;
+    /// Takes the task over: creates what is missing for the record, and takes a new epoch, which locks every earlier
+    /// lane and loader of this task out.
+    async fn take_over(&self) -> Result<(Epoch, TaskRecord)>;
+
+    /// Opens a lane under `epoch`. `committed`: what an earlier lane has committed and the target's disk may not have.
+    async fn open_lane(&self, epoch: Epoch, committed: Option<&Position>) -> Result<Box<dyn TargetLane>>;
 
     /// Opens a connection that loads chunks under `epoch`.
     async fn open_loader(&self, epoch: Epoch) -> Result<Box<dyn Loader>>;
 
-    /// Marks a table to be loaded again at the next start.
-    async fn reload(&self, table: &TableId) -> Result<()>;
+    /// Writes down, from outside of the running task, that a table of the record is to be loaded again.
+    async fn request_reload(&self, table: &TableId) -> Result<()>;
+
+    /// The requests that are written down ([`TaskRecord::requests`]).
+    async fn requests(&self) -> Result<Vec<TableId>>;
 
     /// Forgets the task. What is not there is not an error.
     async fn forget(&self) -> Result<()>;
 }
 
-/// One target connection with its checkpoint. Every method that writes checks the epoch in its transaction.
-/// Only what `apply` commits may be taken back by a crash of the target; everything else is durable on return.
+/// One target connection. Every method that writes checks the epoch in its transaction, and writes the changes of the
+/// record that it is given in the same one. Only what [`TargetLane::apply`] commits may be taken back by a crash of
+/// the target; everything else is durable on return.
 #[async_trait]
 pub trait TargetLane: Send {
-    /// The epoch taken.
-    fn epoch(&self) -> Epoch;
+    /// Other lanes have changed tables: what is known of them is to be looked at again.
+    fn refresh(&mut self) {}
 
-    /// What is remembered of the task.
-    async fn record(&mut self) -> Result<TaskRecord>;
-
-    /// Remembers the history, before anything is created at the source.
-    async fn begin(&mut self, lineage: &Lineage) -> Result<()>;
+    /// Writes changes of the record that no rows belong to.
+    async fn commit(&mut self, changes: &[RecordChange]) -> Result<()>;
 
     /// Creates the user-defined types that are missing.
     async fn prepare_types(&mut self, types: &[TypeDefinition]) -> Result<()>;
 
-    /// Creates the table, or fits the existing one as `on_existing` says, and remembers it as `Loading`
-    /// (`load`) or `Ready` (no load). Refuses what cannot fit.
-    async fn prepare(&mut self, table: &Arc<TableSchema>, on_existing: OnExisting, load: bool) -> Result<()>;
+    /// Creates the target table, or fits the existing one as `on_existing` says, and writes the record of the table
+    /// with how it has come to be, which is returned. `known`: what was remembered of it before. Refuses what cannot
+    /// fit.
+    ///
+    /// Where a table does not come into being in the transaction that the record is written in, an intent is written
+    /// down before it is made ([`TableState::Preparing`](crate::record::TableState::Preparing)): found there after a
+    /// crash, and with `known` in that state, the table is trem's own.
+    async fn prepare(
+        &mut self,
+        table: TableRecord,
+        known: Option<&TableRecord>,
+        on_existing: OnExisting,
+    ) -> Result<TableRecord>;
 
-    /// Remembers the chunks of a table about to be loaded. `empty`: rows of an interrupted load go first.
-    async fn plan_chunks(&mut self, table: &Arc<TableSchema>, chunks: &[Chunk], empty: bool) -> Result<()>;
+    /// Empties a table.
+    async fn empty(&mut self, table: &Arc<TableSchema>, changes: &[RecordChange]) -> Result<()>;
 
-    /// Builds keys and indexes after the last chunk and marks the table `Ready`. Idempotent.
-    async fn finish_table(&mut self, table: &Arc<TableSchema>) -> Result<()>;
+    /// Builds keys and indexes after the last chunk of a load. Idempotent.
+    async fn finish(&mut self, table: &TableRecord, changes: &[RecordChange]) -> Result<()>;
 
     /// Creates those of these objects that are not there. One that cannot be created is told of and passed over: the
     /// rows are right without it.
@@ -384,19 +388,13 @@ pub trait TargetLane: Send {
         Ok(())
     }
 
-    /// Marks a table `Suspended`: it cannot be taken up, the others go on. It need not be known before.
-    async fn suspend(&mut self, table: &Arc<TableSchema>, reason: &str, remedy: &str) -> Result<()>;
+    /// Applies a set. Rows, changes of the record and epoch check commit in one transaction; committed on return,
+    /// unless the set is open, and then `changes` is empty.
+    async fn apply(&mut self, set: ReducedSet, changes: &[RecordChange]) -> Result<Applied>;
 
-    /// Forgets a table that is no longer part of the task; its rows stay.
-    async fn forget_table(&mut self, table: &TableId) -> Result<()>;
-
-    /// Applies a set. Rows, checkpoint and epoch check commit in one transaction; committed on return, unless
-    /// the set is open.
-    async fn apply(&mut self, set: ChangeSet, next: &Checkpoint) -> Result<Applied>;
-
-    /// The last checkpoint that a crash of the target cannot take back, of this lane or an earlier one; `None`
-    /// while none is known to be. `now`: what is committed is made so, where otherwise the target's own background
-    /// writing would take its time; a set that was left open is rolled back for it, and ends the lane.
+    /// The end of the last applied set that a crash of the target cannot take back, of this lane or an earlier one;
+    /// `None` while none is known to be. `now`: what is committed is made so, where otherwise the target's own
+    /// background writing would take its time; a set that was left open is rolled back for it, and ends the lane.
     async fn durable(&mut self, now: bool) -> Result<Option<Position>>;
 }
 
@@ -404,13 +402,13 @@ pub trait TargetLane: Send {
 #[async_trait]
 pub trait Loader: Send {
     /// Begins a chunk.
-    async fn start_chunk(&mut self, table: &Arc<TableSchema>, chunk: &Chunk) -> Result<()>;
+    async fn start_chunk(&mut self, table: &TableRecord) -> Result<()>;
 
     /// Writes rows of the chunk at hand; the bulk stream stays open in between.
     async fn load(&mut self, rows: ChangeBatch) -> Result<()>;
 
-    /// Commits the rows together with the note that the chunk is in, read at `snapshot`. Returns the rows.
-    async fn finish_chunk(&mut self, snapshot: &Position) -> Result<u64>;
+    /// Commits the rows together with the note that the chunk is in.
+    async fn finish_chunk(&mut self, done: &RecordChange) -> Result<()>;
 }
 
 /// What becomes of tables on their way.
@@ -420,6 +418,20 @@ pub trait Rules: Send + Sync {
     /// # Errors
     /// Class `Refused` where the rules cannot be applied to this table.
     fn route(&self, table: &Arc<TableSchema>) -> Result<Route>;
+
+    /// Whether `table` has what the rules say of it. Asked of tables as they are now, where [`Rules::route`] is asked
+    /// of shapes of the past too, which may lack a column that is there now.
+    ///
+    /// # Errors
+    /// Class `Refused` where a rule that names just this table names a column that it has not.
+    fn check(&self, _table: &Arc<TableSchema>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Names the rules that cover none of `tables`: most likely misspelt.
+    fn unmatched(&self, _tables: &[Arc<TableSchema>]) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Every table as it is.
@@ -430,13 +442,4 @@ impl Rules for NoRules {
     fn route(&self, table: &Arc<TableSchema>) -> Result<Route> {
         Ok(Route::straight(Arc::clone(table)))
     }
-}
-
-/// A pure function over batches.
-pub trait Transform: Send + Sync {
-    /// The shape of what comes out.
-    fn schema(&self, input: &Arc<TableSchema>) -> Result<Arc<TableSchema>>;
-
-    /// The rows that come out.
-    fn rows(&self, input: ChangeBatch) -> Result<ChangeBatch>;
 }

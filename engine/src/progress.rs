@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use crate::change::TableCounts;
-use crate::ports::{Applied, TableState};
 use crate::position::Position;
+use crate::record::TableState;
+use crate::remedy::Remedy;
 use crate::schema::TableId;
 
 /// What the task is doing.
@@ -19,6 +20,8 @@ pub enum Phase {
     Loading,
     /// Following the log.
     Following,
+    /// Told to move no rows for a while.
+    Paused,
     /// Waiting before the next attempt.
     Retrying {
         /// Why.
@@ -33,9 +36,11 @@ pub enum Phase {
     },
 }
 
-/// One table.
+/// One table, by its name at the source.
 #[derive(Clone, Debug, Default)]
 pub struct TableProgress {
+    /// Its name on the target, once known.
+    pub target: Option<TableId>,
     /// The state, once known.
     pub state: Option<TableState>,
     /// Rows that the load will bring, estimated.
@@ -48,6 +53,8 @@ pub struct TableProgress {
     pub counts: TableCounts,
     /// Why it is suspended.
     pub reason: Option<String>,
+    /// What the operator should do about it.
+    pub remedy: Option<Remedy>,
 }
 
 /// A task at one moment.
@@ -91,10 +98,10 @@ impl Reporter {
         change(self.lock().tables.entry(id.clone()).or_default());
     }
 
-    /// Adds what an apply did.
-    pub fn applied(&self, applied: &Applied) {
+    /// Adds what became of changes.
+    pub fn add(&self, counts: &[(TableId, TableCounts)]) {
         let mut progress = self.lock();
-        for (id, counts) in &applied.tables {
+        for (id, counts) in counts {
             progress.tables.entry(id.clone()).or_default().counts.add(counts);
         }
     }

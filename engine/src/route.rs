@@ -33,6 +33,9 @@ pub struct Mapped {
 pub trait RowMap: Send + Sync {
     /// The rows that come out. Source order is kept.
     fn map(&self, rows: ChangeBatch) -> Result<Mapped>;
+
+    /// The place in the target table of a column of the source table; `None` if its values do not get there.
+    fn column(&self, source: usize) -> Option<usize>;
 }
 
 impl Route {
@@ -44,10 +47,11 @@ impl Route {
     /// The same columns in the same order, under other names.
     ///
     /// # Errors
-    /// Class `Fatal` if the columns differ in more than their names.
+    /// Class `Fatal` if the columns, or those that are generated, differ in more than their names.
     pub fn renamed(source: Arc<TableSchema>, target: Arc<TableSchema>) -> Result<Self> {
-        let forms = |t: &TableSchema| t.columns.iter().map(|c| c.logical).collect::<Vec<_>>();
-        if forms(&source) != forms(&target) || source.old_columns() != target.old_columns() {
+        let same = source.columns.iter().map(|c| &c.ty).eq(target.columns.iter().map(|c| &c.ty))
+            && source.generated.len() == target.generated.len();
+        if !same || source.old_columns() != target.old_columns() {
             return Err(Error::fatal("internal: a renamed table has other columns than before").table(&source.id));
         }
         let old = target.arrow().project(&target.old_columns());
@@ -56,7 +60,7 @@ impl Route {
         Ok(Self { source, target, rows: Some(Arc::new(names)) })
     }
 
-    /// Any other function.
+    /// Any other function. Generated columns keep their places.
     pub fn mapped(source: Arc<TableSchema>, target: Arc<TableSchema>, rows: Arc<dyn RowMap>) -> Self {
         Self { source, target, rows: Some(rows) }
     }
@@ -69,6 +73,17 @@ impl Route {
     /// The table as the target has it.
     pub fn target(&self) -> &Arc<TableSchema> {
         &self.target
+    }
+
+    /// What the target calls a column of the source; `None` if it does not get there.
+    pub fn column(&self, name: &str) -> Option<&str> {
+        let (source, target) = (&self.source, &self.target);
+        if let Some(at) = source.column(name) {
+            let at = self.rows.as_ref().map_or(Some(at), |rows| rows.column(at))?;
+            return target.columns.get(at).map(|c| c.name.as_str());
+        }
+        let at = source.generated.iter().position(|c| c.name == name)?;
+        target.generated.get(at).map(|c| c.name.as_str())
     }
 
     /// What becomes of rows of the source table.
@@ -102,9 +117,12 @@ impl RowMap for Names {
             Some(old) => Some(OldImages { rows: old.rows, images: relabel(&old.images, &self.old)? }),
             None => None,
         };
-        let rows =
-            ChangeBatch { table: Arc::clone(&self.table), rows: relabel(&rows.rows, &self.rows)?, old, ..rows };
+        let rows = ChangeBatch { table: Arc::clone(&self.table), rows: relabel(&rows.rows, &self.rows)?, old, ..rows };
         Ok(Mapped { rows, counts: TableCounts::default() })
+    }
+
+    fn column(&self, source: usize) -> Option<usize> {
+        Some(source)
     }
 }
 

@@ -1,105 +1,14 @@
-//! Tables as the engine sees them: names, columns, logical types, keys and schema changes.
+//! Tables as the engine sees them: names, columns, keys and schema changes.
 
-use std::fmt;
 use std::sync::Arc;
 
-use arrow_schema::{DataType, TimeUnit};
+use arrow_array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-/// The name of a table: schema and table, exactly as the database stores them (no quoting, no folding).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct TableId {
-    /// The schema's name.
-    pub schema: String,
-    /// The table's name.
-    pub table: String,
-}
-
-impl TableId {
-    /// Names a table.
-    pub fn new(schema: impl Into<String>, table: impl Into<String>) -> Self {
-        Self { schema: schema.into(), table: table.into() }
-    }
-}
-
-impl fmt::Display for TableId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.schema, self.table)
-    }
-}
-
-/// What a column's values mean, and thereby how they stand in Arrow. See `docs/TYPES.md`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogicalType {
-    /// `Boolean`.
-    Bool,
-    /// `Int16`.
-    Int16,
-    /// `Int32`.
-    Int32,
-    /// `Int64`.
-    Int64,
-    /// `Float32`, with NaN and infinities.
-    Float32,
-    /// `Float64`, with NaN and infinities.
-    Float64,
-    /// Exact decimal as canonical text (`Utf8`): any precision, `NaN`, `Infinity`, `-Infinity`, and the
-    /// display scale kept (`1.50` is not `1.5`). ADR 0002 says why text.
-    Numeric,
-    /// `Utf8`.
-    Text,
-    /// JSON text as the source prints it (`Utf8`).
-    Json,
-    /// `Binary`.
-    Binary,
-    /// `FixedSizeBinary(16)`, big-endian.
-    Uuid,
-    /// `Date32`: days since 1970-01-01. `i32::MAX` and `i32::MIN` are infinity and -infinity.
-    Date,
-    /// `Time64(Microsecond)` since midnight; 24:00:00 is 86,400,000,000.
-    Time,
-    /// `Timestamp(Microsecond)` without zone since 1970-01-01. See [`crate::time`] for the infinities and
-    /// the years after 294246.
-    Timestamp,
-    /// `Timestamp(Microsecond, "UTC")`; the range is that of [`LogicalType::Timestamp`].
-    TimestampTz,
-    /// A type without a logical form of its own: the source's canonical text (`Utf8`), which a target of the
-    /// same kind reads back without loss. [`NativeType`] says what it was.
-    Other,
-}
-
-impl LogicalType {
-    /// The Arrow type that carries this logical type.
-    pub fn arrow(self) -> DataType {
-        match self {
-            Self::Bool => DataType::Boolean,
-            Self::Int16 => DataType::Int16,
-            Self::Int32 => DataType::Int32,
-            Self::Int64 => DataType::Int64,
-            Self::Float32 => DataType::Float32,
-            Self::Float64 => DataType::Float64,
-            Self::Numeric | Self::Text | Self::Json | Self::Other => DataType::Utf8,
-            Self::Binary => DataType::Binary,
-            Self::Uuid => DataType::FixedSizeBinary(16),
-            Self::Date => DataType::Date32,
-            Self::Time => DataType::Time64(TimeUnit::Microsecond),
-            Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
-            Self::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        }
-    }
-}
-
-/// A column's type as its own database names it; read by endpoints of that kind only.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NativeType {
-    /// As it stands in DDL, qualified where it must be: `numeric(10,2)`, `public.mood[]`.
-    pub name: String,
-    /// The database's own number for the type (PostgreSQL: `pg_type.oid`).
-    pub id: u32,
-    /// The type modifier (PostgreSQL: `pg_attribute.atttypmod`), -1 without one.
-    pub modifier: i32,
-}
+pub use crate::name::TableId;
+use crate::remedy::Remedy;
+use crate::template::Template;
+pub use crate::types::{Dialect, Length, Native, Type};
 
 /// One replicated column. A generated column is not replicated: [`TableSchema::generated`] names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,11 +16,13 @@ pub struct Column {
     /// The name as stored.
     pub name: String,
     /// What the values mean.
-    pub logical: LogicalType,
+    pub ty: Type,
     /// What the source calls the type.
-    pub native: NativeType,
+    pub native: Native,
     /// Whether NULL may occur.
     pub nullable: bool,
+    /// Whether the log may leave the value out of an update that does not change it.
+    pub omissible: bool,
 }
 
 /// A column that the database computes from the others of its row.
@@ -120,9 +31,9 @@ pub struct GeneratedColumn {
     /// The name as stored.
     pub name: String,
     /// What the source calls the type.
-    pub native: NativeType,
+    pub native: Native,
     /// The expression, in the source's SQL.
-    pub expression: String,
+    pub expression: Template,
 }
 
 /// How rows of a table are told apart in the change log.
@@ -144,8 +55,8 @@ pub enum Identity {
 pub struct TableSchema {
     /// The table's name.
     pub id: TableId,
-    /// The database's own number for the table (PostgreSQL: `pg_class.oid`); 0 where it has none.
-    pub native_id: u32,
+    /// The database's own number for the table, where it has one: another one is another table.
+    pub native_id: Option<u64>,
     /// Replicated columns in table order.
     pub columns: Vec<Column>,
     /// Indices into `columns` of what tells rows apart, in key order; empty with `Full` and `InsertOnly`.
@@ -166,8 +77,26 @@ impl TableSchema {
 
     /// The Arrow schema of this table's batches, every field nullable (old images leave columns out).
     pub fn arrow(&self) -> arrow_schema::SchemaRef {
-        let fields = self.columns.iter().map(|c| arrow_schema::Field::new(&c.name, c.logical.arrow(), true));
+        let fields = self.columns.iter().map(|c| arrow_schema::Field::new(&c.name, c.ty.arrow(), true));
         Arc::new(arrow_schema::Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    /// Whether `other` is this very shape, whatever else is known of it: a record may say less of what a type means, or
+    /// something older, than the catalogue it was taken from says now.
+    pub fn same_shape(&self, other: &Self) -> bool {
+        let column = |c: &Column, o: &Column| {
+            let same_type = if c.native.dialect == o.native.dialect { c.native == o.native } else { c.ty == o.ty };
+            (&c.name, c.nullable) == (&o.name, o.nullable) && same_type
+        };
+        let generated = |t: &Self| {
+            let one = |g: &GeneratedColumn| (g.name.clone(), g.native.clone(), g.expression.to_string());
+            t.generated.iter().map(one).collect::<Vec<_>>()
+        };
+        (&self.id, self.native_id, self.identity) == (&other.id, other.native_id, other.identity)
+            && (&self.key, &self.primary_key) == (&other.key, &other.primary_key)
+            && generated(self) == generated(other)
+            && self.columns.len() == other.columns.len()
+            && self.columns.iter().zip(&other.columns).all(|(c, o)| column(c, o))
     }
 
     /// Indices of the columns that an old image carries: the key, or all with a full image.
@@ -180,9 +109,11 @@ impl TableSchema {
     }
 }
 
-/// A user-defined type that a target of the same kind needs before a table can be created there.
+/// A user-defined type that a target of the same dialect needs before a table can be created there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TypeDefinition {
+    /// Whose statement `ddl` is.
+    pub dialect: Dialect,
     /// Schema and name.
     pub id: TableId,
     /// The statement that creates it.
@@ -212,7 +143,7 @@ pub struct SecondaryObject {
     /// What it is.
     pub kind: SecondaryKind,
     /// The statement that creates it, in the source's SQL.
-    pub ddl: String,
+    pub ddl: Template,
 }
 
 /// What discovery found: the tables asked for and the types they need, dependencies first.
@@ -235,6 +166,17 @@ pub struct SchemaChange {
     pub kind: SchemaChangeKind,
 }
 
+/// Columns added to a table on the target.
+#[derive(Clone, Debug)]
+pub struct AddedColumns {
+    /// The shape until now.
+    pub before: Arc<TableSchema>,
+    /// The new shape.
+    pub next: Arc<TableSchema>,
+    /// One row: for each added column, in order, the value that rows written before it have.
+    pub existing: RecordBatch,
+}
+
 /// The kinds of schema change.
 #[derive(Clone, Debug)]
 pub enum SchemaChangeKind {
@@ -242,8 +184,8 @@ pub enum SchemaChangeKind {
     AddColumns {
         /// The new shape.
         next: Arc<TableSchema>,
-        /// For each added column, the value that rows written before it have, as the source prints it.
-        existing: Vec<Option<String>>,
+        /// One row: for each added column, in order, the value that rows written before it have.
+        existing: RecordBatch,
     },
     /// What the table has now cannot be brought to the source's state by changes: it is marked `Reload`, and the
     /// runner loads it again at once. No later row of it is delivered.
@@ -256,6 +198,49 @@ pub enum SchemaChangeKind {
         /// What changed.
         reason: String,
         /// What the operator should do.
-        remedy: String,
+        remedy: Remedy,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_is_told_by_native_types() {
+        let native = |name: &str| Native { dialect: Dialect::new("d"), name: name.to_owned(), detail: String::new() };
+        let labels = Type::Enum(vec!["a".to_owned()]);
+        let table = TableSchema {
+            id: TableId::new("s", "t"),
+            native_id: Some(7),
+            columns: vec![Column {
+                name: "c".to_owned(),
+                ty: labels,
+                native: native("mood"),
+                nullable: true,
+                omissible: false,
+            }],
+            key: Vec::new(),
+            primary_key: Vec::new(),
+            identity: Identity::Full,
+            generated: Vec::new(),
+        };
+        let changed = |change: fn(&mut TableSchema)| {
+            let mut other = table.clone();
+            change(&mut other);
+            assert_ne!(table, other);
+            table.same_shape(&other)
+        };
+        assert!(changed(|t| t.columns[0].ty = Type::Named("mood".to_owned())));
+        assert!(changed(|t| t.columns[0].omissible = true));
+        assert!(!changed(|t| t.columns[0].native.detail = "1".to_owned()));
+        assert!(!changed(|t| t.columns[0].nullable = false));
+        assert!(!changed(|t| drop(t.columns.pop())));
+        assert!(!changed(|t| t.native_id = None));
+        assert!(!changed(|t| t.identity = Identity::InsertOnly));
+        assert!(!changed(|t| {
+            t.columns[0].native.dialect = Dialect::new("e");
+            t.columns[0].ty = Type::Int8;
+        }));
+    }
 }

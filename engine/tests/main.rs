@@ -4,3 +4,4 @@
 
 mod memory_conformance;
 mod random_worlds;
+mod taking_up;

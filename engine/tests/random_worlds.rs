@@ -1,14 +1,17 @@
 //! Random transactions, batch cuts, faults and kills: the target ends as the source is. `TREM_SEED=n` replays one,
-//! `TREM_SEEDS=n` runs that many.
+//! `TREM_SEEDS=n` runs that many; `TREM_LOG=debug` tells what happens.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio_util::sync::CancellationToken;
+use trem_engine::Result;
+use trem_engine::ports::{NoRules, Rules, Target};
 use trem_engine::progress::Reporter;
-use trem_engine::runner::{Task, Until};
+use trem_engine::route::Route;
+use trem_engine::runner::{Command, Control, Task, Until};
+use trem_engine::schema::{TableId, TableSchema, Type};
 use trem_engine::task::{
     BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
 };
@@ -45,17 +48,35 @@ fn faults(rng: &mut StdRng) -> Vec<Fault> {
     (0..count).map(|_| fault(rng.random_range(0..8))).collect()
 }
 
+/// What a world is made of.
+struct World {
+    plan: TaskPlan,
+    source: MemorySource,
+    target: MemoryTarget,
+    rules: Arc<dyn Rules>,
+    /// 1, or more where reading takes long, so that tables are loaded beside the stream of others.
+    tempo: u64,
+}
+
 /// One process: it is killed after some time, or runs until it has everything.
-async fn process(rng: &mut StdRng, plan: &TaskPlan, source: &MemorySource, target: &MemoryTarget, kill: bool) {
+async fn process(rng: &mut StdRng, world: &World, kill: bool) {
+    let World { plan, source, target, rules, tempo } = world;
     let task = Task {
         plan: plan.clone(),
         source: Arc::new(source.clone()),
         target: Arc::new(target.clone()),
-        transforms: Vec::new(),
+        rules: Arc::clone(rules),
         reporter: Reporter::default(),
     };
-    let life = Duration::from_millis(if kill { rng.random_range(1..400) } else { 60_000 });
-    let run = task.run(Until::Current, CancellationToken::new());
+    let life = Duration::from_millis(if kill { rng.random_range(1..400) * tempo } else { 600_000 });
+    let control = Control::default();
+    let asked = ask(rng.random(), rng.random_bool(0.3), *tempo, control.clone(), target.clone());
+    let run = async {
+        tokio::select! {
+            ended = task.run(Until::Current, &control) => ended,
+            () = asked => unreachable!("it asks for ever"),
+        }
+    };
     match tokio::time::timeout(life, run).await {
         Ok(ended) => ended.expect("no error that stops the task"),
         Err(_) => assert!(kill, "it never got there"),
@@ -64,17 +85,38 @@ async fn process(rng: &mut StdRng, plan: &TaskPlan, source: &MemorySource, targe
     assert!(source.acknowledged().unwrap_or(0) <= durable, "acknowledged before it was durable");
 }
 
-async fn write(mut rng: StdRng, tables: Vec<ModelTable>, source: MemorySource, count: usize) {
+/// Asks for tables to be loaded again, from inside and from outside, and pauses now and then.
+async fn ask(seed: u64, often: bool, tempo: u64, control: Control, target: MemoryTarget) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    for _ in 0..if often { 3 } else { 0 } {
+        tokio::time::sleep(Duration::from_millis(rng.random_range(1..200) * tempo)).await;
+        let tables = target.record().await.unwrap().unwrap_or_default().tables;
+        let Some(table) = tables.get(rng.random_range(0..tables.len().max(1))) else { continue };
+        match rng.random_range(0..4) {
+            0 => control.send(Command::Reload(table.id().clone())),
+            1 => target.request_reload(table.id()).await.unwrap(),
+            2 => control.send(Command::Rediscover),
+            _ => {
+                control.pause();
+                tokio::time::sleep(Duration::from_millis(rng.random_range(1..100))).await;
+                control.resume();
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+async fn write(tempo: u64, mut rng: StdRng, tables: Vec<ModelTable>, source: MemorySource, count: usize) {
     let mut tables = tables;
     let mut now = source.database();
     for n in 0..count {
         if n == count / 2 && rng.random_bool(0.3) {
-            let late = generate::table(&mut rng, trem_engine::schema::TableId::new("public", "late"));
+            let late = generate::table(&mut rng, TableId::new("public", "late"));
             source.create(late.clone());
             tables.push(late);
         }
         source.commit(&generate::transaction(&mut rng, &tables, &mut now));
-        tokio::time::sleep(Duration::from_millis(rng.random_range(0..8))).await;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(0..8) * tempo)).await;
     }
 }
 
@@ -90,20 +132,64 @@ async fn world(seed: u64) {
     for _ in 0..rng.random_range(0..10) {
         source.commit(&generate::transaction(rng, &tables, &mut now));
     }
-    let target = MemoryTarget::new(rng.random_range(1..6), faults(rng));
-    let plan = plan(rng);
-    let writer = tokio::spawn(write(StdRng::seed_from_u64(seed ^ 0x5eed), tables, source.clone(), 60));
+    let mut target = MemoryTarget::new(rng.random_range(1..6), faults(rng));
+    if rng.random_bool(0.2) {
+        target = target.wanting_the_log();
+    }
+    if rng.random_bool(0.2) {
+        target = target.with_eager_ddl();
+    }
+    let tempo = if rng.random() { 1 } else { 30 };
+    if tempo > 1 {
+        source.read_slowly(Duration::from_millis(rng.random_range(1..600)));
+    }
+    let rules = rules(rng);
+    let world = World { plan: plan(rng), source: source.clone(), target: target.clone(), rules, tempo };
+    let writer = tokio::spawn(write(tempo, StdRng::seed_from_u64(seed ^ 0x5eed), tables, source.clone(), 60));
     for _ in 0..rng.random_range(0..5) {
-        process(rng, &plan, &source, &target, true).await;
+        process(rng, &world, true).await;
+    }
+    if rng.random() {
+        // The writer is still at it, perhaps.
+        process(rng, &world, false).await;
     }
     writer.await.unwrap();
     // A selected table without rows and one that appeared last are found by the next start at the latest.
-    process(rng, &plan, &source, &target, false).await;
-    assert_eq!(trimmed(target.database()), trimmed(source.database()), "source and target differ");
+    process(rng, &world, false).await;
+    let named = |id: &TableId| world.rules.route(&bare(id)).expect("a route").target().id.clone();
+    let expected = source.database().rows.into_iter().map(|(id, rows)| (named(&id), rows)).collect();
+    assert_eq!(trimmed(target.database()), trimmed(Database { rows: expected }), "source and target differ");
+}
+
+/// A table of which only the name counts.
+fn bare(id: &TableId) -> Arc<TableSchema> {
+    let columns = vec![("k".to_owned(), Type::Int64)];
+    ModelTable { id: id.clone(), columns, key: vec![0], big: Vec::new(), full_image: false }.schema()
+}
+
+/// Every table and every column under another name, in some worlds.
+struct Renamed;
+
+impl Rules for Renamed {
+    fn route(&self, table: &Arc<TableSchema>) -> Result<Route> {
+        let mut target = TableSchema::clone(table);
+        target.id = TableId::new("dw", format!("{}_of_{}", table.id.table, table.id.schema));
+        for (n, column) in target.columns.iter_mut().enumerate() {
+            column.name = format!("{n}_{}", column.name);
+        }
+        Route::renamed(Arc::clone(table), Arc::new(target))
+    }
+}
+
+fn rules(rng: &mut StdRng) -> Arc<dyn Rules> {
+    if rng.random() { Arc::new(NoRules) } else { Arc::new(Renamed) }
 }
 
 #[test]
 fn the_target_ends_as_the_source_is() {
+    if let Ok(level) = std::env::var("TREM_LOG") {
+        tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).without_time().init();
+    }
     let number = |name: &str| std::env::var(name).ok().map(|v| v.parse::<u64>().expect("a number"));
     let seeds = match number("TREM_SEED") {
         Some(seed) => seed..seed + 1,

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::cli::LogFormat;
-use crate::task::Failure;
+use crate::exit::Failure;
 
 /// The environment variable that says what is logged.
 const VARIABLE: &str = "TREM_LOG";

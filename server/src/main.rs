@@ -3,10 +3,13 @@
 mod cli;
 mod commands;
 mod config;
+mod exit;
+mod finding;
 mod logging;
 mod output;
 mod overlap;
 mod progress;
+mod remedy;
 mod task;
 
 use std::process::ExitCode;
@@ -14,20 +17,20 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Cli, Command};
-use task::Failure;
+use exit::{Exit, Failure};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match start(cli) {
-        Ok(code) => code,
+        Ok(exit) => exit.into(),
         Err(failure) => {
             output::complain(&failure);
-            failure.code()
+            failure.exit().into()
         }
     }
 }
 
-fn start(cli: Cli) -> Result<ExitCode, Failure> {
+fn start(cli: Cli) -> Result<Exit, Failure> {
     // Two libraries bring a provider each, so rustls refuses to choose one by itself.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return Err(Failure::System("a TLS provider was installed before the program began".to_owned()));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use trem_engine::ports::{Finding, Severity};
+use trem_engine::routes::Routes;
 use trem_engine::runner::Task;
 use trem_engine::schema::TableId;
 
@@ -13,11 +14,12 @@ use crate::config::TaskConfig;
 pub async fn overlaps(configs: &[TaskConfig], tasks: &[Task]) -> Vec<Vec<Finding>> {
     let mut tables: Vec<Option<Vec<TableId>>> = vec![None; tasks.len()];
     for (n, config) in configs.iter().enumerate() {
-        let shared = |other: &TaskConfig| config.target.kind.same_database(&other.target.kind);
+        let shared = |other: &TaskConfig| config.target.same_database(&other.target);
         if configs.iter().enumerate().any(|(m, other)| m != n && shared(other))
             && let Ok(catalog) = tasks[n].source.discover(&config.plan.selection).await
         {
-            tables[n] = Some(catalog.tables.iter().map(|t| t.id.clone()).collect());
+            let routes = Routes::of(&config.rules, &catalog);
+            tables[n] = Some(routes.all().iter().map(|r| r.target().id.clone()).collect());
         }
     }
     judge(configs, &tables)
@@ -28,7 +30,7 @@ fn judge(configs: &[TaskConfig], tables: &[Option<Vec<TableId>>]) -> Vec<Vec<Fin
     for n in 0..configs.len() {
         let mut doubled: BTreeMap<&TableId, &str> = BTreeMap::new();
         for m in (0..configs.len()).filter(|m| *m != n) {
-            if configs[n].target.kind.same_database(&configs[m].target.kind) {
+            if configs[n].target.same_database(&configs[m].target) {
                 let mine = tables[n].iter().flatten();
                 let both = mine.filter(|id| tables[m].iter().flatten().any(|other| other == *id));
                 doubled.extend(both.map(|id| (id, configs[m].plan.name.as_str())));
@@ -38,7 +40,9 @@ fn judge(configs: &[TaskConfig], tables: &[Option<Vec<TableId>>]) -> Vec<Vec<Fin
             severity: Severity::Error,
             subject: format!("table {id}"),
             message: format!("tasks {} and {other} both write this table of the target", configs[n].plan.name),
-            remedy: Some(format!("exclude {id} from `tables` of one of the two tasks")),
+            remedy: Some(
+                format!("exclude what becomes {id} from `tables` of one of the two tasks, or rename it").into(),
+            ),
         }));
     }
     findings
@@ -68,7 +72,8 @@ tasks.two = { source = "b", target = "c", tables = [{ include = "p.*" }] }
         assert_eq!(found[0].len(), 1);
         assert_eq!(found[0][0].message, "tasks one and two both write this table of the target");
         assert_eq!(found[1][0].message, "tasks two and one both write this table of the target");
-        assert_eq!(found[1][0].remedy.as_deref(), Some("exclude p.y from `tables` of one of the two tasks"));
+        let remedy = "exclude what becomes p.y from `tables` of one of the two tasks, or rename it";
+        assert_eq!(found[1][0].remedy, Some(remedy.into()));
         configs[1].target = configs[0].source.clone();
         assert!(judge(&configs, &tables).iter().all(Vec::is_empty));
     }

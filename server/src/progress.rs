@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use tokio_util::sync::CancellationToken;
-use trem_engine::ports::TableState;
 use trem_engine::progress::{Phase, Progress, Reporter, TableProgress};
+use trem_engine::record::TableState;
 use trem_engine::schema::TableId;
 
 const REDRAW: Duration = Duration::from_millis(250);
@@ -86,7 +86,7 @@ impl Line {
 /// Changes that have taken effect.
 pub fn changes(progress: &Progress) -> u64 {
     let counts = progress.tables.values().map(|t| t.counts);
-    counts.map(|c| c.inserted + c.updated + c.deleted + c.merged).sum()
+    counts.map(|c| c.read()).sum()
 }
 
 fn phase(phase: &Phase) -> &'static str {
@@ -94,6 +94,7 @@ fn phase(phase: &Phase) -> &'static str {
         Phase::Starting => "starting",
         Phase::Loading => "loading",
         Phase::Following => "following",
+        Phase::Paused => "paused",
         Phase::Retrying { .. } => "retrying",
         Phase::Done => "done",
         Phase::Failed { .. } => "failed",
@@ -176,7 +177,7 @@ fn style(template: &str) -> ProgressStyle {
 fn sentence(progress: &Progress) -> String {
     let line = Line::of(progress);
     match &progress.phase {
-        Phase::Starting | Phase::Done => line.phase.to_owned(),
+        Phase::Starting | Phase::Paused | Phase::Done => line.phase.to_owned(),
         Phase::Failed { error } => format!("failed: {error}"),
         Phase::Retrying { error } => format!("will try again after: {error}"),
         Phase::Loading => format!(

@@ -1,69 +1,15 @@
-//! From a configured task to a runnable one, and the exit codes of what can fail on the way.
+//! From a configured task to a runnable one.
 
-use std::fmt;
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 
-use trem_endpoints::null::NullTarget;
-use trem_endpoints::postgres::{PostgresSource, PostgresTarget};
 use trem_engine::Error;
-use trem_engine::ports::{Source, Target};
 use trem_engine::progress::Reporter;
 use trem_engine::runner::Task;
 
 use crate::cli::Pick;
-use crate::config::{self, Endpoint, EndpointKind, Problem, Problems, TaskConfig};
-
-/// A task stopped on an error, or a check found one.
-pub const FAILED: u8 = 1;
-/// Bad usage or configuration.
-pub const MISUSED: u8 = 2;
-
-/// Why a command ends early.
-#[derive(Debug)]
-pub enum Failure {
-    /// The configuration or the command line is wrong.
-    Config(Problems),
-    /// Something around the command is wrong, such as an environment variable.
-    Usage(String),
-    /// An endpoint refused or failed.
-    Engine(Error),
-    /// The machine did not give what the program needs.
-    System(String),
-}
-
-impl Failure {
-    /// The exit code.
-    pub fn code(&self) -> ExitCode {
-        ExitCode::from(match self {
-            Self::Config(_) | Self::Usage(_) => MISUSED,
-            Self::Engine(_) | Self::System(_) => FAILED,
-        })
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(problems) => problems.fmt(f),
-            Self::Engine(error) => error.fmt(f),
-            Self::Usage(message) | Self::System(message) => f.write_str(message),
-        }
-    }
-}
-
-impl From<Problems> for Failure {
-    fn from(problems: Problems) -> Self {
-        Self::Config(problems)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Engine(error)
-    }
-}
+use crate::config::{self, Problem, Problems, TaskConfig};
+use crate::exit::Failure;
 
 /// The tasks asked for: all, or those named.
 pub fn pick(pick: &Pick) -> Result<Vec<TaskConfig>, Failure> {
@@ -101,25 +47,12 @@ fn no_task(file: &Path, name: &str, tasks: &[TaskConfig]) -> Problem {
 /// A runnable task.
 pub fn build(config: &TaskConfig) -> Result<Task, Error> {
     let name = &config.plan.name;
+    let (source, target) = (config.source.configured.source(name), config.target.configured.target(name));
     Ok(Task {
         plan: config.plan.clone(),
-        source: source(&config.source, name)?,
-        target: target(&config.target, name),
-        transforms: Vec::new(),
+        source: source.ok_or_else(|| Error::refused(format!("{} can only be a target", config.source)))?,
+        target: target.ok_or_else(|| Error::refused(format!("{} can only be a source", config.target)))?,
+        rules: Arc::new(config.rules.clone()),
         reporter: Reporter::default(),
     })
-}
-
-fn source(endpoint: &Endpoint, task: &str) -> Result<Arc<dyn Source>, Error> {
-    match &endpoint.kind {
-        EndpointKind::Postgres(config) => Ok(Arc::new(PostgresSource::new(config.clone(), task))),
-        EndpointKind::Null => Err(Error::refused(format!("endpoint {}: null can only be a target", endpoint.name))),
-    }
-}
-
-fn target(endpoint: &Endpoint, task: &str) -> Arc<dyn Target> {
-    match &endpoint.kind {
-        EndpointKind::Postgres(config) => Arc::new(PostgresTarget::new(config.clone(), task)),
-        EndpointKind::Null => Arc::new(NullTarget::new(task)),
-    }
 }

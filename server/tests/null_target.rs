@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio_util::sync::CancellationToken;
 use trem_endpoints::null::NullTarget;
-use trem_engine::ports::{TableState, Target};
+use trem_engine::ports::{NoRules, Target};
 use trem_engine::progress::Reporter;
-use trem_engine::runner::{Task, Until};
+use trem_engine::record::TableState;
+use trem_engine::runner::{Control, Task, Until};
 use trem_engine::task::{
     BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
 };
@@ -50,17 +50,17 @@ async fn every_row_and_every_change_is_counted() {
             plan: plan(),
             source: Arc::new(source.clone()),
             target: Arc::clone(&target),
-            transforms: Vec::new(),
+            rules: Arc::new(NoRules),
             reporter: reporter.clone(),
         };
-        run(&reporter).run(Until::Current, CancellationToken::new()).await.unwrap();
+        run(&reporter).run(Until::Current, &Control::default()).await.unwrap();
         assert_eq!(reporter.snapshot().rows_loaded(), rows as u64, "seed {seed}");
 
         for _ in 0..20 {
             source.commit(&generate::transaction(rng, &tables, &mut now));
         }
         let reporter = Reporter::default();
-        run(&reporter).run(Until::Current, CancellationToken::new()).await.unwrap();
+        run(&reporter).run(Until::Current, &Control::default()).await.unwrap();
         let record = target.record().await.unwrap().expect("a record");
         assert!(record.tables.iter().all(|t| t.state == TableState::Ready), "seed {seed}");
         let end = record.checkpoint.map(|c| c.position.order());

@@ -104,11 +104,11 @@ async fn a_large_transaction_is_read_with_what_follows_it() {
 async fn a_stop_while_catching_up_moves_the_slot_on() {
     let world = loaded(PgOptions::default(), false).await;
     pile_up(&world, 40).await;
-    let position = "SELECT position_order FROM trem.task";
+    let position = "SELECT position_order FROM trem.lane";
     for _ in 0..2 {
         let before = world.target.number(position).await;
         let running = world.trem.start();
-        world.target.wait_for(&format!("SELECT position_order > {before} FROM trem.task"), "t", PATIENCE).await;
+        world.target.wait_for(&format!("SELECT position_order > {before} FROM trem.lane"), "t", PATIENCE).await;
         let outcome = running.stop(PATIENCE).expect(0);
         assert!(outcome.took < Duration::from_secs(8), "what is open is rolled back: {:?}", outcome.took);
         let applied = world.target.number(position).await;
@@ -190,7 +190,7 @@ async fn two_sessions_share_a_backlog() {
 async fn killed_while_catching_up() {
     let mut random = StdRng::seed_from_u64(seed());
     let world = loaded(PgOptions::default(), false).await;
-    let position = "SELECT position_order FROM trem.task";
+    let position = "SELECT position_order FROM trem.lane";
     for round in 0..8 {
         let before = world.target.number(position).await;
         let behind = format!("SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn - {before})::bigint >> 20");
@@ -198,7 +198,7 @@ async fn killed_while_catching_up() {
         let mut running = world.trem.start();
         running.wait_log(IN_CHUNKS, PATIENCE).await;
         if round % 2 == 1 {
-            world.target.wait_for(&format!("SELECT position_order > {before} FROM trem.task"), "t", PATIENCE).await;
+            world.target.wait_for(&format!("SELECT position_order > {before} FROM trem.lane"), "t", PATIENCE).await;
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(0..500))).await;
         world.source.exec("UPDATE u SET v = v - 1").await;

@@ -168,6 +168,57 @@ async fn tasks_are_independent() {
     trem.command(&["run", "--task", "nope"]).expect(2).says(&["nope"]);
 }
 
+/// A run that ends by itself and leaves a table waiting for somebody says so by its exit code.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_left_suspended_are_3() {
+    let mut world = World::one().await;
+    world.source.exec("CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE u (id int PRIMARY KEY)").await;
+    world.trem.until_current().expect(0);
+    world.source.exec("ALTER TABLE t ALTER v TYPE bigint; INSERT INTO t VALUES (1, 1); INSERT INTO u VALUES (1)").await;
+    world.trem.until_current().expect(3).says(&["public.t", "suspended", "reload the table"]);
+    world.assert_equal(&["public.u"]).await;
+    world.trem.until_current().expect(3);
+    // One that is stopped was not asked to get done.
+    let mut running = world.trem.start();
+    running.wait_log("starting", PATIENCE).await;
+    running.stop(PATIENCE).expect(0);
+    // What is no longer selected is nobody's concern.
+    world.configure(|c| c.exclude = vec!["public.t".to_owned()]);
+    world.trem.until_current().expect(0);
+}
+
+/// So does a run of a task that only loads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_leaves_a_table_suspended_is_3() {
+    let mut world = World::one().await;
+    world.configure(|c| c.keys.push("mode = \"full-load\"".to_owned()));
+    world.source.exec("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    world.trem.command(&["run"]).expect(0);
+    for db in [&world.source, &world.target] {
+        db.exec("CREATE TABLE late (id int PRIMARY KEY); INSERT INTO late VALUES (7)").await;
+    }
+    world.trem.command(&["run"]).expect(3).says(&["public.late", "on-existing"]);
+}
+
+/// What `status` says to do can be copied into a shell, whatever the names.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_remedy_is_a_command_that_works() {
+    let world = World::one().await;
+    world.source.exec("CREATE TABLE \"it's a.b*\" (id int PRIMARY KEY, v int)").await;
+    world.trem.until_current().expect(0);
+    world.source.exec("ALTER TABLE \"it's a.b*\" DROP v; INSERT INTO \"it's a.b*\" VALUES (1)").await;
+    world.trem.until_current().expect(3);
+    let status = world.trem.command(&["status", "--json"]).expect(0);
+    let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+    let remedy = status["tasks"][0]["tables"][0]["remedy"].as_str().unwrap();
+    let command = remedy.split('`').nth(1).unwrap_or_else(|| panic!("no command in: {remedy}"));
+    let path = format!("{}:{}", trem().parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
+    let done = std::process::Command::new("sh").args(["-c", command]).env("PATH", path).output().unwrap();
+    assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+    world.trem.until_current().expect(0);
+    world.assert_equal(&["public.%"]).await;
+}
+
 /// The null target counts and discards: for measuring a source.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_null_target_takes_everything() {

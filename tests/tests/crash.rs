@@ -71,7 +71,7 @@ async fn killed_while_following(kills: u32, failpoint: Option<&str>) {
 }
 
 async fn checkpoint(world: &World) -> String {
-    world.target.one("SELECT position FROM trem.task").await
+    world.target.one("SELECT position FROM trem.lane").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

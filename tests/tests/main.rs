@@ -15,6 +15,7 @@ mod harness;
 mod lineage;
 mod random;
 mod resume;
+mod rules;
 mod schema_changes;
 mod secondary;
 mod security;

@@ -64,7 +64,7 @@ fn the_engines_modules_depend_in_one_direction() {
         let text = code_of(&fs::read_to_string(&path).expect("a file"));
         let rank = |module: &str| match module {
             "runner" | "testkit" => 3,
-            "ports" => 2,
+            "ports" | "routes" => 2,
             _ => 1,
         };
         let own = rank(place.split(['/', '.']).next().unwrap_or_default());
@@ -119,6 +119,23 @@ fn exceptions_are_still_needed() {
         let long = functions(&lines).into_iter().any(|(f, _, length)| f == *function && length > FUNCTION);
         assert!(long && !reason.is_empty(), "{name}: fn {function} needs no exception");
     }
+}
+
+/// The server asks the kind of an endpoint and names none; commands are written by the faces alone.
+#[test]
+fn databases_and_commands_are_each_known_in_one_place() {
+    let mut faults = Vec::new();
+    let mut look = |folder: &str, faulty: &dyn Fn(&str) -> bool| {
+        for path in rust_files(&root().join(folder)) {
+            let text = code_of(&fs::read_to_string(&path).expect("a file"));
+            faults.extend(text.lines().filter(|l| faulty(l)).map(|l| format!("{}: {l}", path.display())));
+        }
+    };
+    look("server/src", &|line| line.contains("trem_endpoints::") && !line.contains("trem_endpoints::kind"));
+    for folder in ["engine/src", "endpoints/src"] {
+        look(folder, &|line| ["trem run ", "trem reload ", "trem drop ", "`trem "].iter().any(|c| line.contains(c)));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 /// Secrets and machines have no place in the repository.

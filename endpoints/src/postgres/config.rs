@@ -131,14 +131,18 @@ impl PgConfig {
         Ok(())
     }
 
+    /// Host and port.
+    pub fn server(&self) -> String {
+        match &self.host {
+            Host::Tcp(host) if host.contains(':') => format!("[{host}]:{}", self.port),
+            Host::Tcp(host) => format!("{host}:{}", self.port),
+            Host::Unix(path) => format!("{}:{}", path.display(), self.port),
+        }
+    }
+
     /// Whom and where, without secrets: for messages.
     pub fn describe(&self) -> String {
-        let host = match &self.host {
-            Host::Tcp(host) if host.contains(':') => format!("[{host}]"),
-            Host::Tcp(host) => host.clone(),
-            Host::Unix(path) => path.display().to_string(),
-        };
-        format!("{}@{host}:{}/{}", self.user, self.port, self.database)
+        format!("{}@{}/{}", self.user, self.server(), self.database)
     }
 }
 

@@ -122,7 +122,7 @@ where
 fn connect_error(e: tokio_postgres::Error) -> Error {
     let error = sqlstate::error(e);
     match error.class() {
-        Class::Transient if error.remedy_text().is_none() => {
+        Class::Transient if error.advice().is_none() => {
             error.remedy("see that the server runs and accepts connections at this host and port")
         }
         _ => error,

@@ -55,6 +55,10 @@ pub fn write_date(days: i32, out: &mut Vec<u8>) {
 
 /// Appends the text of a time of day.
 pub fn write_time(micros: i64, out: &mut Vec<u8>) {
+    put_time(micros.unsigned_abs(), out);
+}
+
+fn put_time(micros: u64, out: &mut Vec<u8>) {
     let seconds = micros / 1_000_000;
     put_number(seconds / 3600, 2, out);
     out.push(b':');
@@ -64,13 +68,21 @@ pub fn write_time(micros: i64, out: &mut Vec<u8>) {
     let mut fraction = micros % 1_000_000;
     if fraction > 0 {
         let mut width = 6;
-        while fraction % 10 == 0 {
+        while fraction.is_multiple_of(10) {
             fraction /= 10;
             width -= 1;
         }
         out.push(b'.');
         put_number(fraction, width, out);
     }
+}
+
+/// Appends the text of a span of time in hours, minutes and seconds, as an interval without days and months has it.
+pub fn write_duration(micros: i64, out: &mut Vec<u8>) {
+    if micros < 0 {
+        out.push(b'-');
+    }
+    put_time(micros.unsigned_abs(), out);
 }
 
 /// Appends the text of a timestamp, with the offset `+00` if `zoned`.
@@ -184,17 +196,17 @@ fn put_date(days: i64, out: &mut Vec<u8>) -> bool {
     let m = (5 * of_year + 2) / 153;
     let (day, month) = (of_year - (153 * m + 2) / 5 + 1, if m < 10 { m + 3 } else { m - 9 });
     let year = era * 400 + years + i64::from(month <= 2);
-    put_number(if year > 0 { year } else { 1 - year }, 4, out);
+    put_number((if year > 0 { year } else { 1 - year }).unsigned_abs(), 4, out);
     out.push(b'-');
-    put_number(month, 2, out);
+    put_number(month.unsigned_abs(), 2, out);
     out.push(b'-');
-    put_number(day, 2, out);
+    put_number(day.unsigned_abs(), 2, out);
     year <= 0
 }
 
-fn put_number(value: i64, width: usize, out: &mut Vec<u8>) {
+fn put_number(value: u64, width: usize, out: &mut Vec<u8>) {
     let mut digits = [b'0'; 20];
-    let (mut at, mut rest) = (digits.len(), value.unsigned_abs());
+    let (mut at, mut rest) = (digits.len(), value);
     while rest > 0 {
         at -= 1;
         digits[at] = b'0' + (rest % 10) as u8;
@@ -269,6 +281,18 @@ mod tests {
         {
             assert_eq!(parse_time(shown.as_bytes()).unwrap(), micros);
             assert_eq!(text(|o| write_time(micros, o)), shown);
+        }
+    }
+
+    #[test]
+    fn durations() {
+        for (micros, shown) in [
+            (0, "00:00:00"),
+            (-1, "-00:00:00.000001"),
+            (3_020_399_000_000, "838:59:59"),
+            (i64::MIN, "-2562047788:00:54.775808"),
+        ] {
+            assert_eq!(text(|o| write_duration(micros, o)), shown);
         }
     }
 

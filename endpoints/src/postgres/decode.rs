@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use trem_engine::change::ColumnBuilder;
-use trem_engine::schema::LogicalType;
+use trem_engine::schema::Type;
 use trem_engine::time::{days_from_2000, micros_from_2000};
 use trem_engine::{Error, Result};
 
@@ -49,27 +49,27 @@ pub(crate) fn push_binary(
 /// Appends a value in the form the type's output function gives it.
 pub(crate) fn push_text(
     builder: &mut ColumnBuilder,
-    logical: LogicalType,
+    ty: &Type,
     value: &[u8],
     whole: &Bytes,
     scratch: &mut Vec<u8>,
 ) -> Result<()> {
-    match logical {
-        LogicalType::Bool => match value {
+    match ty {
+        Type::Bool => match value {
             b"t" => builder.push_bool(true),
             b"f" => builder.push_bool(false),
             _ => Err(unreadable("boolean", value)),
         },
-        LogicalType::Int16 => builder.push_i16(parse("smallint", value)?),
-        LogicalType::Int32 => builder.push_i32(parse("integer", value)?),
-        LogicalType::Int64 => builder.push_i64(parse("bigint", value)?),
-        LogicalType::Float32 => builder.push_f32(parse("real", value)?),
-        LogicalType::Float64 => builder.push_f64(parse("double precision", value)?),
-        LogicalType::Date => builder.push_i32(datetime::parse_date(value)?),
-        LogicalType::Time => builder.push_i64(datetime::parse_time(value)?),
-        LogicalType::Timestamp | LogicalType::TimestampTz => builder.push_i64(datetime::parse_timestamp(value)?),
-        LogicalType::Uuid => builder.push_16(&uuid(value).ok_or_else(|| unreadable("uuid", value))?),
-        LogicalType::Binary => {
+        Type::Int16 => builder.push_i16(parse("smallint", value)?),
+        Type::Int32 => builder.push_i32(parse("integer", value)?),
+        Type::Int64 => builder.push_i64(parse("bigint", value)?),
+        Type::Float32 => builder.push_f32(parse("real", value)?),
+        Type::Float64 => builder.push_f64(parse("double precision", value)?),
+        Type::Date => builder.push_i32(datetime::parse_date(value)?),
+        Type::Time(_) => builder.push_i64(datetime::parse_time(value)?),
+        Type::Timestamp(_) | Type::TimestampTz(_) => builder.push_i64(datetime::parse_timestamp(value)?),
+        Type::Uuid => builder.push_16(&uuid(value).ok_or_else(|| unreadable("uuid", value))?),
+        Type::Binary(_) => {
             scratch.clear();
             unhex(value, scratch).ok_or_else(|| unreadable("bytea", value))?;
             if scratch.len() >= SLICE_BYTES {
@@ -78,9 +78,8 @@ pub(crate) fn push_text(
                 builder.push_slice(scratch)
             }
         }
-        LogicalType::Numeric | LogicalType::Text | LogicalType::Json | LogicalType::Other => {
-            push_content(builder, value, whole)
-        }
+        // Whatever else the server has is carried as its text.
+        _ => push_content(builder, value, whole),
     }
 }
 
@@ -132,46 +131,49 @@ pub(crate) fn uuid(value: &[u8]) -> Option<[u8; 16]> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use proptest::prelude::*;
+    use trem_engine::schema::Length;
 
     use super::*;
     use crate::postgres::types::NATIVE;
 
-    fn both(logical: LogicalType, wire: Wire, binary: &[u8], text: &str) {
+    const TEXT: Type = Type::Text(Length::Unlimited);
+
+    fn both(ty: &Type, wire: Wire, binary: &[u8], text: &str) {
         let mut scratch = Vec::new();
         let whole = Bytes::copy_from_slice(binary);
-        let mut a = ColumnBuilder::new(logical);
+        let mut a = ColumnBuilder::new(ty);
         push_binary(&mut a, wire, &whole, &whole, &mut scratch).unwrap();
         let whole = Bytes::copy_from_slice(text.as_bytes());
-        let mut b = ColumnBuilder::new(logical);
-        push_text(&mut b, logical, &whole, &whole, &mut scratch).unwrap();
-        let (a, b) = (a.finish(logical).unwrap(), b.finish(logical).unwrap());
+        let mut b = ColumnBuilder::new(ty);
+        push_text(&mut b, ty, &whole, &whole, &mut scratch).unwrap();
+        let (a, b) = (a.finish(ty).unwrap(), b.finish(ty).unwrap());
         assert_eq!(format!("{a:?}"), format!("{b:?}"), "{text}");
     }
 
     #[test]
     fn text_and_binary_are_the_same_value() {
-        use LogicalType as L;
-        both(L::Bool, Wire::Bool, &[1], "t");
-        both(L::Date, Wire::Date, &i32::MAX.to_be_bytes(), "infinity");
-        both(L::Date, Wire::Date, &(-2_451_545i32).to_be_bytes(), "4714-11-24 BC");
-        both(L::Time, Wire::Time, &86_400_000_000i64.to_be_bytes(), "24:00:00");
-        both(L::Timestamp, Wire::Timestamp, &i64::MIN.to_be_bytes(), "-infinity");
-        both(L::Timestamp, Wire::Timestamp, &1i64.to_be_bytes(), "2000-01-01 00:00:00.000001");
-        both(L::TimestampTz, Wire::Timestamp, &0i64.to_be_bytes(), "2000-01-01 00:00:00+00");
-        both(L::Json, Wire::Jsonb, b"\x01{\"a\": 1}", "{\"a\": 1}");
-        both(L::Binary, Wire::Bytea, b"\x00\xff", "\\x00ff");
-        both(L::Uuid, Wire::Uuid, &[0x11; 16], "11111111-1111-1111-1111-111111111111");
-        both(L::Float64, Wire::Float8, &f64::NAN.to_be_bytes(), "NaN");
-        both(L::Float32, Wire::Float4, &f32::NEG_INFINITY.to_be_bytes(), "-Infinity");
-        both(L::Text, Wire::Text, b"x ", "x ");
+        use Type as L;
+        both(&L::Bool, Wire::Bool, &[1], "t");
+        both(&L::Date, Wire::Date, &i32::MAX.to_be_bytes(), "infinity");
+        both(&L::Date, Wire::Date, &(-2_451_545i32).to_be_bytes(), "4714-11-24 BC");
+        both(&L::Time(6), Wire::Time, &86_400_000_000i64.to_be_bytes(), "24:00:00");
+        both(&L::Timestamp(6), Wire::Timestamp, &i64::MIN.to_be_bytes(), "-infinity");
+        both(&L::Timestamp(6), Wire::Timestamp, &1i64.to_be_bytes(), "2000-01-01 00:00:00.000001");
+        both(&L::TimestampTz(6), Wire::Timestamp, &0i64.to_be_bytes(), "2000-01-01 00:00:00+00");
+        both(&L::Json, Wire::Jsonb, b"\x01{\"a\": 1}", "{\"a\": 1}");
+        both(&L::Binary(Length::Unlimited), Wire::Bytea, b"\x00\xff", "\\x00ff");
+        both(&L::Uuid, Wire::Uuid, &[0x11; 16], "11111111-1111-1111-1111-111111111111");
+        both(&L::Float64, Wire::Float8, &f64::NAN.to_be_bytes(), "NaN");
+        both(&L::Float32, Wire::Float4, &f32::NEG_INFINITY.to_be_bytes(), "-Infinity");
+        both(&TEXT, Wire::Text, b"x ", "x ");
     }
 
     #[test]
     fn a_large_value_is_a_slice_of_the_message() {
         let whole = Bytes::from(vec![b'x'; SLICE_BYTES + 5]);
-        let mut builder = ColumnBuilder::new(LogicalType::Text);
+        let mut builder = ColumnBuilder::new(&TEXT);
         push_content(&mut builder, &whole[5..], &whole).unwrap();
-        let array = builder.finish(LogicalType::Text).unwrap();
+        let array = builder.finish(&TEXT).unwrap();
         let text = array.as_any().downcast_ref::<arrow_array::StringArray>().unwrap();
         assert_eq!(text.value(0).as_ptr(), whole[5..].as_ptr());
     }
@@ -179,19 +181,20 @@ mod tests {
     proptest! {
         #[test]
         fn integers_and_floats_agree(i in any::<i64>(), f in any::<f64>(), g in any::<f32>()) {
-            both(LogicalType::Int64, Wire::Int8, &i.to_be_bytes(), &i.to_string());
-            both(LogicalType::Float64, Wire::Float8, &f.to_be_bytes(), &f.to_string());
-            both(LogicalType::Float32, Wire::Float4, &g.to_be_bytes(), &g.to_string());
+            both(&Type::Int64, Wire::Int8, &i.to_be_bytes(), &i.to_string());
+            both(&Type::Float64, Wire::Float8, &f.to_be_bytes(), &f.to_string());
+            both(&Type::Float32, Wire::Float4, &g.to_be_bytes(), &g.to_string());
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40), at in 0..NATIVE.len()) {
-            let (_, _, logical, wire, _) = NATIVE[at];
+            let (_, _, meaning, wire, _) = NATIVE[at];
+            let ty = meaning(-1);
             let whole = Bytes::from(bytes);
             let mut scratch = Vec::new();
-            let mut builder = ColumnBuilder::new(logical);
+            let mut builder = ColumnBuilder::new(&ty);
             let _ = push_binary(&mut builder, wire, &whole, &whole, &mut scratch);
-            let _ = push_text(&mut builder, logical, &whole, &whole, &mut scratch);
+            let _ = push_text(&mut builder, &ty, &whole, &whole, &mut scratch);
         }
     }
 }

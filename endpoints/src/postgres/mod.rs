@@ -3,8 +3,10 @@
 mod catalog;
 pub mod config;
 pub mod connect;
+mod counterpart;
 pub mod datetime;
 mod decode;
+pub mod kind;
 pub mod numeric;
 pub mod quote;
 pub mod source;

@@ -98,6 +98,18 @@ pub fn encode(text: &str, out: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
+/// Appends the binary form of an integer.
+pub fn encode_u64(value: u64, out: &mut Vec<u8>) {
+    let (mut groups, mut count, mut rest) = ([0u16; 5], 0, value);
+    while rest > 0 {
+        groups[4 - count] = (rest % 10_000) as u16;
+        (rest, count) = (rest / 10_000, count + 1);
+    }
+    let zeros = groups.iter().rev().take(count).take_while(|g| **g == 0).count();
+    put(out, &[(count - zeros) as u16, count.saturating_sub(1) as u16, 0, 0]);
+    put(out, &groups[5 - count..5 - zeros]);
+}
+
 /// Appends the base-10000 groups without zero groups at either end; returns their number and the first one's weight.
 fn put_groups(whole: &[u8], fraction: &[u8], out: &mut Vec<u8>) -> (usize, i32) {
     let head = whole.len() % 4;
@@ -203,6 +215,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn an_integer_is_encoded_as_its_text(value: u64, zeros in 0u32..20) {
+            for value in [value, value / 10u64.pow(zeros) * 10u64.pow(zeros), value >> (zeros * 3), 0] {
+                let (mut direct, mut by_text) = (Vec::new(), Vec::new());
+                encode_u64(value, &mut direct);
+                encode(&value.to_string(), &mut by_text).unwrap();
+                prop_assert_eq!(direct, by_text);
+            }
+        }
+
         #[test]
         fn text_survives(text in "-?(0|[1-9][0-9]{0,60})(\\.[0-9]{1,40})?") {
             let zero = text.bytes().all(|b| !(b'1'..=b'9').contains(&b));

@@ -5,9 +5,10 @@ use std::io;
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::ErrorResponseBody;
 use trem_engine::schema::TableId;
-use trem_engine::{Class, Error};
+use trem_engine::{Class, Error, Remedy};
 
-/// Exact codes first, then classes (the first two characters); what is not listed is `Fatal`.
+/// Exact codes first, then classes (the first two characters); what is not listed is `Fatal`. A table that is suspended
+/// is loaded again when this is mended: the runner adds that.
 const TABLE: &[(&str, Class, &str)] = &[
     ("08P01", Class::Fatal, ""),
     ("08", Class::Transient, ""),
@@ -48,27 +49,19 @@ const TABLE: &[(&str, Class, &str)] = &[
     (
         "23502",
         Class::Table,
-        "drop the NOT NULL constraint of the target column, or give the column a value at the source; then reload",
+        "drop the NOT NULL constraint of the target column, or give the column a value at the source",
     ),
-    (
-        "23503",
-        Class::Table,
-        "drop the target's foreign key, or let the role set session_replication_role; then reload the table",
-    ),
-    (
-        "23514",
-        Class::Table,
-        "drop the target's check constraint, which the source does not have; then reload the table",
-    ),
+    ("23503", Class::Table, "drop the target's foreign key, or let the role set session_replication_role"),
+    ("23514", Class::Table, "drop the target's check constraint, which the source does not have"),
     (
         "22P02",
         Class::Table,
-        "the target's type does not take the value (a new enum label? ALTER TYPE .. ADD VALUE there); then reload",
+        "the target's type does not take the value (a new enum label? ALTER TYPE .. ADD VALUE there)",
     ),
-    ("22", Class::Table, "the target's column does not take the value: change its type, then reload the table"),
-    ("42P01", Class::Table, "the target's table is gone: reload it"),
-    ("42703", Class::Table, "a column of the target's table is gone: reload the table"),
-    ("42804", Class::Table, "a column of the target's table has another type by now: reload the table"),
+    ("22", Class::Table, "the target's column does not take the value: change its type"),
+    ("42P01", Class::Table, "see who has dropped the target's table"),
+    ("42703", Class::Table, "see who has dropped a column of the target's table"),
+    ("42804", Class::Table, "see who has changed a column's type in the target's table"),
     ("0A000", Class::Refused, ""),
 ];
 
@@ -190,7 +183,7 @@ impl Fields {
         if let (Some(schema), Some(table)) = (self.schema, self.table) {
             error = error.table(&TableId::new(schema, table));
         }
-        match remedy.map(str::to_owned).or(self.hint) {
+        match remedy.map(Remedy::from).or(self.hint.map(Remedy::from)) {
             Some(remedy) => error.remedy(remedy),
             None => error,
         }

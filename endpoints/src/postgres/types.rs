@@ -7,9 +7,30 @@ use std::collections::HashMap;
 
 use tokio_postgres::Client;
 use trem_engine::Result;
-use trem_engine::schema::{LogicalType, TableSchema};
+use trem_engine::schema::{Dialect, Length, Native, TableSchema, Type};
 
+use super::catalog::get;
 use super::sqlstate;
+
+/// The dialect of this folder's endpoints.
+pub const DIALECT: Dialect = Dialect::new("postgres");
+
+/// A type of this dialect: its name in DDL, its number and its modifier (-1 without one).
+pub(crate) fn native(name: impl Into<String>, number: u32, modifier: i32) -> Native {
+    Native { dialect: DIALECT, name: name.into(), detail: format!("{number}:{modifier}") }
+}
+
+/// The number and the modifier of a type; number 0, which no type has, where it is none of this dialect.
+pub(crate) fn number(native: &Native) -> (u32, i32) {
+    let detail = Some(&native.detail).filter(|_| native.dialect == DIALECT);
+    let numbers = detail.and_then(|d| d.split_once(':')).and_then(|(n, m)| Some((n.parse().ok()?, m.parse().ok()?)));
+    numbers.unwrap_or((0, -1))
+}
+
+/// The number of a table, `pg_class.oid`; 0, which no table has, where it is not known.
+pub(crate) fn table_number(table: &TableSchema) -> u32 {
+    table.native_id.and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
+}
 
 /// The form in which values of a type travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,40 +74,123 @@ impl Wire {
     }
 }
 
+/// What values of a type with this modifier mean.
+type Meaning = fn(i32) -> Type;
+
 /// Output function, send function, meaning, form; and the types that have them, for the documentation.
-pub(crate) const NATIVE: &[(&str, &str, LogicalType, Wire, &str)] = &[
-    ("boolout", "boolsend", LogicalType::Bool, Wire::Bool, "boolean"),
-    ("int2out", "int2send", LogicalType::Int16, Wire::Int2, "smallint"),
-    ("int4out", "int4send", LogicalType::Int32, Wire::Int4, "integer"),
-    ("int8out", "int8send", LogicalType::Int64, Wire::Int8, "bigint"),
-    ("float4out", "float4send", LogicalType::Float32, Wire::Float4, "real"),
-    ("float8out", "float8send", LogicalType::Float64, Wire::Float8, "double precision"),
-    ("numeric_out", "numeric_send", LogicalType::Numeric, Wire::Numeric, "numeric"),
-    ("textout", "textsend", LogicalType::Text, Wire::Text, "text, citext"),
-    ("varcharout", "varcharsend", LogicalType::Text, Wire::Text, "character varying"),
-    ("bpcharout", "bpcharsend", LogicalType::Text, Wire::Text, "character"),
-    ("nameout", "namesend", LogicalType::Text, Wire::Text, "name"),
-    ("json_out", "json_send", LogicalType::Json, Wire::Text, "json"),
-    ("jsonb_out", "jsonb_send", LogicalType::Json, Wire::Jsonb, "jsonb"),
-    ("xml_out", "xml_send", LogicalType::Other, Wire::Text, "xml"),
-    ("enum_out", "enum_send", LogicalType::Other, Wire::Text, "every enum"),
-    ("byteaout", "byteasend", LogicalType::Binary, Wire::Bytea, "bytea"),
-    ("uuid_out", "uuid_send", LogicalType::Uuid, Wire::Uuid, "uuid"),
-    ("date_out", "date_send", LogicalType::Date, Wire::Date, "date"),
-    ("time_out", "time_send", LogicalType::Time, Wire::Time, "time"),
-    ("timestamp_out", "timestamp_send", LogicalType::Timestamp, Wire::Timestamp, "timestamp"),
-    ("timestamptz_out", "timestamptz_send", LogicalType::TimestampTz, Wire::Timestamp, "timestamp with time zone"),
+pub(crate) const NATIVE: &[(&str, &str, Meaning, Wire, &str)] = &[
+    ("boolout", "boolsend", |_| Type::Bool, Wire::Bool, "boolean"),
+    ("int2out", "int2send", |_| Type::Int16, Wire::Int2, "smallint"),
+    ("int4out", "int4send", |_| Type::Int32, Wire::Int4, "integer"),
+    ("int8out", "int8send", |_| Type::Int64, Wire::Int8, "bigint"),
+    ("float4out", "float4send", |_| Type::Float32, Wire::Float4, "real"),
+    ("float8out", "float8send", |_| Type::Float64, Wire::Float8, "double precision"),
+    ("numeric_out", "numeric_send", decimal, Wire::Numeric, "numeric"),
+    ("textout", "textsend", |_| Type::Text(Length::Unlimited), Wire::Text, "text, citext"),
+    ("varcharout", "varcharsend", |m| Type::Text(most(m - HEADER)), Wire::Text, "character varying"),
+    ("bpcharout", "bpcharsend", |m| Type::Text(exactly(m - HEADER)), Wire::Text, "character"),
+    ("nameout", "namesend", |_| Type::Text(Length::Unlimited), Wire::Text, "name"),
+    ("json_out", "json_send", |_| Type::Json, Wire::Text, "json"),
+    ("jsonb_out", "jsonb_send", |_| Type::Json, Wire::Jsonb, "jsonb"),
+    ("xml_out", "xml_send", |_| Type::Xml, Wire::Text, "xml"),
+    ("enum_out", "enum_send", |_| Type::Enum(Vec::new()), Wire::Text, "every enum"),
+    ("byteaout", "byteasend", |_| Type::Binary(Length::Unlimited), Wire::Bytea, "bytea"),
+    ("uuid_out", "uuid_send", |_| Type::Uuid, Wire::Uuid, "uuid"),
+    ("date_out", "date_send", |_| Type::Date, Wire::Date, "date"),
+    ("time_out", "time_send", |m| Type::Time(digits(m)), Wire::Time, "time"),
+    ("timestamp_out", "timestamp_send", |m| Type::Timestamp(digits(m)), Wire::Timestamp, "timestamp"),
+    (
+        "timestamptz_out",
+        "timestamptz_send",
+        |m| Type::TimestampTz(digits(m)),
+        Wire::Timestamp,
+        "timestamp with time zone",
+    ),
+    ("bit_out", "bit_send", |m| Type::Bit(exactly(m)), Wire::TextOnly, "bit"),
+    ("varbit_out", "varbit_send", |m| Type::Bit(most(m)), Wire::TextOnly, "bit varying"),
+    ("interval_out", "interval_send", |_| Type::Interval, Wire::TextOnly, "interval"),
 ];
 
-/// What a type with these output and send functions means, and how it travels.
-pub(crate) fn classify(output: &str, send: &str) -> (LogicalType, Wire) {
-    let found = NATIVE.iter().find(|(o, s, ..)| *o == output && *s == send);
-    found.map_or((LogicalType::Other, Wire::TextOnly), |(_, _, logical, wire, _)| (*logical, *wire))
+/// What the modifiers of numbers and texts count beside what they say.
+const HEADER: i32 = 4;
+
+fn most(length: i32) -> Length {
+    u32::try_from(length).map_or(Length::Unlimited, Length::AtMost)
 }
 
-/// The forms of the types that some tables use.
+fn exactly(length: i32) -> Length {
+    u32::try_from(length).map_or(Length::Unlimited, Length::Exactly)
+}
+
+/// Fraction digits of seconds, all of them without a modifier.
+fn digits(modifier: i32) -> u8 {
+    u8::try_from(modifier).unwrap_or(6).min(6)
+}
+
+fn decimal(modifier: i32) -> Type {
+    let Ok(packed) = u32::try_from(modifier - HEADER) else { return Type::Decimal(None) };
+    // The scale is a number of 11 bits with a sign.
+    let scale = ((packed & 0x7ff) as i16 ^ 1024) - 1024;
+    Type::Decimal(Some(((packed >> 16) as u16, scale)))
+}
+
+fn known(output: &str, send: &str) -> Option<(Meaning, Wire)> {
+    let found = NATIVE.iter().find(|(o, s, ..)| *o == output && *s == send);
+    found.map(|(_, _, meaning, wire, _)| (*meaning, *wire))
+}
+
+/// What values of a built-in type mean, by the name that `format_type` gives it without its modifier.
+pub(crate) fn built_in(name: &str, modifier: i32) -> Option<Type> {
+    let wanted = match name {
+        "bpchar" => "character",
+        "time without time zone" => "time",
+        "timestamp without time zone" => "timestamp",
+        // With fields: `interval day to second`.
+        name if name.starts_with("interval ") => "interval",
+        name => name,
+    };
+    let found = NATIVE.iter().find(|(.., names)| names.split(", ").any(|n| n == wanted));
+    found.map(|(_, _, meaning, ..)| meaning(modifier))
+}
+
+/// How values of a type with these output and send functions travel.
+pub(crate) fn wire(output: &str, send: &str) -> Wire {
+    known(output, send).map_or(Wire::TextOnly, |(_, wire)| wire)
+}
+
+/// A type as the catalogue has it.
+#[derive(Clone, Debug)]
+struct Known {
+    wire: Wire,
+    shape: Shape,
+}
+
+#[derive(Clone, Debug)]
+enum Shape {
+    /// The type of this number with this modifier.
+    Domain(u32, i32),
+    ArrayOf(u32),
+    Enum(Vec<String>),
+    Plain(Meaning),
+    Named(String),
+}
+
+/// The types that some tables use.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TypeBook(HashMap<u32, Wire>);
+pub(crate) struct TypeBook(HashMap<u32, Known>);
+
+/// Types, and those that they are domains over or arrays of.
+const TYPES: &str = "\
+WITH RECURSIVE need(oid) AS (
+    SELECT unnest($1::oid[])
+  UNION
+    SELECT d.dep FROM need n JOIN pg_type t ON t.oid = n.oid
+    CROSS JOIN LATERAL (VALUES (t.typbasetype), (t.typelem)) d(dep) WHERE d.dep <> 0
+)
+SELECT t.oid, o.prosrc, coalesce(s.prosrc, ''), t.typbasetype, t.typtypmod, t.typelem, format_type(t.oid, NULL),
+    ARRAY(SELECT l.enumlabel::text FROM pg_enum l WHERE l.enumtypid = t.oid ORDER BY l.enumsortorder)
+FROM need JOIN pg_type t ON t.oid = need.oid JOIN pg_proc o ON o.oid = t.typoutput
+LEFT JOIN pg_proc s ON s.oid = t.typsend";
 
 impl TypeBook {
     /// Looks the types of these tables' columns up.
@@ -94,52 +198,67 @@ impl TypeBook {
         client: &Client,
         tables: impl IntoIterator<Item = &'a TableSchema> + Send,
     ) -> Result<Self> {
-        let mut ids: Vec<u32> = tables.into_iter().flat_map(|t| t.columns.iter().map(|c| c.native.id)).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        Self::load(client, &ids).await
+        let ids = tables.into_iter().flat_map(|t| t.columns.iter().map(|c| number(&c.native).0)).collect();
+        Self::load(client, ids).await
     }
 
     /// Looks types up by their numbers.
-    pub(crate) async fn load(client: &Client, ids: &[u32]) -> Result<Self> {
-        let sql = "SELECT t.oid, o.prosrc, s.prosrc FROM pg_type t JOIN pg_proc o ON o.oid = t.typoutput \
-                   LEFT JOIN pg_proc s ON s.oid = t.typsend WHERE t.oid = ANY ($1)";
-        let rows = client.query(sql, &[&ids]).await.map_err(sqlstate::error)?;
+    pub(crate) async fn load(client: &Client, mut ids: Vec<u32>) -> Result<Self> {
+        ids.sort_unstable();
+        ids.dedup();
+        let rows = client.query(TYPES, &[&ids]).await.map_err(sqlstate::error)?;
         let mut book = HashMap::with_capacity(rows.len());
         for row in rows {
-            let send: Option<&str> = row.try_get(2).map_err(sqlstate::error)?;
-            let output: &str = row.try_get(1).map_err(sqlstate::error)?;
-            let id: u32 = row.try_get(0).map_err(sqlstate::error)?;
-            book.insert(id, classify(output, send.unwrap_or_default()).1);
+            let (output, send): (&str, &str) = (get(&row, 1)?, get(&row, 2)?);
+            let base: u32 = get(&row, 3)?;
+            let shape = match (output, known(output, send)) {
+                _ if base != 0 => Shape::Domain(base, get(&row, 4)?),
+                ("array_out", _) => Shape::ArrayOf(get(&row, 5)?),
+                ("enum_out", _) => Shape::Enum(get(&row, 7)?),
+                (_, Some((meaning, _))) => Shape::Plain(meaning),
+                _ => Shape::Named(get(&row, 6)?),
+            };
+            book.insert(get(&row, 0)?, Known { wire: wire(output, send), shape });
         }
         Ok(Self(book))
     }
 
-    /// A book of these types.
-    #[cfg(test)]
-    pub(crate) fn with(types: &[(u32, Wire)]) -> Self {
-        Self(types.iter().copied().collect())
+    /// A book of types that are known to travel so.
+    #[cfg(any(test, feature = "bench"))]
+    pub(crate) fn with(types: impl IntoIterator<Item = (u32, Wire)>) -> Self {
+        let known = |wire| Known { wire, shape: Shape::Named("any".to_owned()) };
+        Self(types.into_iter().map(|(id, wire)| (id, known(wire))).collect())
+    }
+
+    /// What values of a type mean; of one that is gone nothing but the name is known.
+    pub(crate) fn meaning(&self, native: &Native) -> Type {
+        let (type_id, modifier) = number(native);
+        self.meaning_of(type_id, modifier).unwrap_or_else(|| Type::Named(native.name.clone()))
+    }
+
+    fn meaning_of(&self, type_id: u32, modifier: i32) -> Option<Type> {
+        Some(match &self.0.get(&type_id)?.shape {
+            Shape::Domain(base, modifier) => self.meaning_of(*base, *modifier)?,
+            Shape::ArrayOf(element) => Type::Array(Box::new(self.meaning_of(*element, modifier)?)),
+            Shape::Enum(labels) => Type::Enum(labels.clone()),
+            Shape::Plain(meaning) => meaning(modifier),
+            Shape::Named(name) => Type::Named(name.clone()),
+        })
     }
 
     /// How values of this type travel; a type that is gone is never sent in binary form.
     pub(crate) fn wire(&self, type_id: u32) -> Wire {
-        self.0.get(&type_id).copied().unwrap_or(Wire::TextOnly)
+        self.0.get(&type_id).map_or(Wire::TextOnly, |k| k.wire)
     }
 
     /// Whether every column of these tables has a binary decoder.
     pub(crate) fn all_binary<'a>(&self, tables: impl IntoIterator<Item = &'a TableSchema>) -> bool {
-        tables.into_iter().flat_map(|t| &t.columns).all(|c| self.wire(c.native.id).binary())
+        tables.into_iter().flat_map(|t| &t.columns).all(|c| self.wire(number(&c.native).0).binary())
     }
 
     /// The forms of a table's columns.
     pub(crate) fn wires(&self, table: &TableSchema) -> Vec<Wire> {
-        table.columns.iter().map(|c| self.wire(c.native.id)).collect()
-    }
-
-    /// A book of what is known anyway.
-    #[cfg(feature = "bench")]
-    pub(crate) fn known(wires: HashMap<u32, Wire>) -> Self {
-        Self(wires)
+        table.columns.iter().map(|c| self.wire(number(&c.native).0)).collect()
     }
 
     /// Adds what another book knows.
@@ -156,18 +275,20 @@ mod tests {
     #[test]
     fn the_documented_table_is_the_one_used() {
         let doc = include_str!("../../../docs/TYPES.md");
-        for (_, _, logical, wire, types) in NATIVE {
+        for (_, _, meaning, wire, types) in NATIVE {
             let form = if wire.binary() { "binary" } else { "text" };
-            let line = format!("| {types} | {logical:?} | `{}` | {form} |", arrow(*logical));
+            let ty = meaning(-1);
+            let line = format!("| {types} | `{ty}` | `{}` | {form} |", arrow(&ty));
             assert!(doc.contains(&line), "docs/TYPES.md lacks: {line}");
         }
         let rows = doc.lines().filter(|l| l.ends_with("| binary |")).count();
-        assert_eq!(rows, NATIVE.len(), "docs/TYPES.md names types with a binary form that the code does not know");
+        let binary = NATIVE.iter().filter(|(_, _, _, wire, _)| wire.binary()).count();
+        assert_eq!(rows, binary, "docs/TYPES.md names types with a binary form that the code does not know");
     }
 
-    fn arrow(logical: LogicalType) -> String {
+    fn arrow(ty: &Type) -> String {
         use arrow_schema::{DataType, TimeUnit};
-        match logical.arrow() {
+        match ty.arrow() {
             DataType::Timestamp(TimeUnit::Microsecond, None) => "Timestamp(us)".to_owned(),
             DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) => format!("Timestamp(us, {zone})"),
             DataType::Time64(_) => "Time64(us)".to_owned(),
@@ -177,7 +298,51 @@ mod tests {
 
     #[test]
     fn a_type_that_only_borrows_one_function_is_text() {
-        assert_eq!(classify("my_out", "int8send"), (LogicalType::Other, Wire::TextOnly));
-        assert_eq!(classify("array_out", "array_send"), (LogicalType::Other, Wire::TextOnly));
+        assert_eq!(wire("my_out", "int8send"), Wire::TextOnly);
+        assert_eq!(wire("array_out", "array_send"), Wire::TextOnly);
+    }
+
+    #[test]
+    fn modifiers_are_parameters() {
+        let meaning = |output: &str, send: &str, modifier| known(output, send).unwrap().0(modifier);
+        // As `atttypmod` has them.
+        assert_eq!(meaning("numeric_out", "numeric_send", 655_366), Type::Decimal(Some((10, 2))));
+        assert_eq!(meaning("numeric_out", "numeric_send", 198_657), Type::Decimal(Some((3, -3))));
+        assert_eq!(meaning("numeric_out", "numeric_send", -1), Type::Decimal(None));
+        assert_eq!(meaning("varcharout", "varcharsend", 24), Type::Text(Length::AtMost(20)));
+        assert_eq!(meaning("bpcharout", "bpcharsend", 9), Type::Text(Length::Exactly(5)));
+        assert_eq!(meaning("bpcharout", "bpcharsend", -1), Type::Text(Length::Unlimited));
+        assert_eq!(meaning("bit_out", "bit_send", 3), Type::Bit(Length::Exactly(3)));
+        assert_eq!(meaning("time_out", "time_send", -1), Type::Time(6));
+        assert_eq!(meaning("timestamptz_out", "timestamptz_send", 0), Type::TimestampTz(0));
+    }
+
+    #[test]
+    fn domains_and_arrays_are_what_they_are_made_of() {
+        let book = |shapes: Vec<(u32, Shape)>| {
+            TypeBook(shapes.into_iter().map(|(id, shape)| (id, Known { wire: Wire::TextOnly, shape })).collect())
+        };
+        let book = book(vec![
+            (1, Shape::Plain(known("varcharout", "varcharsend").unwrap().0)),
+            (2, Shape::ArrayOf(1)),
+            (3, Shape::Domain(2, 14)),
+            (4, Shape::Enum(vec!["a".to_owned()])),
+            (5, Shape::Named("inet".to_owned())),
+        ]);
+        let ten = || Box::new(Type::Text(Length::AtMost(10)));
+        let meaning = |type_id, modifier| book.meaning(&native("called", type_id, modifier));
+        assert_eq!(meaning(2, 14), Type::Array(ten()));
+        assert_eq!(meaning(3, -1), Type::Array(ten()));
+        assert_eq!(meaning(4, -1), Type::Enum(vec!["a".to_owned()]));
+        assert_eq!(meaning(5, -1), Type::Named("inet".to_owned()));
+        assert_eq!(meaning(6, -1), Type::Named("called".to_owned()));
+    }
+
+    #[test]
+    fn numbers_are_those_of_this_dialect_only() {
+        let mut ty = native("integer", 23, -1);
+        assert_eq!(number(&ty), (23, -1));
+        ty.dialect = Dialect::new("other");
+        assert_eq!(number(&ty), (0, -1));
     }
 }

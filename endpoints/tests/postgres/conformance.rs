@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use trem_endpoints::postgres::config::PgConfig;
 use trem_endpoints::postgres::{PostgresSource, PostgresTarget};
 use trem_engine::ports::{Source, Target};
+use trem_engine::schema::Type;
 use trem_engine::testkit::conformance::{Rig, sorted};
 use trem_engine::testkit::model::Key;
 use trem_engine::testkit::{Event, ModelTable, Row, Value};
@@ -57,6 +58,7 @@ fn literal(value: &Option<Value>) -> String {
         None => "NULL".to_owned(),
         Some(Value::Int(n)) => n.to_string(),
         Some(Value::Text(t)) => format!("'{t}'"),
+        Some(other) => panic!("{other:?} in a table of integers and texts"),
     }
 }
 
@@ -73,7 +75,7 @@ async fn rows(db: &Db, table: &ModelTable) -> Vec<Row> {
     let value = |(text, int): (Option<String>, bool)| {
         text.map(|t| if int { Value::Int(t.parse().expect("an integer")) } else { Value::Text(t) })
     };
-    let ints = || table.columns.iter().map(|c| c.1);
+    let ints = || table.columns.iter().map(|c| c.1 == Type::Int64);
     sorted(read.into_iter().map(|row| row.into_iter().zip(ints()).map(value).collect()).collect())
 }
 
@@ -89,9 +91,9 @@ impl Rig for Postgres {
 
     async fn create(&self, table: &ModelTable) {
         let mut columns: Vec<String> = Vec::new();
-        for (i, (name, int)) in table.columns.iter().enumerate() {
+        for (i, (name, ty)) in table.columns.iter().enumerate() {
             let null = if table.key.contains(&i) { " NOT NULL" } else { "" };
-            columns.push(format!("{name} {}{null}", if *int { "bigint" } else { "text" }));
+            columns.push(format!("{name} {}{null}", if *ty == Type::Int64 { "bigint" } else { "text" }));
         }
         let key: Vec<&str> = table.key.iter().map(|i| table.columns[*i].0.as_str()).collect();
         let db = &self.world.source;

@@ -35,7 +35,7 @@ async fn tls_goes_as_far_as_asked() {
     ] {
         let e = in_tls(&bad).await.unwrap_err();
         assert_eq!(e.class(), Class::Refused, "{bad}: {e}");
-        assert!(e.to_string().contains("sslrootcert") && e.remedy_text().is_some(), "{e}");
+        assert!(e.to_string().contains("sslrootcert") && e.advice().is_some(), "{e}");
         let bare = Transport::open(&PgConfig::parse(&bad).unwrap()).await.unwrap_err();
         assert_eq!(bare.class(), Class::Refused, "{bad}: {bare}");
     }

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use crate::rig::{Change, Rig, V, batch, checkpoint, column, delete, from, i, insert, set, t, table, update};
+use arrow_array::{ArrayRef, Int32Array, RecordBatch};
+
+use crate::rig::{Change, Keeper, Rig, V, batch, checkpoint, column, delete, from, i, insert, set, t, table, update};
 use trem_endpoints::postgres::config::PgConfig;
 use trem_endpoints::postgres::target::PostgresTarget;
 use trem_engine::change::{Op, Step, Truncate};
-use trem_engine::ports::{Chunk, ChunkRange, Severity, TableState, Target};
-use trem_engine::schema::{Identity, LogicalType, SchemaChange, SchemaChangeKind};
+use trem_engine::chunk::{Chunk, ChunkRange};
+use trem_engine::ports::{Severity, Target};
+use trem_engine::record::TableState;
+use trem_engine::schema::{Identity, SchemaChange, SchemaChangeKind, Type};
 use trem_engine::task::OnExisting;
-use trem_engine::{Class, Error};
+use trem_engine::{Class, Error, Remedy};
 
 #[tokio::test]
 async fn a_keyed_table() {
@@ -162,8 +166,8 @@ async fn the_last_lane_wins_and_open_sets_stay_invisible() {
     let table = table("Open", Identity::Key);
     rig.prepare(&table).await;
     let mut open = set(vec![Step::Rows(batch(&table, &[insert([i(1), i(1), t("a")])]))], 1);
-    open.open = true;
-    rig.lane.apply(open, &checkpoint(1)).await.unwrap();
+    open.span.open = true;
+    rig.lane.apply(open).await.unwrap();
     assert!(rig.rows(&table).await.is_empty());
     rig.apply(&table, &[insert([i(2), i(2), t("b")])]).await;
     assert_eq!(rig.rows(&table).await.len(), 2);
@@ -177,12 +181,12 @@ async fn the_last_lane_wins_and_open_sets_stay_invisible() {
     }
     assert_eq!(durable, Some(checkpoint(1).position));
 
-    let mut second = rig.target.open_lane().await.unwrap();
-    assert!(second.epoch() > rig.lane.epoch());
-    assert_eq!(second.record().await.unwrap().checkpoint, Some(checkpoint(1)));
+    let mut second = Keeper::take_over(&rig.target).await.unwrap();
+    assert!(second.epoch > rig.lane.epoch);
+    assert_eq!(second.record().checkpoint, Some(checkpoint(1)));
     let steps = vec![Step::Rows(batch(&table, &[insert([i(3), i(3), t("c")])]))];
     assert_eq!(rig.try_steps(steps).await.unwrap_err().class(), Class::Fenced);
-    let mut loader = rig.target.open_loader(rig.lane.epoch()).await.unwrap();
+    let mut loader = rig.lane.open_loader(&rig.target).await.unwrap();
     let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 1 };
     second.plan_chunks(&table, std::slice::from_ref(&chunk), false).await.unwrap();
     loader.start_chunk(&table, &chunk).await.unwrap();
@@ -199,7 +203,7 @@ async fn a_reload_forgets_chunks() {
     let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 2 };
     rig.lane.prepare(&table, OnExisting::Refuse, true).await.unwrap();
     rig.lane.plan_chunks(&table, &[chunk], false).await.unwrap();
-    rig.target.reload(&table.id).await.unwrap();
+    rig.reload(&table.id).await;
     rig.lane.prepare(&table, OnExisting::Refuse, true).await.unwrap();
     let record = rig.target.record().await.unwrap().unwrap();
     assert!(record.tables[0].chunks.is_empty(), "{:?}", record.tables[0].chunks);
@@ -212,14 +216,14 @@ async fn loads_schema_changes_and_the_record() {
     rig.lane.prepare(&table, OnExisting::Refuse, true).await.unwrap();
     let chunk = |id| Chunk { id, range: ChunkRange::Physical(format!("{id}")), rows: 2 };
     rig.lane.plan_chunks(&table, &[chunk(0), chunk(1)], false).await.unwrap();
-    let mut loader = rig.target.open_loader(rig.lane.epoch()).await.unwrap();
+    let mut loader = rig.lane.open_loader(&rig.target).await.unwrap();
     for n in 0..2 {
         loader.start_chunk(&table, &chunk(n)).await.unwrap();
         for k in 0..2 {
             let id = (n * 2 + k) as i32;
             loader.load(batch(&table, &[insert([i(id), V::Null, t("x")])])).await.unwrap();
         }
-        assert_eq!(loader.finish_chunk(&checkpoint(7).position).await.unwrap(), 2);
+        loader.finish_chunk(&checkpoint(7).position).await.unwrap();
     }
     let record = rig.target.record().await.unwrap().unwrap();
     assert_eq!(record.tables[0].state, TableState::Loading);
@@ -228,9 +232,10 @@ async fn loads_schema_changes_and_the_record() {
     rig.lane.finish_table(&table).await.unwrap();
 
     let mut next = (*table).clone();
-    next.columns.push(column("added", LogicalType::Int32, "integer"));
+    next.columns.push(column("added", Type::Int32, "integer"));
     let next = Arc::new(next);
-    let existing = vec![Some("42".to_owned())];
+    let values: ArrayRef = Arc::new(Int32Array::from(vec![42]));
+    let existing = RecordBatch::try_from_iter([("added", values)]).unwrap();
     let added = SchemaChangeKind::AddColumns { next: Arc::clone(&next), existing };
     let steps = vec![
         Step::Rows(batch(&table, &[update([i(0), i(5), t("before")])])),
@@ -239,17 +244,22 @@ async fn loads_schema_changes_and_the_record() {
     ];
     rig.try_steps(steps).await.unwrap();
     assert_eq!(rig.rows(&next).await, ["(0,5,before,42)", "(1,,x,42)", "(2,,x,42)", "(3,,x,42)", "(9,9,after,1)"]);
-    assert_eq!(rig.target.record().await.unwrap().unwrap().tables[0].schema, next);
+    assert_eq!(rig.target.record().await.unwrap().unwrap().tables[0].target, next);
 
     let truncate = Truncate { tables: vec![Arc::clone(&next)], cascade: true, restart_identity: true };
-    let suspend = SchemaChangeKind::Suspend { reason: "a type".to_owned(), remedy: "reload".to_owned() };
+    let suspend = SchemaChangeKind::Suspend { reason: "a type".to_owned(), remedy: Remedy::Reload(next.id.clone()) };
     let change = SchemaChange { table: Arc::clone(&next), kind: suspend };
     rig.try_steps(vec![Step::Truncate(truncate), Step::Schema(change)]).await.unwrap();
     assert!(rig.rows(&next).await.is_empty());
     let record = rig.target.record().await.unwrap().unwrap();
     assert_eq!((record.tables[0].state, record.tables[0].reason.as_deref()), (TableState::Suspended, Some("a type")));
+    assert_eq!(record.tables[0].remedy, Some(Remedy::Reload(next.id.clone())));
+    // As version 0.1.0 has written it.
+    rig.db.exec("UPDATE trem.table_state SET remedy = 'look, then reload'").await;
+    let record = rig.target.record().await.unwrap().unwrap();
+    assert_eq!(record.tables[0].remedy, Some("look, then reload".into()));
 
-    rig.target.reload(&next.id).await.unwrap();
+    rig.reload(&next.id).await;
     rig.lane.prepare(&next, OnExisting::Refuse, true).await.unwrap();
     assert_eq!(rig.target.record().await.unwrap().unwrap().tables[0].state, TableState::Loading);
     rig.target.forget().await.unwrap();
@@ -292,7 +302,7 @@ async fn existing_tables_fit_or_are_refused() {
     rig.lane.prepare(&filled, OnExisting::Keep, true).await.unwrap();
     let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 2 };
     rig.lane.plan_chunks(&filled, std::slice::from_ref(&chunk), false).await.unwrap();
-    let mut loader = rig.target.open_loader(rig.lane.epoch()).await.unwrap();
+    let mut loader = rig.lane.open_loader(&rig.target).await.unwrap();
     loader.start_chunk(&filled, &chunk).await.unwrap();
     loader.load(batch(&filled, &[insert([i(2), i(5), t("new")]), insert([i(3), V::Null, t("new")])])).await.unwrap();
     loader.finish_chunk(&checkpoint(1).position).await.unwrap();
@@ -315,19 +325,20 @@ async fn a_role_without_privileges_is_warned_and_an_ordinary_one_works() {
     let target = |user: &str| PostgresTarget::new(PgConfig::parse(&url(user)).unwrap(), "ordinary");
     let findings = target("plain").check().await.unwrap();
     let denied = findings.iter().find(|f| f.severity == Severity::Error).unwrap();
-    assert_eq!(denied.remedy.as_deref(), Some("GRANT CREATE ON DATABASE \"t\" TO \"plain\""));
+    let grant = Remedy::Sql("GRANT CREATE ON DATABASE \"t\" TO \"plain\"".to_owned());
+    assert_eq!(denied.remedy, Some(grant));
     let warned = findings.iter().find(|f| f.severity == Severity::Warning).unwrap();
-    assert!(warned.remedy.as_deref().unwrap().contains("GRANT SET ON PARAMETER session_replication_role"));
-    let e = target("plain").open_lane().await.map(drop).unwrap_err();
+    assert!(warned.remedy.as_ref().unwrap().to_string().contains("GRANT SET ON PARAMETER session_replication_role"));
+    let e = Keeper::take_over(&target("plain")).await.map(drop).unwrap_err();
     assert_eq!(e.class(), Class::Refused, "{e}");
 
     let target = target("owner");
     assert!(target.check().await.unwrap().iter().all(|f| f.severity != Severity::Error));
-    let mut lane = target.open_lane().await.unwrap();
+    let mut lane = Keeper::take_over(&target).await.unwrap();
     let table = table("Owned", Identity::Key);
     lane.begin(&checkpoint(1).lineage).await.unwrap();
     lane.prepare(&table, OnExisting::Refuse, false).await.unwrap();
     let rows = batch(&table, &[insert([i(1), i(1), t("a")])]);
-    lane.apply(set(vec![Step::Rows(rows)], 1), &checkpoint(1)).await.unwrap();
+    lane.apply(set(vec![Step::Rows(rows)], 1)).await.unwrap();
     assert_eq!(rig.rows(&table).await, ["(1,1,a)"]);
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::rig::{Rig, V, batch, checkpoint, column, from, i, insert, set, t, table, update};
+use crate::rig::{Keeper, Rig, TEXT, V, batch, checkpoint, column, from, i, insert, set, t, table, update};
 use trem_endpoints::postgres::config::PgConfig;
 use trem_endpoints::postgres::target::PostgresTarget;
 use trem_engine::change::{Step, Truncate};
 use trem_engine::ports::{Finding, Severity, Target};
-use trem_engine::schema::{Catalog, GeneratedColumn, Identity, LogicalType, TableId, TableSchema};
+use trem_engine::schema::{Catalog, Dialect, GeneratedColumn, Identity, TableId, TableSchema, Type};
 use trem_engine::task::OnExisting;
+use trem_engine::template::Template;
 use trem_engine::{Class, Error};
 
 fn public(name: &str) -> Arc<TableSchema> {
@@ -19,11 +20,12 @@ fn public(name: &str) -> Arc<TableSchema> {
 
 async fn plan(target: &PostgresTarget, table: &Arc<TableSchema>, on_existing: OnExisting) -> Vec<Finding> {
     let catalog = Catalog { tables: vec![Arc::clone(table)], ..Catalog::default() };
-    target.plan(&catalog, on_existing, true).await.unwrap().remove(0).findings
+    let known = target.record().await.unwrap().unwrap_or_default();
+    target.plan(&catalog, &known, on_existing, true).await.unwrap().remove(0).findings
 }
 
 fn remedies(findings: &[Finding], severity: Severity) -> Vec<String> {
-    findings.iter().filter(|f| f.severity == severity).map(|f| f.remedy.clone().unwrap()).collect()
+    findings.iter().filter(|f| f.severity == severity).map(|f| f.remedy.as_ref().unwrap().to_string()).collect()
 }
 
 fn as_role(rig: &Rig, role: &str, task: &str) -> PostgresTarget {
@@ -51,7 +53,7 @@ async fn cascades_that_would_fire_are_refused() {
         found[0].contains("GRANT SET ON PARAMETER") && found[0].contains("DROP CONSTRAINT child_id_fkey"),
         "{found:?}"
     );
-    let mut lane = target.open_lane().await.unwrap();
+    let mut lane = Keeper::take_over(&target).await.unwrap();
     lane.begin(&checkpoint(1).lineage).await.unwrap();
     let e = lane.prepare(&parent, OnExisting::Refuse, true).await.unwrap_err();
     assert_eq!(e.class(), Class::Refused, "{e}");
@@ -62,10 +64,10 @@ async fn cascades_that_would_fire_are_refused() {
         .exec("CREATE TABLE late (id int REFERENCES \"s x\".later ON DELETE SET NULL); GRANT ALL ON late TO owner")
         .await;
     let rows = batch(&later, &[insert([i(1), i(1), t("a")])]);
-    lane.apply(set(vec![Step::Rows(rows)], 1), &checkpoint(1)).await.unwrap();
+    lane.apply(set(vec![Step::Rows(rows)], 1)).await.unwrap();
     rig.db.exec("INSERT INTO late VALUES (1)").await;
     let rows = batch(&later, &[from(&[i(1)], [i(2), i(1), t("a")])]);
-    let e = lane.apply(set(vec![Step::Rows(rows)], 2), &checkpoint(2)).await.unwrap_err();
+    let e = lane.apply(set(vec![Step::Rows(rows)], 2)).await.unwrap_err();
     assert_eq!(e.class(), Class::Table, "{e}");
     assert_eq!(rig.db.number("SELECT id FROM late").await, 1);
     rig.db.exec("GRANT SET ON PARAMETER session_replication_role TO owner").await;
@@ -103,21 +105,21 @@ async fn a_reload_empties_what_trem_created() {
     rig.lane.finish_table(&ours).await.unwrap();
     rig.apply(&ours, &[insert([i(1), i(1), t("a")])]).await;
     rig.db.exec("CREATE INDEX by_u ON \"s x\".ours (u)").await;
-    rig.target.reload(&ours.id).await.unwrap();
+    rig.reload(&ours.id).await;
     rig.lane.prepare(&ours, OnExisting::Refuse, true).await.unwrap();
     assert!(rig.rows(&ours).await.is_empty());
     assert_eq!(rig.db.number("SELECT count(*) FROM pg_indexes WHERE indexname = 'by_u'").await, 1);
     rig.lane.finish_table(&ours).await.unwrap();
 
     let mut changed = (*ours).clone();
-    changed.columns[1] = column("u", LogicalType::Text, "text");
+    changed.columns[1] = column("u", TEXT, "text");
     let changed = Arc::new(changed);
-    rig.target.reload(&ours.id).await.unwrap();
+    rig.reload(&ours.id).await;
     rig.lane.prepare(&changed, OnExisting::Refuse, true).await.unwrap();
     rig.lane.finish_table(&changed).await.unwrap();
     assert_eq!(rig.db.number("SELECT count(*) FROM pg_indexes WHERE tablename = 'ours'").await, 1);
     rig.db.exec("CREATE VIEW looks AS SELECT id FROM \"s x\".ours").await;
-    rig.target.reload(&ours.id).await.unwrap();
+    rig.reload(&ours.id).await;
     let e = rig.lane.prepare(&ours, OnExisting::Refuse, true).await.unwrap_err();
     assert!(e.class() == Class::Refused && e.to_string().contains("looks"), "{e}");
 }
@@ -129,14 +131,14 @@ async fn a_reload_refuses_to_empty_kept_rows_after_the_setting_is_gone() {
     let kept = public("kept");
     rig.lane.prepare(&kept, OnExisting::Keep, true).await.unwrap();
     rig.lane.finish_table(&kept).await.unwrap();
-    rig.target.reload(&kept.id).await.unwrap();
+    rig.reload(&kept.id).await;
     let e: Error = rig.lane.prepare(&kept, OnExisting::Refuse, true).await.unwrap_err();
     assert_eq!(e.class(), Class::Refused, "{e}");
     rig.db.exec("DELETE FROM kept").await;
     rig.lane.prepare(&kept, OnExisting::Keep, true).await.unwrap();
     rig.lane.finish_table(&kept).await.unwrap();
     rig.db.exec("INSERT INTO kept VALUES (7)").await;
-    rig.target.reload(&kept.id).await.unwrap();
+    rig.reload(&kept.id).await;
     let e: Error = rig.lane.prepare(&kept, OnExisting::Keep, true).await.unwrap_err();
     assert_eq!(e.class(), Class::Refused, "{e}");
 }
@@ -170,6 +172,18 @@ async fn missing_privileges_are_found_before_the_run() {
     assert_eq!(found, ["CREATE SCHEMA \"s x\" AUTHORIZATION \"poor\""]);
 }
 
+/// They would be cut off, and looked for in vain.
+#[tokio::test]
+async fn names_that_are_too_long_are_refused() {
+    let rig = Rig::start().await;
+    let mut long = (*table("t", Identity::Key)).clone();
+    long.id.schema = "ä".repeat(31) + "x";
+    long.columns[1].name = "y".repeat(64);
+    let found = plan(&rig.target, &Arc::new(long.clone()), OnExisting::Refuse).await;
+    let errors: Vec<_> = found.iter().filter(|f| f.severity == Severity::Error).map(|f| &f.message).collect();
+    assert_eq!(errors, [&format!("the name {} has 64 bytes, PostgreSQL keeps 63", long.columns[1].name)]);
+}
+
 /// A value that the source computes is never sent.
 #[tokio::test]
 async fn computed_columns_must_be_computed_on_the_target_too() {
@@ -182,8 +196,9 @@ async fn computed_columns_must_be_computed_on_the_target_too() {
         .await;
     for (name, severity) in [("plain", Severity::Error), ("lacking", Severity::Warning)] {
         let mut table = (*public(name)).clone();
-        let native = column("twice", LogicalType::Int32, "integer").native;
-        table.generated = vec![GeneratedColumn { name: "twice".to_owned(), native, expression: "u * 2".to_owned() }];
+        let native = column("twice", Type::Int32, "integer").native;
+        let expression = Template::verbatim(Dialect::new("postgres"), "u * 2");
+        table.generated = vec![GeneratedColumn { name: "twice".to_owned(), native, expression }];
         let table = Arc::new(table);
         let found = remedies(&plan(&rig.target, &table, OnExisting::Refuse).await, severity);
         assert!(found[0].contains("ADD COLUMN \"twice\" integer GENERATED ALWAYS AS (u * 2) STORED"), "{found:?}");

@@ -1,17 +1,23 @@
 //! A target on a server of its own, and changes made by hand.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod keeper;
+
 use std::sync::Arc;
 
 use trem_endpoints::postgres::config::PgConfig;
 use trem_endpoints::postgres::target::PostgresTarget;
 use trem_engine::Error;
-use trem_engine::change::{BatchBuilder, ChangeBatch, ChangeSet, ColumnBuilder, ColumnMask, Op, Step, TableCounts};
-use trem_engine::ports::{Target, TargetLane};
+use trem_engine::change::{
+    BatchBuilder, ChangeBatch, ChangeSet, ColumnBuilder, ColumnMask, Op, Span, Step, TableCounts,
+};
+use trem_engine::ports::Target;
 use trem_engine::position::{Checkpoint, Lineage, Position};
-use trem_engine::schema::{Column, Identity, LogicalType, NativeType, TableId, TableSchema};
+use trem_engine::schema::{Column, Dialect, Identity, Length, Native, TableId, TableSchema, Type};
 use trem_engine::task::OnExisting;
 use trem_tests::{Db, PgCluster, PgOptions};
+
+pub use keeper::Keeper;
 
 /// A value of a test row.
 #[derive(Clone, Debug)]
@@ -31,9 +37,16 @@ pub fn t(value: &str) -> V {
     V::T(value.to_owned())
 }
 
-pub fn column(name: &str, logical: LogicalType, native: &str) -> Column {
-    let native = NativeType { name: native.to_owned(), id: 0, modifier: -1 };
-    Column { name: name.to_owned(), logical, native, nullable: name != "id" }
+pub const TEXT: Type = Type::Text(Length::Unlimited);
+
+/// A type of PostgreSQL, its number unknown.
+pub fn native(name: &str) -> Native {
+    Native { dialect: Dialect::new("postgres"), name: name.to_owned(), detail: String::new() }
+}
+
+pub fn column(name: &str, ty: Type, native_name: &str) -> Column {
+    let (nullable, native) = (name != "id", native(native_name));
+    Column { name: name.to_owned(), ty, native, nullable, omissible: false }
 }
 
 /// id (the key, unless the identity is full), a number, a text.
@@ -41,11 +54,11 @@ pub fn table(name: &str, identity: Identity) -> Arc<TableSchema> {
     let keyed = matches!(identity, Identity::Key | Identity::KeyWithFullImage);
     Arc::new(TableSchema {
         id: TableId::new("s x", name),
-        native_id: 1,
+        native_id: Some(1),
         columns: vec![
-            column("id", LogicalType::Int32, "integer"),
-            column("u", LogicalType::Int32, "integer"),
-            column("Text", LogicalType::Text, "text"),
+            column("id", Type::Int32, "integer"),
+            column("u", Type::Int32, "integer"),
+            column("Text", TEXT, "text"),
         ],
         key: if keyed { vec![0] } else { Vec::new() },
         primary_key: if keyed { vec![0] } else { Vec::new() },
@@ -109,14 +122,22 @@ pub fn checkpoint(at: u128) -> Checkpoint {
 
 pub fn set(steps: Vec<Step>, end: u128) -> ChangeSet {
     let end = checkpoint(end).position;
-    ChangeSet { steps, end, committed_at: None, open: false, transactions: 1, bytes: 0 }
+    ChangeSet { steps, span: Span { end, committed_at: None, open: false, transactions: 1, bytes: 0 } }
+}
+
+/// All that is in schema `trem`: tables, columns and rows.
+pub async fn dump(db: &Db) -> String {
+    let sql = "SELECT string_agg(relname || query_to_xml(format('SELECT * FROM trem.%I x ORDER BY x::text', relname), \
+                   true, false, '')::text, '' ORDER BY relname) \
+               FROM pg_class WHERE relkind = 'r' AND relnamespace = 'trem'::regnamespace";
+    db.one(sql).await
 }
 
 pub struct Rig {
     pub server: PgCluster,
     pub target: PostgresTarget,
     pub db: Db,
-    pub lane: Box<dyn TargetLane>,
+    pub lane: Keeper,
     pub at: u128,
 }
 
@@ -125,8 +146,8 @@ impl Rig {
         let server = PgCluster::start(PgOptions::default());
         let db = server.create_database("t").await;
         let target = PostgresTarget::new(PgConfig::parse(&server.url("t")).unwrap(), "my task");
-        let mut lane = target.open_lane().await.unwrap();
-        lane.begin(&Lineage("history".to_owned())).await.unwrap();
+        let mut lane = Keeper::take_over(&target).await.unwrap();
+        lane.begin(&checkpoint(0).lineage).await.unwrap();
         Self { server, target, db, lane, at: 0 }
     }
 
@@ -136,7 +157,7 @@ impl Rig {
 
     pub async fn try_steps(&mut self, steps: Vec<Step>) -> Result<TableCounts, Error> {
         self.at += 1;
-        let applied = self.lane.apply(set(steps, self.at), &checkpoint(self.at)).await?;
+        let applied = self.lane.apply(set(steps, self.at)).await?;
         let mut sum = TableCounts::default();
         for (_, counts) in &applied.tables {
             sum.add(counts);
@@ -146,6 +167,12 @@ impl Rig {
 
     pub async fn apply(&mut self, table: &Arc<TableSchema>, changes: &[Change]) -> TableCounts {
         self.try_steps(vec![Step::Rows(batch(table, changes))]).await.unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Somebody asks for a table to be loaded again, and the task takes it up.
+    pub async fn reload(&mut self, table: &TableId) {
+        self.target.request_reload(table).await.unwrap();
+        self.lane.take_requests(&self.target).await.unwrap();
     }
 
     pub async fn rows(&self, table: &TableSchema) -> Vec<String> {

@@ -1,13 +1,10 @@
-//! `ChangeBatch` (rows of one table in source order) and `ChangeSet` (whole source transactions).
+//! Rows of one table in source order, with their old images and what is unknown of them.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use arrow_array::RecordBatch;
 
-use super::reduce::TableChanges;
-use crate::position::Position;
-use crate::schema::{SchemaChange, TableSchema};
+use crate::schema::TableSchema;
 
 /// What happened to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,98 +111,5 @@ impl ChangeBatch {
             + self.old.as_ref().map_or(0, |o| o.images.get_array_memory_size())
             + self.ops.len()
             + self.mask_of.len() * 2
-    }
-}
-
-/// Tables emptied by one statement.
-#[derive(Clone, Debug)]
-pub struct Truncate {
-    /// The tables.
-    pub tables: Vec<Arc<TableSchema>>,
-    /// Tables that refer to these by a foreign key are emptied too.
-    pub cascade: bool,
-    /// Sequences owned by the tables start again.
-    pub restart_identity: bool,
-}
-
-/// One step of a change set. Between two steps that are not rows, batches of different tables may be applied
-/// in any order, those of one table in theirs.
-#[derive(Clone, Debug)]
-pub enum Step {
-    /// Rows of one table, as the log has them.
-    Rows(ChangeBatch),
-    /// All rows of one table up to the next step that is not rows, as [`ChangeSet::reduce`] leaves them.
-    Table(TableChanges),
-    /// Tables emptied.
-    Truncate(Truncate),
-    /// A table's shape changed.
-    Schema(SchemaChange),
-}
-
-/// Whole source transactions, in commit order.
-#[derive(Clone, Debug)]
-pub struct ChangeSet {
-    /// What to do, in order.
-    pub steps: Vec<Step>,
-    /// Where the source's log stands after this set: the next checkpoint.
-    pub end: Position,
-    /// When the last transaction committed at the source, by the source's clock; `None` without one.
-    pub committed_at: Option<SystemTime>,
-    /// The last transaction goes on in the next set, or the target is not to be left as it is: its transaction stays
-    /// open.
-    pub open: bool,
-    /// Transactions that end in this set.
-    pub transactions: u64,
-    /// Bytes of the buffers held.
-    pub bytes: usize,
-}
-
-impl ChangeSet {
-    /// Number of changed rows.
-    pub fn rows(&self) -> usize {
-        let rows = self.steps.iter().map(|step| match step {
-            Step::Rows(batch) => batch.len(),
-            Step::Table(changes) => changes.changes(),
-            Step::Truncate(_) | Step::Schema(_) => 0,
-        });
-        rows.sum()
-    }
-}
-
-/// What an apply did to one table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TableCounts {
-    /// Rows inserted.
-    pub inserted: u64,
-    /// Rows updated.
-    pub updated: u64,
-    /// Rows deleted.
-    pub deleted: u64,
-    /// Changes that took effect through a later change of the same row.
-    pub merged: u64,
-    /// Changes that a filter kept from the target.
-    pub filtered: u64,
-    /// Changes set aside because a rule could not be applied to them.
-    pub quarantined: u64,
-    /// Changes that found the target already different: an insert that met a row, an update or delete that
-    /// met none. The result is the source's row all the same.
-    pub conflicts: u64,
-}
-
-impl TableCounts {
-    /// Adds another count.
-    pub fn add(&mut self, other: &Self) {
-        self.inserted += other.inserted;
-        self.updated += other.updated;
-        self.deleted += other.deleted;
-        self.merged += other.merged;
-        self.filtered += other.filtered;
-        self.quarantined += other.quarantined;
-        self.conflicts += other.conflicts;
-    }
-
-    /// Changes read: what was applied, merged, filtered and quarantined.
-    pub fn read(&self) -> u64 {
-        self.inserted + self.updated + self.deleted + self.merged + self.filtered + self.quarantined
     }
 }

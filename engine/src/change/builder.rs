@@ -27,9 +27,9 @@ pub struct BatchBuilder {
 impl BatchBuilder {
     /// An empty builder for rows of `table`.
     pub fn new(table: Arc<TableSchema>) -> Self {
-        let rows = table.columns.iter().map(|c| ColumnBuilder::new(c.logical)).collect();
+        let rows = table.columns.iter().map(|c| ColumnBuilder::new(&c.ty)).collect();
         let old_columns = table.old_columns();
-        let old = old_columns.iter().map(|i| ColumnBuilder::new(table.columns[*i].logical)).collect();
+        let old = old_columns.iter().map(|i| ColumnBuilder::new(&table.columns[*i].ty)).collect();
         let masks = vec![ColumnMask::default()];
         let mask_index = HashMap::new();
         Self {
@@ -105,7 +105,7 @@ impl BatchBuilder {
         let at = |e: Error| e.table(&self.table.id);
         let mut arrays = Vec::with_capacity(self.rows.len());
         for (builder, column) in self.rows.iter_mut().zip(&table.columns) {
-            arrays.push(builder.finish(column.logical).map_err(|e| at(e).context(format!("column {}", column.name)))?);
+            arrays.push(builder.finish(&column.ty).map_err(|e| at(e).context(format!("column {}", column.name)))?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(self.ops.len()));
         let rows = RecordBatch::try_new_with_options(table.arrow(), arrays, &options)
@@ -131,7 +131,7 @@ impl BatchBuilder {
         let at = |e: Error| e.table(&self.table.id);
         let mut arrays = Vec::with_capacity(self.old.len());
         for (builder, index) in self.old.iter_mut().zip(&self.old_columns) {
-            arrays.push(builder.finish(self.table.columns[*index].logical).map_err(at)?);
+            arrays.push(builder.finish(&self.table.columns[*index].ty).map_err(at)?);
         }
         let schema = self
             .table

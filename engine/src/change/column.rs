@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use arrow_array::types::{
-    ArrowPrimitiveType, Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
-    TimestampMicrosecondType,
+    ArrowPrimitiveType, Date32Type, DurationMicrosecondType, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    Time64MicrosecondType, TimestampMicrosecondType, UInt64Type,
 };
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, StringArray, TimestampMicrosecondArray,
 };
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
+use arrow_schema::DataType;
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::schema::LogicalType;
+use crate::schema::Type;
 
 /// Values of one column in the making. The variant is the physical form; `Date32` and the like share theirs.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub enum ColumnBuilder {
     I32(Vec<i32>, NullBufferBuilder),
     /// 64-bit integers and microseconds.
     I64(Vec<i64>, NullBufferBuilder),
+    /// 64-bit integers without a sign.
+    U64(Vec<u64>, NullBufferBuilder),
     /// 32-bit floats.
     F32(Vec<f32>, NullBufferBuilder),
     /// 64-bit floats.
@@ -99,21 +102,18 @@ impl VarBuilder {
 
 impl ColumnBuilder {
     /// An empty builder for values of this type.
-    pub fn new(logical: LogicalType) -> Self {
+    pub fn new(ty: &Type) -> Self {
         let nulls = NullBufferBuilder::new(0);
-        match logical {
-            LogicalType::Bool => Self::Bool(BooleanBufferBuilder::new(0), nulls),
-            LogicalType::Int16 => Self::I16(Vec::new(), nulls),
-            LogicalType::Int32 | LogicalType::Date => Self::I32(Vec::new(), nulls),
-            LogicalType::Int64 | LogicalType::Time | LogicalType::Timestamp | LogicalType::TimestampTz => {
-                Self::I64(Vec::new(), nulls)
-            }
-            LogicalType::Float32 => Self::F32(Vec::new(), nulls),
-            LogicalType::Float64 => Self::F64(Vec::new(), nulls),
-            LogicalType::Uuid => Self::Fixed16(Vec::new(), nulls),
-            LogicalType::Numeric | LogicalType::Text | LogicalType::Json | LogicalType::Other | LogicalType::Binary => {
-                Self::Var(VarBuilder::new(), nulls)
-            }
+        match ty.arrow() {
+            DataType::Boolean => Self::Bool(BooleanBufferBuilder::new(0), nulls),
+            DataType::Int16 => Self::I16(Vec::new(), nulls),
+            DataType::Int32 | DataType::Date32 => Self::I32(Vec::new(), nulls),
+            DataType::UInt64 => Self::U64(Vec::new(), nulls),
+            DataType::Float32 => Self::F32(Vec::new(), nulls),
+            DataType::Float64 => Self::F64(Vec::new(), nulls),
+            DataType::FixedSizeBinary(_) => Self::Fixed16(Vec::new(), nulls),
+            DataType::Utf8 | DataType::Binary => Self::Var(VarBuilder::new(), nulls),
+            _ => Self::I64(Vec::new(), nulls),
         }
     }
 
@@ -133,6 +133,10 @@ impl ColumnBuilder {
                 n.append_null();
             }
             Self::I64(v, n) => {
+                v.push(0);
+                n.append_null();
+            }
+            Self::U64(v, n) => {
                 v.push(0);
                 n.append_null();
             }
@@ -188,6 +192,14 @@ impl ColumnBuilder {
         Ok(())
     }
 
+    /// Appends a 64-bit integer without a sign.
+    pub fn push_u64(&mut self, value: u64) -> Result<()> {
+        let Self::U64(v, n) = self else { return Err(wrong_kind("u64")) };
+        v.push(value);
+        n.append_non_null();
+        Ok(())
+    }
+
     /// Appends a 32-bit float.
     pub fn push_f32(&mut self, value: f32) -> Result<()> {
         let Self::F32(v, n) = self else { return Err(wrong_kind("f32")) };
@@ -235,6 +247,7 @@ impl ColumnBuilder {
             Self::I16(v, _) => v.len(),
             Self::I32(v, _) => v.len(),
             Self::I64(v, _) => v.len(),
+            Self::U64(v, _) => v.len(),
             Self::F32(v, _) => v.len(),
             Self::F64(v, _) => v.len(),
             Self::Var(v, _) => v.offsets.len() - 1,
@@ -247,33 +260,35 @@ impl ColumnBuilder {
         self.len() == 0
     }
 
-    /// The values as an array of the logical type's Arrow form; the builder is empty afterwards.
+    /// The values as an array of the type's Arrow form; the builder is empty afterwards.
     ///
     /// # Errors
     /// Text that is not UTF-8 (a source database in encoding SQL_ASCII can hold it).
-    pub fn finish(&mut self, logical: LogicalType) -> Result<ArrayRef> {
+    pub fn finish(&mut self, ty: &Type) -> Result<ArrayRef> {
         Ok(match self {
             Self::Bool(v, n) => Arc::new(BooleanArray::new(v.finish(), n.finish())),
             Self::I16(v, n) => primitive::<Int16Type>(v, n),
-            Self::I32(v, n) => match logical {
-                LogicalType::Date => primitive::<Date32Type>(v, n),
+            Self::I32(v, n) => match ty {
+                Type::Date => primitive::<Date32Type>(v, n),
                 _ => primitive::<Int32Type>(v, n),
             },
-            Self::I64(v, n) => match logical {
-                LogicalType::Time => primitive::<Time64MicrosecondType>(v, n),
-                LogicalType::Timestamp => primitive::<TimestampMicrosecondType>(v, n),
-                LogicalType::TimestampTz => {
+            Self::I64(v, n) => match ty {
+                Type::Time(_) => primitive::<Time64MicrosecondType>(v, n),
+                Type::Duration(_) => primitive::<DurationMicrosecondType>(v, n),
+                Type::Timestamp(_) => primitive::<TimestampMicrosecondType>(v, n),
+                Type::TimestampTz(_) => {
                     let values = ScalarBuffer::from(std::mem::take(v));
                     Arc::new(TimestampMicrosecondArray::new(values, n.finish()).with_timezone("UTC"))
                 }
                 _ => primitive::<Int64Type>(v, n),
             },
+            Self::U64(v, n) => primitive::<UInt64Type>(v, n),
             Self::F32(v, n) => primitive::<Float32Type>(v, n),
             Self::F64(v, n) => primitive::<Float64Type>(v, n),
             Self::Var(v, n) => {
                 let (offsets, data) = v.finish();
                 let nulls = n.finish();
-                if logical == LogicalType::Binary {
+                if ty.arrow() == DataType::Binary {
                     Arc::new(BinaryArray::try_new(offsets, data, nulls).map_err(arrow_error)?)
                 } else {
                     Arc::new(StringArray::try_new(offsets, data, nulls).map_err(not_utf8)?)

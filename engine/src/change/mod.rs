@@ -3,11 +3,15 @@
 mod batch;
 mod builder;
 mod column;
+mod counts;
 mod net;
 mod reduce;
+mod set;
 
-pub use batch::{ChangeBatch, ChangeSet, ColumnMask, OldImages, Op, Step, TableCounts, Truncate};
+pub use batch::{ChangeBatch, ColumnMask, OldImages, Op};
 pub use builder::BatchBuilder;
 pub use column::ColumnBuilder;
+pub use counts::TableCounts;
 pub use net::{KeyRef, Move, NetChanges, RowRef, UpdateGroup};
-pub use reduce::{Effect, TableChanges};
+pub use reduce::{Effect, ReducedSet, ReducedStep, Reducer, Reduction, TableChanges};
+pub use set::{ChangeSet, Span, Step, Truncate};

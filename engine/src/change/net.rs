@@ -11,7 +11,8 @@ use arrow_row::{RowConverter, Rows, SortField};
 use arrow_select::interleave::interleave;
 use hashbrown::HashMap;
 
-use super::batch::{ChangeBatch, ColumnMask, Op, TableCounts};
+use super::batch::{ChangeBatch, ColumnMask, Op};
+use super::counts::TableCounts;
 use crate::error::{Error, Result};
 use crate::schema::TableSchema;
 
@@ -134,7 +135,7 @@ impl Keys {
         if table.key.is_empty() {
             return Err(Error::fatal("internal: net changes of a table without a key").table(&table.id));
         }
-        let fields = table.key.iter().map(|i| SortField::new(table.columns[*i].logical.arrow())).collect();
+        let fields = table.key.iter().map(|i| SortField::new(table.columns[*i].ty.arrow())).collect();
         let converter = RowConverter::new(fields).map_err(|e| internal(&e))?;
         let old_columns = table.old_columns();
         let in_old: Vec<usize> = table.key.iter().filter_map(|k| old_columns.iter().position(|c| c == k)).collect();

@@ -3,10 +3,40 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::batch::{ChangeBatch, ChangeSet, Step};
+use super::batch::ChangeBatch;
 use super::net::NetChanges;
+use super::set::{Span, Truncate};
 use crate::error::Result;
-use crate::schema::{Identity, TableId, TableSchema};
+use crate::schema::{AddedColumns, Identity, TableId, TableSchema};
+
+/// What a set amounts to on the target.
+#[derive(Clone, Debug)]
+pub struct ReducedSet {
+    /// What to do, in order.
+    pub steps: Vec<ReducedStep>,
+    /// The transactions.
+    pub span: Span,
+}
+
+/// One step of a reduced set.
+#[derive(Clone, Debug)]
+pub enum ReducedStep {
+    /// All changes of one table up to the next step that is not of rows.
+    Table(TableChanges),
+    /// Tables emptied.
+    Truncate(Truncate),
+    /// Columns added to a table.
+    AddColumns(AddedColumns),
+}
+
+/// Whether changes of a table with a key are reduced to their net effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// They are.
+    Net,
+    /// Each change goes to the target, in the log's order.
+    Log,
+}
 
 /// All changes of one table between two steps that are not rows.
 #[derive(Clone, Debug)]
@@ -27,12 +57,12 @@ pub enum Effect {
 }
 
 impl TableChanges {
-    fn of(table: Arc<TableSchema>, batches: Vec<ChangeBatch>) -> Result<Self> {
-        let effect = match table.identity {
-            Identity::Key | Identity::KeyWithFullImage => {
+    fn of(table: Arc<TableSchema>, batches: Vec<ChangeBatch>, reduction: Reduction) -> Result<Self> {
+        let effect = match (table.identity, reduction) {
+            (Identity::Key | Identity::KeyWithFullImage, Reduction::Net) => {
                 Effect::Net(NetChanges::of(batches).map_err(|e| e.table(&table.id))?)
             }
-            Identity::Full | Identity::InsertOnly => Effect::Log(batches),
+            _ => Effect::Log(batches),
         };
         Ok(Self { table, effect })
     }
@@ -46,15 +76,31 @@ impl TableChanges {
     }
 }
 
-/// Batches by table, tables in the order of their first change.
-#[derive(Default)]
-struct Gathered {
-    tables: Vec<(Arc<TableSchema>, Vec<ChangeBatch>)>,
-    places: HashMap<TableId, usize>,
+impl ReducedSet {
+    /// Number of changes in the log.
+    pub fn rows(&self) -> usize {
+        let changes = |step: &ReducedStep| if let ReducedStep::Table(t) = step { t.changes() } else { 0 };
+        self.steps.iter().map(changes).sum()
+    }
 }
 
-impl Gathered {
-    fn add(&mut self, batch: ChangeBatch) {
+/// Puts the steps of a set together: rows by table, everything else in its place among them.
+pub struct Reducer {
+    reduction: Reduction,
+    /// Tables in the order of their first change since the last step that was not of rows.
+    tables: Vec<(Arc<TableSchema>, Vec<ChangeBatch>)>,
+    places: HashMap<TableId, usize>,
+    steps: Vec<ReducedStep>,
+}
+
+impl Reducer {
+    /// Nothing yet.
+    pub fn new(reduction: Reduction) -> Self {
+        Self { reduction, tables: Vec::new(), places: HashMap::new(), steps: Vec::new() }
+    }
+
+    /// Rows of one table.
+    pub fn rows(&mut self, batch: ChangeBatch) {
         if batch.is_empty() {
             return;
         }
@@ -67,35 +113,30 @@ impl Gathered {
         }
     }
 
-    fn reduce(&mut self, steps: &mut Vec<Step>) -> Result<()> {
-        for (table, batches) in std::mem::take(self).tables {
-            steps.push(Step::Table(TableChanges::of(table, batches)?));
-        }
-        Ok(())
-    }
-}
-
-impl ChangeSet {
-    /// The same with every [`Step::Rows`] in a [`Step::Table`]. What is reduced already stays as it is.
+    /// A step that all rows before it come before.
     ///
     /// # Errors
     /// Those of [`NetChanges::of`].
-    pub fn reduce(mut self) -> Result<Self> {
-        if !self.steps.iter().any(|s| matches!(s, Step::Rows(_))) {
-            return Ok(self);
+    pub fn step(&mut self, step: ReducedStep) -> Result<()> {
+        self.flush()?;
+        self.steps.push(step);
+        Ok(())
+    }
+
+    /// The set.
+    ///
+    /// # Errors
+    /// Those of [`NetChanges::of`].
+    pub fn finish(mut self, span: Span) -> Result<ReducedSet> {
+        self.flush()?;
+        Ok(ReducedSet { steps: self.steps, span })
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.places.clear();
+        for (table, batches) in std::mem::take(&mut self.tables) {
+            self.steps.push(ReducedStep::Table(TableChanges::of(table, batches, self.reduction)?));
         }
-        let mut steps = Vec::new();
-        let mut gathered = Gathered::default();
-        for step in self.steps {
-            if let Step::Rows(batch) = step {
-                gathered.add(batch);
-            } else {
-                gathered.reduce(&mut steps)?;
-                steps.push(step);
-            }
-        }
-        gathered.reduce(&mut steps)?;
-        self.steps = steps;
-        Ok(self)
+        Ok(())
     }
 }

@@ -1,311 +1,242 @@
-//! One attempt: read the record, take up what is missing, load, follow.
+//! One attempt: take the task over, see that the log can be followed, take up what is missing, follow.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinSet;
 
-use crate::change::ChangeSet;
 use crate::error::{Error, Result};
-use crate::ports::{
-    LoadedChunk, Snapshot, SnapshotKind, StreamRequest, StreamTable, TableRecord, TableState, TargetLane, TaskRecord,
-    Transform,
-};
-use crate::position::{Checkpoint, Lineage, Position};
+use crate::ports::{Snapshot, SnapshotKind, TargetLane};
+use crate::position::{Checkpoint, Position};
 use crate::progress::Phase;
-use crate::schema::{Catalog, Identity, SecondaryKind, TableId, TableSchema};
-use crate::task::{AfterLoad, Mode};
+use crate::record::{LaneId, RecordChange, TableRecord, TableState, TaskRecord};
+use crate::remedy::Remedy;
+use crate::route::Route;
+use crate::routes::Routes;
+use crate::schema::{Catalog, Identity, TableId, TableSchema};
 
+use super::book::Book;
+use super::control::Control;
 use super::follow::Follow;
-use super::load::Load;
+use super::group::{Group, create_secondary, no_identity};
+use super::run::{Hold, Run};
 use super::{Task, preflight};
-
-/// How an attempt ended without an error.
-pub(super) enum End {
-    /// Stopped, or nothing left to do.
-    Finished,
-    /// The set of tables changed: plan anew.
-    Replan,
-}
-
-type Tables = Vec<Arc<TableSchema>>;
 
 pub(super) struct Attempt<'a> {
     pub(super) task: &'a Task,
+    pub(super) control: &'a Control,
     pub(super) goal: Option<Position>,
-    pub(super) stop: CancellationToken,
+}
+
+/// A task that has begun or goes on.
+struct Started {
+    checkpoint: Checkpoint,
+    /// The tables that are selected and not left out.
+    tables: Vec<TableId>,
+    /// The snapshot that it began with.
+    first: Option<(Arc<dyn Snapshot>, Hold)>,
 }
 
 impl Attempt<'_> {
     /// `before`: the record as it was before this process took the task.
-    pub(super) async fn run(self, before: Option<TaskRecord>) -> Result<End> {
+    pub(super) async fn run(self, before: Option<TaskRecord>) -> Result<()> {
         // Until the log is followed a stop needs no care: connections close, and their transactions roll back.
-        let (lane, lineage) = tokio::select! {
-            () = self.stop.cancelled() => return Ok(End::Finished),
-            ready = self.get_ready(before) => ready?,
-        };
-        match lineage {
-            Some(lineage) if !self.stop.is_cancelled() => self.follow(lane, lineage).await,
-            _ => Ok(End::Finished),
+        tokio::select! {
+            () = self.control.token().cancelled() => return Ok(()),
+            looked = self.look_first(before) => looked?,
         }
+        let (epoch, record) = tokio::select! {
+            () = self.control.token().cancelled() => return Ok(()),
+            taken = self.task.target.take_over() => taken?,
+        };
+        let starting = record.tables.is_empty();
+        let book = Book::new(epoch, record, self.task.reporter.clone());
+        let (run, asks) = Run::new(self.task, self.control, book, starting);
+        if !self.task.plan.mode.follows() {
+            return tokio::select! {
+                () = self.control.token().cancelled() => Ok(()),
+                loaded = load_only(&run) => loaded,
+            };
+        }
+        let ready = async {
+            let committed = run.book.read(|r| r.checkpoint.as_ref().map(|c| c.position.clone()));
+            let mut lane = self.task.target.open_lane(run.book.epoch, committed.as_ref()).await?;
+            let started = begin_or_resume(&run, lane.as_mut()).await?;
+            Ok::<_, Error>((lane, started))
+        };
+        let (lane, started) = tokio::select! {
+            () = self.control.token().cancelled() => return Ok(()),
+            ready = ready => ready?,
+        };
+        let mut groups = JoinSet::new();
+        let pending = pending(&run, &started.tables);
+        if !pending.is_empty() {
+            groups.spawn(Group { run: Arc::clone(&run), tables: pending, first: started.first }.run());
+        }
+        Follow { run, asks, groups, goal: self.goal, checkpoint: started.checkpoint }.run(lane).await
     }
 
-    /// Everything before the log is followed; the lineage verified, unless it never will be.
-    async fn get_ready(&self, before: Option<TaskRecord>) -> Result<(Box<dyn TargetLane>, Option<Lineage>)> {
-        if before.is_none_or(|r| r.checkpoint.is_none() && r.tables.is_empty()) {
-            // A task that has not started is refused before anything is created for it.
+    /// A task that has not started is refused before anything is created for it.
+    async fn look_first(&self, before: Option<TaskRecord>) -> Result<()> {
+        if before.is_none_or(|r| r.is_new()) {
             preflight(self.task).await?.verdict()?;
-        }
-        let mut lane = self.task.target.open_lane().await?;
-        let record = lane.record().await?;
-        self.report(&record);
-        let (lineage, tables, snapshot) = match (&record.checkpoint, self.task.plan.mode) {
-            (_, Mode::FullLoad) => (None, self.discover().await?.tables, None),
-            (Some(checkpoint), _) => {
-                let (lineage, tables) = self.resume(lane.as_mut(), &record, checkpoint).await?;
-                (Some(lineage), tables, None)
-            }
-            (None, _) => {
-                let (lineage, tables, snapshot) = self.start(lane.as_mut(), &record).await?;
-                (Some(lineage), tables, Some(snapshot))
-            }
-        };
-        self.bring_in(lane.as_mut(), &tables, snapshot).await?;
-        self.after_load(lane.as_mut()).await?;
-        Ok((lane, lineage))
-    }
-
-    fn report(&self, record: &TaskRecord) {
-        for table in &record.tables {
-            self.task.reporter.table(&table.schema.id, |t| {
-                t.state = Some(table.state);
-                t.reason = table.reason.clone();
-                t.rows_loaded = table.chunks.iter().filter(|c| c.done.is_some()).map(|c| c.rows).sum();
-                t.rows_read = t.rows_loaded;
-                t.rows_estimated = table.chunks.iter().map(|c| c.chunk.rows).sum();
-            });
-        }
-        self.task.reporter.update(|p| p.applied = record.checkpoint.as_ref().map(|c| c.position.clone()));
-    }
-
-    async fn discover(&self) -> Result<Catalog> {
-        mapped(&self.task.transforms, &self.task.source.discover(&self.task.plan.selection).await?)
-    }
-
-    /// First start: from here on the source retains its log for this task, of the tables returned.
-    async fn start(
-        &self,
-        lane: &mut dyn TargetLane,
-        record: &TaskRecord,
-    ) -> Result<(Lineage, Tables, Arc<dyn Snapshot>)> {
-        if record.lineage.is_none() {
-            // Once the history is on record, what has the task's name at the source is taken for our own leftover.
-            self.task.source.vacant().await?;
-        }
-        let lineage = self.task.source.lineage().await?;
-        lane.begin(&lineage).await?;
-        let tables = self.discover().await?.tables;
-        let snapshot = self.snapshot(&tables, SnapshotKind::Initial).await?;
-        let position = snapshot.start().clone();
-        tracing::info!(task = %self.task.plan.name, %position, "the log is retained from here on");
-        let checkpoint = Checkpoint { lineage: lineage.clone(), position: position.clone() };
-        lane.apply(position_only(position), &checkpoint).await?;
-        Ok((lineage, tables, snapshot))
-    }
-
-    async fn snapshot(&self, tables: &Tables, kind: SnapshotKind) -> Result<Arc<dyn Snapshot>> {
-        tracing::info!(
-            task = %self.task.plan.name,
-            "taking a snapshot; transactions that are open at the source are waited for"
-        );
-        Ok(Arc::from(self.task.source.snapshot(tables, kind).await?))
-    }
-
-    /// Later start: the log must reach back to the checkpoint. The tables returned are selected at the source.
-    async fn resume(
-        &self,
-        lane: &mut dyn TargetLane,
-        record: &TaskRecord,
-        checkpoint: &Checkpoint,
-    ) -> Result<(Lineage, Tables)> {
-        let (lineage, catalog) = tokio::join!(self.task.source.verify(checkpoint), self.discover());
-        // First of all: nothing that another database says may be written down.
-        let lineage = lineage?;
-        let mut tables = catalog?.tables;
-        for known in &record.tables {
-            self.look_after(lane, known, &tables).await?;
-        }
-        for table in tables.iter().filter(|t| t.identity == Identity::InsertOnly) {
-            // Left where it is, it would make the source refuse updates and deletes of this table.
-            if !record.tables.iter().any(|r| r.schema.id == table.id && r.state == TableState::Suspended) {
-                let remedy = format!("give it a primary key or REPLICA IDENTITY FULL, then {}", self.reload(&table.id));
-                self.task.suspend(lane, table, "it has nothing to tell its rows apart by", &remedy).await?;
-            }
-        }
-        let record = lane.record().await?;
-        let suspended =
-            |t: &TableSchema| record.tables.iter().any(|r| r.schema.id == t.id && r.state == TableState::Suspended);
-        tables.retain(|t| !suspended(t));
-        let followed = record.tables.iter().filter(|r| r.state == TableState::Ready).map(|r| r.schema.id.clone());
-        self.task.source.select(&tables, &followed.collect::<Vec<_>>()).await?;
-        Ok((lineage, tables))
-    }
-
-    fn reload(&self, table: &TableId) -> String {
-        format!("run `trem reload <config> --task {} --table {table}`", self.task.plan.name)
-    }
-
-    /// What became of a known table at the source while nobody looked.
-    async fn look_after(&self, lane: &mut dyn TargetLane, known: &TableRecord, tables: &Tables) -> Result<()> {
-        let (name, id) = (&self.task.plan.name, &known.schema.id);
-        if !self.task.plan.selection.takes(id) {
-            lane.forget_table(id).await?;
-            tracing::info!(task = %name, table = %id, "no longer selected: forgotten, its rows stay");
-            return Ok(());
-        }
-        let number = known.schema.native_id;
-        let same = |t: &&Arc<TableSchema>| number != 0 && t.native_id == number;
-        let now = match tables.iter().find(|t| t.id == *id) {
-            Some(t) if t.native_id == number || known.state != TableState::Ready => return Ok(()),
-            Some(_) => "it was dropped at the source and made anew".to_owned(),
-            None => match tables.iter().find(same) {
-                Some(t) => format!("it is called {} at the source now", t.id),
-                None => {
-                    tracing::warn!(task = %name, table = %id, "the source no longer has this table");
-                    return Ok(());
-                }
-            },
-        };
-        if known.state == TableState::Suspended {
-            return Ok(());
-        }
-        let remedy = format!("{}, or deselect it", self.reload(id));
-        self.task.suspend(lane, &known.schema, &now, &remedy).await
-    }
-
-    /// Prepares and loads every one of these tables that is not on the target yet.
-    async fn bring_in(
-        &self,
-        lane: &mut dyn TargetLane,
-        selected: &Tables,
-        first: Option<Arc<dyn Snapshot>>,
-    ) -> Result<()> {
-        let plan = &self.task.plan;
-        let record = lane.record().await?;
-        let known: HashMap<&TableId, &TableRecord> = record.tables.iter().map(|t| (&t.schema.id, t)).collect();
-        let mut pending = selected.clone();
-        pending.retain(|t| known.get(&t.id).is_none_or(|r| is_pending(r)));
-        if pending.is_empty() {
-            return Ok(());
-        }
-        if plan.mode == Mode::Cdc && known.values().all(|r| r.state != TableState::Reload) {
-            return self.without_load(lane, &pending, &known).await;
-        }
-        self.task.reporter.update(|p| p.phase = Phase::Loading);
-        let snapshot = match first {
-            Some(snapshot) => snapshot,
-            None if plan.mode.follows() => self.snapshot(&pending, SnapshotKind::Additional).await?,
-            None => self.snapshot(&pending, SnapshotKind::Standalone).await?,
-        };
-        // Asked after the snapshot, the catalogue is not older than the rows. Tables that came in between are not
-        // selected at the source yet: they are found later.
-        let catalog = self.discover().await?;
-        let still = |t: &TableSchema| pending.iter().any(|p| p.id == t.id && p.native_id == t.native_id);
-        let (types, mut tables) = (catalog.types, catalog.tables);
-        tables.retain(|t| still(t));
-        lane.prepare_types(&types).await?;
-        Load { task: self.task, snapshot, stop: self.stop.clone() }.run(lane, &tables, &known).await
-    }
-
-    /// Done again at every start: what is there already is passed over.
-    async fn after_load(&self, lane: &mut dyn TargetLane) -> Result<()> {
-        let wanted = |kind| match self.task.plan.after_load {
-            AfterLoad::Keys => false,
-            AfterLoad::Indexes => kind == SecondaryKind::Index,
-            AfterLoad::IndexesAndConstraints => true,
-        };
-        if self.task.plan.after_load == AfterLoad::Keys || self.stop.is_cancelled() {
-            return Ok(());
-        }
-        let record = lane.record().await?;
-        let ready = |id: &TableId| record.tables.iter().any(|t| t.schema.id == *id && t.state == TableState::Ready);
-        let mut objects = self.discover().await?.secondary;
-        objects.retain(|o| wanted(o.kind) && ready(&o.table));
-        lane.create_secondary(&objects).await
-    }
-
-    async fn without_load(
-        &self,
-        lane: &mut dyn TargetLane,
-        pending: &Tables,
-        known: &HashMap<&TableId, &TableRecord>,
-    ) -> Result<()> {
-        if let Some(half) = known.values().find(|r| r.state == TableState::Loading) {
-            return Err(Error::refused("its load is not finished, and mode `cdc` would leave it so")
-                .table(&half.schema.id)
-                .remedy("finish it with mode `full-load-and-cdc`, or start anew with `trem drop`"));
-        }
-        lane.prepare_types(&self.discover().await?.types).await?;
-        for table in pending {
-            match lane.prepare(table, self.task.plan.on_existing, false).await {
-                Ok(()) => self.task.reporter.table(&table.id, |t| t.state = Some(TableState::Ready)),
-                Err(e) => self.task.refuse_table(lane, table, e, known.is_empty()).await?,
-            }
         }
         Ok(())
     }
+}
 
-    async fn follow(self, mut lane: Box<dyn TargetLane>, lineage: Lineage) -> Result<End> {
-        let record = lane.record().await?;
-        self.report(&record);
-        let recorded = record
-            .checkpoint
-            .ok_or_else(|| Error::fatal("internal: the target has no checkpoint after the start was recorded"))?;
-        // The history may have gone on under another name (a failover); what was verified is what is recorded next.
-        let checkpoint = Checkpoint { lineage, position: recorded.position };
-        let streamed = record.tables.iter().filter(|t| t.state == TableState::Ready);
-        let request = StreamRequest {
-            from: checkpoint.position.clone(),
-            tables: streamed.map(|t| stream_table(t, &checkpoint.position)).collect(),
-            limits: self.task.plan.batch,
-        };
-        let known = record.tables.iter().map(|t| (t.schema.id.clone(), t.state)).collect();
-        let stream = self.task.source.stream(request).await?;
-        self.task.reporter.update(|p| p.phase = Phase::Following);
-        let follow = Follow { task: self.task, known, goal: self.goal, stop: self.stop, checkpoint };
-        follow.run(stream, lane).await
+/// Those of the tables that are not ready.
+fn pending(run: &Run, tables: &[TableId]) -> Vec<TableId> {
+    let done = |id: &&TableId| !matches!(run.book.state(id), Some(TableState::Ready | TableState::Suspended));
+    tables.iter().filter(done).cloned().collect()
+}
+
+/// All rows once; no log is followed.
+async fn load_only(run: &Arc<Run>) -> Result<()> {
+    let (_, routes) = run.look().await?;
+    let mut lane = run.task.target.open_lane(run.book.epoch, None).await?;
+    take_requests(run, lane.as_mut()).await?;
+    let tables: Vec<TableId> = selected(&routes);
+    let pending = pending(run, &tables);
+    if pending.is_empty() {
+        return create_secondary(run, lane.as_mut(), &routes, |_| true).await;
+    }
+    drop(lane);
+    run.task.reporter.update(|p| p.phase = Phase::Loading);
+    Group { run: Arc::clone(run), tables: pending, first: None }.run().await
+}
+
+/// All tables that the task selects, those that no route leads from included: they are told of where they are taken up.
+fn selected(routes: &Routes) -> Vec<TableId> {
+    let refused = routes.refused().iter().map(|(t, _)| t.id.clone());
+    routes.all().iter().map(|r| r.source().id.clone()).chain(refused).collect()
+}
+
+async fn begin_or_resume(run: &Arc<Run>, lane: &mut dyn TargetLane) -> Result<Started> {
+    let checkpoint = run.book.read(|r| r.checkpoint.clone());
+    match checkpoint {
+        Some(checkpoint) => resume(run, lane, checkpoint).await,
+        None => start(run, lane).await,
     }
 }
 
-fn is_pending(record: &TableRecord) -> bool {
-    matches!(record.state, TableState::Loading | TableState::Reload)
+/// First start: from here on the source retains its log for this task, of the tables returned.
+async fn start(run: &Arc<Run>, lane: &mut dyn TargetLane) -> Result<Started> {
+    let task = &run.task;
+    if run.book.read(|r| r.lineage.is_none()) {
+        // Once the history is on record, what has the task's name at the source is taken for our own leftover.
+        task.source.vacant().await?;
+    }
+    let lineage = task.source.lineage().await?;
+    run.book.commit(lane, &[RecordChange::Begin(lineage.clone())]).await?;
+    let (catalog, routes) = run.look().await?;
+    let hold = run.hold();
+    let snapshot = task.snapshot(&catalog.tables, SnapshotKind::Initial).await?;
+    let position = snapshot.start().clone();
+    hold.from(&position);
+    tracing::info!(task = %task.plan.name, %position, "the log is retained from here on");
+    let checkpoint = Checkpoint { lineage, position };
+    let begun = RecordChange::Checkpoint { lane: LaneId::MAIN, at: checkpoint.clone(), committed_at: None };
+    run.book.commit(lane, &[begun]).await?;
+    Ok(Started { checkpoint, tables: selected(&routes), first: task.plan.mode.loads().then_some((snapshot, hold)) })
 }
 
-fn stream_table(record: &TableRecord, from: &Position) -> StreamTable {
-    let chunks = record
-        .chunks
+/// Later start: the log must reach back to the checkpoint. The tables returned are selected at the source.
+async fn resume(run: &Arc<Run>, lane: &mut dyn TargetLane, checkpoint: Checkpoint) -> Result<Started> {
+    let (lineage, looked) = tokio::join!(run.task.source.verify(&checkpoint), run.look());
+    // First of all: nothing that another database says may be written down.
+    let lineage = lineage?;
+    let (catalog, routes) = looked?;
+    for known in run.book.read(|r| r.tables.clone()) {
+        look_after(run, lane, &known, &catalog, &routes).await?;
+    }
+    take_requests(run, lane).await?;
+    leave_keyless(run, lane, &routes).await?;
+    let suspended = |id: &TableId| run.book.state(id) == Some(TableState::Suspended);
+    let tables: Vec<TableId> = selected(&routes).into_iter().filter(|id| !suspended(id)).collect();
+    let known: Vec<Arc<TableSchema>> = catalog
+        .tables
         .iter()
-        .filter_map(|c| Some(LoadedChunk { range: c.chunk.range.clone(), snapshot: c.done.clone()? }));
-    let mut loaded: Vec<LoadedChunk> = chunks.collect();
-    if loaded.iter().all(|c| c.snapshot <= *from) {
-        loaded.clear();
+        .filter(|t| t.identity != Identity::InsertOnly && !suspended(&t.id) && run.book.state(&t.id).is_some())
+        .cloned()
+        .collect();
+    run.publish(&known).await?;
+    if pending(run, &tables).is_empty() {
+        create_secondary(run, lane, &routes, |_| true).await?;
     }
-    StreamTable { schema: Arc::clone(&record.schema), loaded }
+    // The history may have gone on under another name (a failover); what was verified is what is recorded next.
+    Ok(Started { checkpoint: Checkpoint { lineage, ..checkpoint }, tables, first: None })
 }
 
-/// A set that only moves the checkpoint.
-pub(super) fn position_only(end: Position) -> ChangeSet {
-    ChangeSet { steps: Vec::new(), end, committed_at: None, open: false, transactions: 0, bytes: 0 }
+/// Takes up requests that were written down while nobody ran.
+async fn take_requests(run: &Run, lane: &mut dyn TargetLane) -> Result<()> {
+    for id in run.book.read(|r| r.requests.clone()) {
+        let mut changes = vec![RecordChange::Taken(id.clone())];
+        if run.book.state(&id).is_some() {
+            changes.push(RecordChange::state(&id, TableState::Reload));
+        }
+        run.book.commit(lane, &changes).await?;
+    }
+    Ok(())
 }
 
-/// The catalogue as it is after the transforms.
-pub(super) fn mapped(transforms: &[Arc<dyn Transform>], catalog: &Catalog) -> Result<Catalog> {
-    let map =
-        |table: &Arc<TableSchema>| transforms.iter().try_fold(Arc::clone(table), |t, transform| transform.schema(&t));
-    let tables = catalog.tables.iter().map(map).collect::<Result<Vec<_>>>()?;
-    let mut seen = std::collections::HashSet::new();
-    if let Some(twice) = tables.iter().find(|t| !seen.insert(&t.id)) {
-        return Err(Error::refused("two source tables would become this one target table").table(&twice.id));
+/// Left where they are, tables that have lost their key would make the source refuse updates and deletes of them.
+async fn leave_keyless(run: &Run, lane: &mut dyn TargetLane, routes: &Routes) -> Result<()> {
+    for route in routes.all().iter().filter(|r| r.source().identity == Identity::InsertOnly) {
+        if run.book.state(&route.source().id) != Some(TableState::Suspended) {
+            let table = TableRecord::new(route.source(), route.target(), TableState::Suspended);
+            run.suspend(lane, &table, &no_identity(route.source())).await?;
+        }
     }
-    Ok(Catalog { tables, types: catalog.types.clone(), secondary: catalog.secondary.clone() })
+    Ok(())
+}
+
+/// What became of a known table at the source, or by the rules, while nobody looked.
+async fn look_after(
+    run: &Run,
+    lane: &mut dyn TargetLane,
+    known: &TableRecord,
+    catalog: &Catalog,
+    routes: &Routes,
+) -> Result<()> {
+    let (name, id) = (&run.task.plan.name, known.id());
+    if !run.task.plan.selection.takes(id) {
+        run.book.commit(lane, &[RecordChange::Forget(id.clone())]).await?;
+        run.task.reporter.update(|p| drop(p.tables.remove(id)));
+        tracing::info!(task = %name, table = %id, "no longer selected: forgotten, its rows stay");
+        return Ok(());
+    }
+    if known.state == TableState::Suspended {
+        return Ok(());
+    }
+    let number = known.source.native_id;
+    let same = |t: &&Arc<TableSchema>| number.is_some() && t.native_id == number;
+    let now = match catalog.tables.iter().find(|t| t.id == *id) {
+        Some(_) if known.state != TableState::Ready => return Ok(()),
+        Some(t) if t.native_id != number => "it was dropped at the source and made anew".to_owned(),
+        Some(_) => match rerouted(run, known) {
+            Ok(None) => return Ok(()),
+            Ok(Some(other)) => format!("the rules make it {other} of the target now"),
+            Err(error) => error.reason(),
+        },
+        None => match catalog.tables.iter().find(same) {
+            Some(t) => format!("it is called {} at the source now", t.id),
+            None if routes.refused().iter().any(|(t, _)| t.id == *id) => return Ok(()),
+            None => {
+                tracing::warn!(task = %name, table = %id, "the source no longer has this table");
+                return Ok(());
+            }
+        },
+    };
+    let error = Error::refused(now).remedy(Remedy::Reload(id.clone()).or("deselect it"));
+    run.suspend(lane, known, &error).await
+}
+
+/// What the rules make of a table that is followed, if that is another than what it is on the target.
+fn rerouted(run: &Run, known: &TableRecord) -> Result<Option<String>> {
+    let route: Route = run.task.rules.route(&known.source)?;
+    if **route.target() == *known.target {
+        return Ok(None);
+    }
+    let other = route.target().id != known.target.id;
+    Ok(Some(if other { format!("table {}", route.target().id) } else { "a table with other columns".to_owned() }))
 }

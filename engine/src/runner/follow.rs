@@ -1,228 +1,147 @@
-//! Following the log: one task reads and gathers while another one applies, so that sets grow by themselves when the
-//! target is behind and stay small when it is not. A third one stands between them: it reduces a set to its net effect
-//! while the one before is still being applied.
+//! Following the log: the main stream gathers while the pipeline applies, so that sets grow by themselves when the target
+//! is behind and stay small when it is not. Tables that are loaded meanwhile join it where it stands.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
 
-use crate::change::{ChangeSet, Step};
+use crate::change::ChangeSet;
 use crate::error::{Error, Result};
-use crate::ports::{Applied, ChangeStream, TableState, TargetLane};
+use crate::ports::{ChangeStream, StreamRequest, StreamRole, StreamTable, TargetLane};
 use crate::position::{Checkpoint, Position};
-use crate::schema::{Identity, SchemaChangeKind, TableId};
+use crate::progress::Phase;
+use crate::record::{RecordChange, TableState};
+use crate::schema::{SchemaChangeKind, TableId};
 
-use super::Task;
-use super::attempt::{End, position_only};
+use super::aside::stream_table;
+use super::group::Group;
+use super::pipeline::{DURABLE_POLL, Outcome, Pipeline, Work};
+use super::run::{Ask, Meeting, Run};
+use super::stage::News;
+use super::watch::{Found, Watch};
 
 /// How often the source hears from us while nothing else happens.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often a position without changes is made durable, so that an idle table never holds the source's log.
 const IDLE_CHECKPOINT: Duration = Duration::from_secs(10);
-/// How often the target is asked what it has durably, while something is not yet.
-const DURABLE_POLL: Duration = Duration::from_millis(100);
-/// Up to so many rows a set is reduced where it is; more would keep others from running.
-const REDUCED_AT_ONCE: usize = 2_000;
 /// How long a running apply may go on after the task is told to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// And how long the source may take to be told.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the first tables that are loaded wait for others before they are followed.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long the main stream waits for tables that are about to join.
+const MEETING: Duration = Duration::from_secs(5);
 
-pub(super) struct Follow<'a> {
-    pub(super) task: &'a Task,
-    pub(super) known: HashMap<TableId, TableState>,
+pub(super) struct Follow {
+    pub(super) run: Arc<Run>,
+    pub(super) asks: mpsc::Receiver<Ask>,
+    pub(super) groups: JoinSet<Result<()>>,
     pub(super) goal: Option<Position>,
-    pub(super) stop: CancellationToken,
+    /// What was verified, and where the stream starts.
     pub(super) checkpoint: Checkpoint,
 }
 
-enum Work {
-    Apply(ChangeSet, Checkpoint),
-    /// What the target durably has; whether that is to be all there is.
-    AskDurable(bool),
-}
-
-enum Outcome {
-    Applied { applied: Applied, rows: u64, set: SetNote, durable: Option<Position> },
-    Durable(Option<Position>),
-}
-
-/// What is to be told of a set once it is applied.
-struct SetNote {
-    checkpoint: Checkpoint,
-    open: bool,
-    transactions: u64,
-    committed_at: Option<std::time::SystemTime>,
-    /// Table, reason, remedy.
-    suspended: Vec<(TableId, String, String)>,
-    reloads: Vec<(TableId, String)>,
-}
-
-impl Follow<'_> {
-    pub(super) async fn run(self, stream: Box<dyn ChangeStream>, lane: Box<dyn TargetLane>) -> Result<End> {
-        let (work, gathered) = mpsc::channel(1);
-        let (reduced, todo) = mpsc::channel(1);
-        let (done, outcomes) = mpsc::channel(1);
-        let mut appliers = JoinSet::new();
-        appliers.spawn(reduce_all(gathered, reduced));
-        appliers.spawn(apply_all(lane, todo, done));
-        let applied = self.checkpoint.position.clone();
-        let (new_tables, found) = mpsc::channel(1);
-        let state = Loop {
-            stream,
-            work,
-            outcomes,
-            found,
-            pending: 0,
-            pending_bytes: 0,
-            idle: None,
-            idle_since: Instant::now(),
-            waiting_since: None,
-            ask_at: Instant::now(),
-            applied,
-            durable: None,
-            replan: false,
-            open: false,
-            follow: &self,
+impl Follow {
+    /// Follows the log until told to stop, or until the goal is reached.
+    pub(super) async fn run(mut self, mut lane: Box<dyn TargetLane>) -> Result<()> {
+        tokio::select! {
+            () = self.run.control.token().clone().cancelled_owned() => return Ok(()),
+            ready = self.wait_for_tables(lane.as_mut()) => ready?,
+        }
+        let from = self.checkpoint.position.clone();
+        let (tables, expected) = self.run.book.read(|r| {
+            let of = |state| r.tables.iter().filter(move |t| t.state == state);
+            let tables: Vec<_> = of(TableState::Ready).map(|t| stream_table(t, &from)).collect();
+            (tables, of(TableState::Loading).map(|t| Arc::clone(&t.source)).collect())
+        });
+        let request = StreamRequest {
+            from: from.clone(),
+            tables,
+            expected,
+            limits: self.run.task.plan.batch,
+            role: StreamRole::Main,
         };
-        let mut background = JoinSet::new();
-        background.spawn(watch_tables(
-            Arc::clone(&self.task.source),
-            self.task.plan.selection.clone(),
-            self.task.plan.rediscover,
-            self.known.clone(),
-            new_tables,
-        ));
+        let stream = self.run.task.source.stream(request).await?;
+        self.run.set_reached(from.clone());
+        self.run.task.reporter.update(|p| p.phase = Phase::Following);
+        let pipeline = Pipeline::start(&self.run, lane, self.checkpoint.lineage.clone());
+        let run = Arc::clone(&self.run);
+        let mut state = Loop::new(self, stream, pipeline);
         let ended = state.run().await;
         if ended.is_ok() {
             // Idle by now, or past the deadline: its transaction is rolled back.
-            appliers.abort_all();
+            state.pipeline.abort();
             return ended;
         }
         tokio::select! {
-            () = self.stop.cancelled() => ended,
-            cause = first_error(&mut appliers) => cause.map_or(ended, Err),
+            () = run.control.token().cancelled() => ended,
+            cause = state.pipeline.cause() => cause.map_or(ended, Err),
         }
     }
-}
 
-/// Their own error is the cause; the reader only saw the channel close. Whoever has none ends its work first.
-async fn first_error(appliers: &mut JoinSet<Result<()>>) -> Option<Error> {
-    let mut first = None;
-    while let Some(applier) = appliers.join_next().await {
-        let ended = applier.unwrap_or_else(|e| Err(Error::fatal("reducing or applying a set panicked").cause(e)));
-        first = first.or(ended.err());
-    }
-    first
-}
-
-async fn reduce_all(mut gathered: mpsc::Receiver<Work>, reduced: mpsc::Sender<Work>) -> Result<()> {
-    while let Some(work) = gathered.recv().await {
-        let work = match work {
-            Work::Apply(set, checkpoint) if set.rows() > REDUCED_AT_ONCE => {
-                let set = spawn_blocking(|| set.reduce()).await;
-                Work::Apply(set.map_err(|e| Error::fatal("reducing a set panicked").cause(e))??, checkpoint)
-            }
-            Work::Apply(set, checkpoint) => Work::Apply(set.reduce()?, checkpoint),
-            ask @ Work::AskDurable(_) => ask,
-        };
-        if reduced.send(work).await.is_err() {
+    /// Waits until there is something to follow, or nothing left to wait for.
+    async fn wait_for_tables(&mut self, lane: &mut dyn TargetLane) -> Result<()> {
+        let ready = |run: &Run| !run.book.in_state(&[TableState::Ready]).is_empty();
+        if ready(&self.run) {
+            // They have waited long enough.
             return Ok(());
         }
-    }
-    Ok(())
-}
-
-async fn apply_all(
-    mut lane: Box<dyn TargetLane>,
-    mut todo: mpsc::Receiver<Work>,
-    done: mpsc::Sender<Outcome>,
-) -> Result<()> {
-    let mut asked = Instant::now();
-    while let Some(work) = todo.recv().await {
-        let outcome = match work {
-            Work::AskDurable(now) => Outcome::Durable(lane.durable(now).await?),
-            Work::Apply(set, checkpoint) => {
-                let note = SetNote::of(&set, &checkpoint);
-                let rows = set.rows() as u64;
-                let began = Instant::now();
-                let applied = lane.apply(set, &checkpoint).await?;
-                tracing::debug!(rows, open = note.open, took = ?began.elapsed(), "applied a set");
-                let ask = !note.open && asked.elapsed() >= DURABLE_POLL;
-                let durable = if ask { lane.durable(false).await? } else { None };
-                Outcome::Applied { applied, rows, set: note, durable }
-            }
-        };
-        if matches!(&outcome, Outcome::Durable(_) | Outcome::Applied { durable: Some(_), .. }) {
-            asked = Instant::now();
-        }
-        if done.send(outcome).await.is_err() {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-impl SetNote {
-    fn of(set: &ChangeSet, checkpoint: &Checkpoint) -> Self {
-        let (mut suspended, mut reloads) = (Vec::new(), Vec::new());
-        for step in &set.steps {
-            let Step::Schema(change) = step else { continue };
-            let table = change.table.id.clone();
-            match &change.kind {
-                SchemaChangeKind::Suspend { reason, remedy } => {
-                    suspended.push((table, reason.clone(), remedy.clone()));
+        self.run.task.reporter.update(|p| p.phase = Phase::Loading);
+        let grace = Instant::now() + GRACE;
+        while !self.groups.is_empty() && !(Instant::now() >= grace && ready(&self.run)) {
+            tokio::select! {
+                Some(Ask(ask)) = self.asks.recv() => {
+                    let (join, joining) = oneshot::channel();
+                    let _ = ask.send(Meeting { at: self.checkpoint.position.clone(), join });
+                    if let Ok(tables) = joining.await {
+                        self.run.book.commit(lane, &made_ready(&tables)).await?;
+                    }
                 }
-                SchemaChangeKind::Reload { reason } => reloads.push((table, reason.clone())),
-                SchemaChangeKind::AddColumns { .. } => {}
+                Some(ended) = self.groups.join_next() => ended_well(ended)?,
+                () = sleep_until(grace), if Instant::now() < grace => {}
             }
         }
-        Self {
-            checkpoint: checkpoint.clone(),
-            open: set.open,
-            transactions: set.transactions,
-            committed_at: set.committed_at,
-            suspended,
-            reloads,
-        }
+        Ok(())
     }
 }
 
-/// Asks the source for tables that are new or lost their key, until there is one.
-async fn watch_tables(
-    source: Arc<dyn crate::ports::Source>,
-    selection: crate::task::Selection,
-    every: Duration,
-    known: HashMap<TableId, TableState>,
-    found: mpsc::Sender<()>,
-) {
-    loop {
-        tokio::time::sleep(every).await;
-        // A failure here is met again, and reported, by the stream itself.
-        let Ok(catalog) = source.discover(&selection).await else { continue };
-        let news = catalog.tables.iter().find(|t| match known.get(&t.id) {
-            None => true,
-            Some(state) => t.identity == Identity::InsertOnly && *state != TableState::Suspended,
-        });
-        if let Some(table) = news {
-            tracing::info!(table = %table.id, "new, or lost its key: planning anew");
-            let _ = found.send(()).await;
-            return;
-        }
-    }
+/// What is written down of tables that join.
+fn made_ready(tables: &[StreamTable]) -> Vec<RecordChange> {
+    tables.iter().map(|t| RecordChange::state(&t.schema.id, TableState::Ready)).collect()
 }
 
-struct Loop<'f> {
+fn ended_well(ended: std::result::Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    ended.unwrap_or_else(|e| Err(Error::fatal("loading beside the stream panicked").cause(e)))
+}
+
+/// Tables that are about to join.
+enum Joining {
+    /// They have asked, and the stream is not between two transactions yet.
+    Asked(oneshot::Sender<Meeting>),
+    /// The stream waits for them, for so long.
+    Awaited(oneshot::Receiver<Vec<StreamTable>>, Instant),
+}
+
+struct Loop {
+    follow: Follow,
     stream: Box<dyn ChangeStream>,
-    work: mpsc::Sender<Work>,
-    outcomes: mpsc::Receiver<Outcome>,
-    found: mpsc::Receiver<()>,
-    /// What has been sent to the appliers and is not answered: one while they are busy, two while the target is behind.
+    pipeline: Pipeline,
+    watch: Watch,
+    joining: Option<Joining>,
+    /// Tables that have joined, whose record is still to be written.
+    joined: Vec<StreamTable>,
+    /// Tables that are to be loaded, once no group has them any more.
+    wanted: BTreeSet<TableId>,
+    /// Tables that must not stay selected at the source once they are suspended.
+    unkeyed: BTreeSet<TableId>,
+    /// The tables of each group.
+    taken: Vec<(tokio::task::Id, Vec<TableId>)>,
+    /// What has been sent to the pipeline and is not answered: one while it is busy, two while the target is behind.
     pending: u8,
     /// Bytes of the newest set of those.
     pending_bytes: usize,
@@ -236,26 +155,51 @@ struct Loop<'f> {
     applied: Position,
     /// Not known at first: an earlier lane may have committed what the target's disk does not have yet.
     durable: Option<Position>,
-    /// A table is to be loaded, or again.
-    replan: bool,
     /// The last set handed over was open: the target's transaction waits for the next one.
     open: bool,
-    follow: &'f Follow<'f>,
 }
 
-impl Loop<'_> {
-    async fn run(mut self) -> Result<End> {
+impl Loop {
+    fn new(follow: Follow, stream: Box<dyn ChangeStream>, pipeline: Pipeline) -> Self {
+        let now = Instant::now();
+        Self {
+            watch: Watch::new(&follow.run),
+            applied: follow.checkpoint.position.clone(),
+            follow,
+            stream,
+            pipeline,
+            joining: None,
+            joined: Vec::new(),
+            wanted: BTreeSet::new(),
+            unkeyed: BTreeSet::new(),
+            taken: Vec::new(),
+            pending: 0,
+            pending_bytes: 0,
+            idle: None,
+            idle_since: now,
+            waiting_since: None,
+            ask_at: now,
+            durable: None,
+            open: false,
+        }
+    }
+
+    async fn run(&mut self) -> Result<()> {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let linger = self.follow.task.plan.batch.linger;
+        let run = Arc::clone(&self.follow.run);
+        let linger = run.task.plan.batch.linger;
+        let mut pauses = run.control.pauses();
         loop {
-            if self.replan && !self.open {
-                return self.end(End::Replan).await;
-            }
+            self.take_up_wanted();
             if self.goal_reached() {
-                return self.end(End::Finished).await;
+                return self.end().await;
             }
-            self.hand_over(linger).await?;
+            self.meet();
+            let moves = !run.control.is_paused() && !matches!(self.joining, Some(Joining::Awaited(..)));
+            if moves {
+                self.hand_over(linger).await?;
+            }
             if self.free() && !self.open && self.unsettled() && self.reaches_goal(&self.applied) {
                 self.send(Work::AskDurable(true)).await?;
             }
@@ -264,15 +208,27 @@ impl Loop<'_> {
             let wake = self.waiting_since.map_or_else(|| Instant::now() + HEARTBEAT, |since| since + linger);
             tokio::select! {
                 biased;
-                () = self.follow.stop.cancelled() => return self.end(End::Finished).await,
-                outcome = self.outcomes.recv() => self.settle(outcome).await?,
-                Some(()) = self.found.recv() => self.replan = true,
-                _ = heartbeat.tick() => self.stream.ack(self.durable.as_ref()).await?,
+                () = run.control.token().cancelled() => return self.end().await,
+                outcome = self.pipeline.outcome() => self.settle(outcome?).await?,
+                joined = awaited(&mut self.joining) => self.join(joined).await?,
+                Some(Ask(ask)) = self.follow.asks.recv(), if self.joining.is_none() => {
+                    self.joining = Some(Joining::Asked(ask));
+                }
+                Some(ended) = self.follow.groups.join_next_with_id() => self.group_ended(ended)?,
+                found = self.watch.next() => self.found(found)?,
+                _ = pauses.changed() => self.tell_paused(),
+                _ = heartbeat.tick() => self.acknowledge().await?,
                 () = sleep_until(self.ask_at), if unsettled => self.send(Work::AskDurable(false)).await?,
-                () = sleep_until(wake), if self.waiting_since.is_some() && self.free() => {}
-                filled = self.stream.fill(), if !self.stream.full() => filled?,
+                () = sleep_until(wake), if moves && self.waiting_since.is_some() && self.free() => {}
+                filled = self.stream.fill(), if moves && !self.stream.full() => filled?,
             }
         }
+    }
+
+    fn tell_paused(&self) {
+        let paused = self.follow.run.control.is_paused();
+        tracing::info!(task = %self.follow.run.task.plan.name, paused, "told to pause or to go on");
+        self.follow.run.task.reporter.update(|p| p.phase = if paused { Phase::Paused } else { Phase::Following });
     }
 
     fn free(&self) -> bool {
@@ -282,12 +238,47 @@ impl Loop<'_> {
     /// Whether one more set may wait behind the one that is being applied. Behind one that is larger than usual, a part
     /// of a transaction or a row of many megabytes, there is no memory for it.
     fn room_ahead(&self) -> bool {
-        let usual = self.follow.task.plan.batch.max_bytes.saturating_mul(2);
+        let usual = self.follow.run.task.plan.batch.max_bytes.saturating_mul(2);
         self.pending == 1 && !self.open && self.pending_bytes <= usual
     }
 
-    /// Gives the applier what has gathered, if it is free; or what is full, to be next.
+    /// Waits here for the tables that have asked, if that is between two transactions.
+    fn meet(&mut self) {
+        let Some(at) = self.stream.between() else { return };
+        self.follow.run.set_reached(at.clone());
+        if self.open {
+            return;
+        }
+        match self.joining.take() {
+            Some(Joining::Asked(ask)) => {
+                let (join, joining) = oneshot::channel();
+                // Whoever has gone meanwhile drops the other end of it.
+                let _ = ask.send(Meeting { at, join });
+                self.joining = Some(Joining::Awaited(joining, Instant::now() + MEETING));
+            }
+            other => self.joining = other,
+        }
+    }
+
+    /// Follows the tables that have come.
+    async fn join(&mut self, tables: Option<Vec<StreamTable>>) -> Result<()> {
+        self.joining = None;
+        let Some(tables) = tables.filter(|t| !t.is_empty()) else { return Ok(()) };
+        self.joined.extend(tables.iter().cloned());
+        self.stream.add(tables).await
+    }
+
+    /// Gives the pipeline what has gathered, if it is free; or what is full, to be next.
     async fn hand_over(&mut self, linger: Duration) -> Result<()> {
+        if !self.joined.is_empty() {
+            // The record says that they are ready before a change of theirs is applied.
+            if !self.free() {
+                return Ok(());
+            }
+            let joined = std::mem::take(&mut self.joined);
+            let tables = joined.iter().map(|t| t.schema.id.clone()).collect();
+            return self.send(Work::Commit(made_ready(&joined), tables)).await;
+        }
         if !self.stream.ready() {
             self.waiting_since = None;
         } else if self.waiting_since.is_none() {
@@ -301,8 +292,8 @@ impl Loop<'_> {
         if waited || self.stream.full() {
             self.waiting_since = None;
             if let Some(set) = self.stream.take()? {
-                if set.steps.is_empty() && !set.open && !self.open {
-                    self.idle = Some(set.end);
+                if set.steps.is_empty() && !set.span.open && !self.open {
+                    self.idle = Some(set.span.end);
                 } else {
                     return self.apply(set).await;
                 }
@@ -310,7 +301,7 @@ impl Loop<'_> {
         }
         match self.idle.take() {
             Some(end) if self.idle_since.elapsed() >= IDLE_CHECKPOINT || self.reaches_goal(&end) => {
-                self.apply(position_only(end)).await
+                self.apply(ChangeSet::position_only(end)).await
             }
             later => {
                 self.idle = later;
@@ -319,41 +310,51 @@ impl Loop<'_> {
         }
     }
 
-    async fn apply(&mut self, mut set: ChangeSet) -> Result<()> {
-        let transforms = &self.follow.task.transforms;
-        let steps = set.steps.into_iter().map(|step| match step {
-            Step::Rows(rows) => transforms.iter().try_fold(rows, |rows, t| t.rows(rows)).map(Step::Rows),
-            other => Ok(other),
-        });
-        set.steps = steps.collect::<Result<_>>()?;
+    async fn apply(&mut self, set: ChangeSet) -> Result<()> {
         self.idle = None;
         self.idle_since = Instant::now();
-        self.open = set.open;
-        self.pending_bytes = set.bytes;
-        let checkpoint = Checkpoint { lineage: self.follow.checkpoint.lineage.clone(), position: set.end.clone() };
-        self.send(Work::Apply(set, checkpoint)).await
+        self.open = set.span.open;
+        self.pending_bytes = set.span.bytes;
+        self.send(Work::Apply(set)).await
     }
 
     async fn send(&mut self, work: Work) -> Result<()> {
         self.pending += 1;
-        self.work.send(work).await.map_err(|_| applier_gone())
+        self.pipeline.send(work).await
     }
 
-    async fn settle(&mut self, outcome: Option<Outcome>) -> Result<()> {
+    async fn settle(&mut self, outcome: Outcome) -> Result<()> {
         self.pending = self.pending.saturating_sub(1);
         self.ask_at = Instant::now() + DURABLE_POLL;
-        let durable = match outcome.ok_or_else(applier_gone)? {
+        let durable = match outcome {
+            Outcome::Committed => None,
             Outcome::Durable(durable) => durable,
-            Outcome::Applied { applied, rows, set, durable } => {
-                self.note(&applied, rows, set);
+            Outcome::Applied { span, news, rows, durable } => {
+                if !span.open {
+                    self.applied = span.end;
+                }
+                self.follow.run.task.reporter.update(|p| {
+                    p.applied = Some(self.applied.clone());
+                    p.transactions += span.transactions;
+                    p.committed_at = span.committed_at.or(p.committed_at);
+                    p.sets += u64::from(rows > 0);
+                });
+                news.into_iter().for_each(|one| self.tell(one));
                 durable
             }
         };
         if durable > self.durable {
             self.durable = durable;
-            self.stream.ack(self.durable.as_ref()).await?;
-            self.follow.task.reporter.update(|p| p.acknowledged = self.durable.clone());
+            self.acknowledge().await?;
         }
+        Ok(())
+    }
+
+    /// Tells the source what it may forget.
+    async fn acknowledge(&mut self) -> Result<()> {
+        let released = self.follow.run.release(self.durable.clone());
+        self.stream.ack(released.as_ref()).await?;
+        self.follow.run.task.reporter.update(|p| p.acknowledged = released);
         Ok(())
     }
 
@@ -361,31 +362,66 @@ impl Loop<'_> {
         self.durable.as_ref().is_none_or(|durable| *durable < self.applied)
     }
 
-    fn note(&mut self, applied: &Applied, rows: u64, set: SetNote) {
-        let reporter = &self.follow.task.reporter;
-        reporter.applied(applied);
-        for (table, reason, remedy) in set.suspended {
-            let task = &self.follow.task.plan.name;
-            tracing::error!(%task, %table, "suspended: {reason} (remedy: {remedy})");
-            reporter.table(&table, |t| {
-                t.state = Some(TableState::Suspended);
-                t.reason = Some(reason);
-            });
+    fn tell(&mut self, news: News) {
+        let task = &self.follow.run.task.plan.name;
+        match news {
+            News::Suspended { table, reason, remedy } => {
+                tracing::error!(%task, %table, "suspended: {reason} (remedy: {remedy})");
+                if self.unkeyed.remove(&table) {
+                    // Left where it is, it would make the source refuse updates and deletes of this table.
+                    let run = Arc::clone(&self.follow.run);
+                    self.follow.groups.spawn(async move { run.publish(&[]).await });
+                }
+            }
+            News::Reload { table, reason } => {
+                tracing::warn!(%task, %table, "loaded again: {reason}");
+                self.wanted.insert(table);
+            }
         }
-        for (table, reason) in set.reloads {
-            tracing::warn!(task = %self.follow.task.plan.name, table = %table, "loaded again: {reason}");
-            reporter.table(&table, |t| t.state = Some(TableState::Reload));
-            self.replan = true;
+    }
+
+    /// What was found beside the log.
+    fn found(&mut self, found: Found) -> Result<()> {
+        match found {
+            Found::New(table) => drop(self.wanted.insert(table)),
+            Found::Asked(table) => match self.follow.run.book.state(&table) {
+                Some(TableState::Ready) => {
+                    let reason = "asked for".to_owned();
+                    self.stream.withdraw(&table, SchemaChangeKind::Reload { reason })?;
+                }
+                Some(TableState::Suspended | TableState::Reload) => drop(self.wanted.insert(table)),
+                // What is being loaded is asked for again when it is there.
+                Some(TableState::Loading | TableState::Preparing) | None => {}
+            },
+            Found::Unkeyed(table, error) => {
+                let (reason, remedy) = (error.reason(), error.way_back(&table));
+                self.stream.withdraw(&table, SchemaChangeKind::Suspend { reason, remedy })?;
+                self.unkeyed.insert(table);
+            }
         }
-        if !set.open {
-            self.applied = set.checkpoint.position;
+        Ok(())
+    }
+
+    /// Begins a group of the tables that are to be loaded and that no other group has.
+    fn take_up_wanted(&mut self) {
+        let free = |id: &TableId| !self.taken.iter().any(|(_, tables)| tables.contains(id));
+        let tables: Vec<TableId> = self.wanted.iter().filter(|id| free(id)).cloned().collect();
+        if tables.is_empty() {
+            return;
         }
-        reporter.update(|p| {
-            p.applied = Some(self.applied.clone());
-            p.transactions += set.transactions;
-            p.committed_at = set.committed_at.or(p.committed_at);
-            p.sets += u64::from(rows > 0);
-        });
+        self.wanted.retain(|id| !tables.contains(id));
+        let group = Group { run: Arc::clone(&self.follow.run), tables: tables.clone(), first: None };
+        let handle = self.follow.groups.spawn(group.run());
+        self.taken.push((handle.id(), tables));
+    }
+
+    fn group_ended(
+        &mut self,
+        ended: std::result::Result<(tokio::task::Id, Result<()>), tokio::task::JoinError>,
+    ) -> Result<()> {
+        let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
+        self.taken.retain(|(group, _)| *group != id);
+        ended_well(ended.map(|(_, ended)| ended))
     }
 
     fn reaches_goal(&self, position: &Position) -> bool {
@@ -393,23 +429,26 @@ impl Loop<'_> {
     }
 
     fn goal_reached(&self) -> bool {
-        self.durable.as_ref().is_some_and(|durable| self.reaches_goal(durable))
+        let busy = !self.follow.groups.is_empty() || !self.wanted.is_empty() || !self.joined.is_empty();
+        !busy && self.durable.as_ref().is_some_and(|durable| self.reaches_goal(durable))
     }
 
     /// Lets what is being applied finish, makes it durable and tells the source, each within its deadline.
-    async fn end(mut self, end: End) -> Result<End> {
+    async fn end(&mut self) -> Result<()> {
+        self.follow.groups.abort_all();
         match timeout(STOP_DEADLINE, self.finish()).await {
             Ok(finished) => finished?,
             Err(_) => tracing::warn!("the target is still busy at the deadline: its transaction is rolled back"),
         }
-        match timeout(CLOSE_DEADLINE, self.stream.close(self.durable.as_ref())).await {
+        let released = self.follow.run.release(self.durable.clone());
+        match timeout(CLOSE_DEADLINE, self.stream.close(released.as_ref())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the source could not be told what it may forget: the next run does")
             }
             Err(_) => tracing::warn!("the source is busy, and is told by the next run what it may forget"),
         }
-        Ok(end)
+        Ok(())
     }
 
     /// What is left of an open set is rolled back: nothing waits behind its locks while the source is told.
@@ -424,10 +463,10 @@ impl Loop<'_> {
                 self.send(Work::AskDurable(true)).await?;
             }
             tokio::select! {
-                outcome = self.outcomes.recv() => self.settle(outcome).await?,
+                outcome = self.pipeline.outcome() => self.settle(outcome?).await?,
                 _ = heartbeat.tick() => {
                     // A source that is gone is no reason to give up what the target is about to have.
-                    if let Err(error) = self.stream.ack(self.durable.as_ref()).await {
+                    if let Err(error) = self.acknowledge().await {
                         tracing::debug!(%error, "the source does not hear us");
                     }
                 }
@@ -439,6 +478,13 @@ impl Loop<'_> {
     }
 }
 
-fn applier_gone() -> Error {
-    Error::fatal("internal: the applier ended early")
+/// The tables that the stream waits for; `None` when none come.
+async fn awaited(joining: &mut Option<Joining>) -> Option<Vec<StreamTable>> {
+    match joining {
+        Some(Joining::Awaited(tables, until)) => tokio::select! {
+            tables = tables => tables.ok(),
+            () = sleep_until(*until) => None,
+        },
+        _ => std::future::pending().await,
+    }
 }

@@ -1,30 +1,40 @@
 //! The runner: takes one task from nothing to following the log, and through every failure back again.
 //!
-//! An attempt starts from what the target remembers ([`crate::ports::TaskRecord`]) and from nothing else; any
+//! An attempt starts from what the target remembers ([`crate::record::TaskRecord`]) and from nothing else; any
 //! error ends it, and the retry policy in this file is the only place that decides what follows.
 
+mod aside;
 mod attempt;
+mod book;
+mod control;
 mod follow;
+mod group;
 mod load;
+mod pipeline;
 mod preflight;
 mod retry;
+mod run;
+mod stage;
+mod watch;
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use crate::error::{Class, Error, Result};
-use crate::ports::{Source, TableState, Target, TargetLane, Transform};
+use crate::ports::{Rules, Snapshot, SnapshotKind, Source, Target};
 use crate::position::Position;
 use crate::progress::{Phase, Reporter};
-use crate::schema::TableSchema;
+use crate::record::{RecordChange, TableState};
+use crate::routes::Routes;
+use crate::schema::{Catalog, TableSchema};
 use crate::task::TaskPlan;
 
-use attempt::{Attempt, End};
+use attempt::Attempt;
+pub use control::{Command, Control};
 pub use preflight::{Preflight, preflight};
 use retry::Backoff;
 
 /// A task with everything it needs.
+#[derive(Clone)]
 pub struct Task {
     /// What to do.
     pub plan: TaskPlan,
@@ -32,8 +42,8 @@ pub struct Task {
     pub source: Arc<dyn Source>,
     /// Where they go.
     pub target: Arc<dyn Target>,
-    /// What happens to them in between, in order.
-    pub transforms: Vec<Arc<dyn Transform>>,
+    /// What becomes of them in between.
+    pub rules: Arc<dyn Rules>,
     /// Where progress is told.
     pub reporter: Reporter,
 }
@@ -48,22 +58,22 @@ pub enum Until {
 }
 
 impl Task {
-    /// Runs the task until it is done or `stop` is cancelled, retrying what may heal.
+    /// Runs the task until it is done or told to stop, retrying what may heal.
     ///
     /// # Errors
     /// Whatever the operator has to look at: every class but `Transient`, and that one too when the retry
     /// policy gives up.
-    pub async fn run(&self, until: Until, stop: CancellationToken) -> Result<()> {
+    pub async fn run(&self, until: Until, control: &Control) -> Result<()> {
+        let stop = control.token();
         let mut goal = None;
         let mut backoff = Backoff::new(self.plan.retry);
         loop {
             let before = self.reporter.snapshot();
-            let error = match self.attempt(until, &mut goal, &stop).await {
-                Ok(End::Finished) => {
+            let error = match self.attempt(until, &mut goal, control).await {
+                Ok(()) => {
                     self.reporter.update(|p| p.phase = Phase::Done);
                     return Ok(());
                 }
-                Ok(End::Replan) => continue,
                 Err(error) if stop.is_cancelled() => {
                     tracing::warn!(task = %self.plan.name, "while stopping: {error}");
                     return Ok(());
@@ -100,50 +110,23 @@ impl Task {
         }
     }
 
-    /// Leaves a table out from here on, so that the others go on.
-    async fn suspend(
-        &self,
-        lane: &mut dyn TargetLane,
-        table: &Arc<TableSchema>,
-        reason: &str,
-        remedy: &str,
-    ) -> Result<()> {
-        tracing::error!(task = %self.plan.name, table = %table.id, "suspended: {reason} (remedy: {remedy})");
-        self.reporter.table(&table.id, |t| {
-            t.state = Some(TableState::Suspended);
-            t.reason = Some(reason.to_owned());
-        });
-        lane.suspend(table, reason, remedy).await
-    }
-
-    /// A table that cannot be taken up stops a task that is about to start, and is left out of one that runs: a table
-    /// that appears must not stop the others.
-    async fn refuse_table(
-        &self,
-        lane: &mut dyn TargetLane,
-        table: &Arc<TableSchema>,
-        error: Error,
-        starting: bool,
-    ) -> Result<()> {
-        if starting || !matches!(error.class(), Class::Refused | Class::Table) {
-            return Err(error.table(&table.id));
-        }
-        let remedy = error.remedy_text().unwrap_or("mend this, then reload the table");
-        self.suspend(lane, table, &error.reason(), remedy).await
-    }
-
     /// Leaves out the table that an error is about; whether it was about a table of the record.
     async fn leave_out(&self, error: &Error) -> Result<bool> {
         let Some(id) = error.table_id() else { return Ok(false) };
-        let mut lane = self.target.open_lane().await?;
-        let record = lane.record().await?;
-        let Some(known) = record.tables.iter().find(|t| t.schema.id == *id) else { return Ok(false) };
-        let remedy = error.remedy_text().unwrap_or("mend this, then reload the table");
-        self.suspend(lane.as_mut(), &known.schema, &error.reason(), remedy).await?;
+        let (epoch, record) = self.target.take_over().await?;
+        let Some(known) = record.table(id).or_else(|| record.of_target(id)) else { return Ok(false) };
+        let (reason, remedy) = (error.reason(), error.way_back(known.id()));
+        tracing::error!(task = %self.plan.name, table = %known.id(), "suspended: {reason} (remedy: {remedy})");
+        let mut lane = self.target.open_lane(epoch, None).await?;
+        lane.commit(&[RecordChange::suspend(known.id(), &reason, &remedy)]).await?;
+        self.reporter.table(known.id(), |t| {
+            t.state = Some(TableState::Suspended);
+            (t.reason, t.remedy) = (Some(reason), Some(remedy));
+        });
         Ok(true)
     }
 
-    async fn attempt(&self, until: Until, goal: &mut Option<Position>, stop: &CancellationToken) -> Result<End> {
+    async fn attempt(&self, until: Until, goal: &mut Option<Position>, control: &Control) -> Result<()> {
         self.reporter.update(|p| p.phase = Phase::Starting);
         let wanted = until == Until::Current && goal.is_none() && self.plan.mode.follows();
         let current = async {
@@ -154,10 +137,25 @@ impl Task {
         };
         // Each is the first thing that its end is asked: they connect at the same time.
         let ((), record) = tokio::select! {
-            () = stop.cancelled() => return Ok(End::Finished),
+            () = control.token().cancelled() => return Ok(()),
             answers = both(current, self.target.record()) => answers?,
         };
-        Attempt { task: self, goal: goal.clone(), stop: stop.clone() }.run(record).await
+        Attempt { task: self, control, goal: goal.clone() }.run(record).await
+    }
+
+    /// The source's tables as they are now, and where they go.
+    async fn look(&self) -> Result<(Catalog, Routes)> {
+        let catalog = self.source.discover(&self.plan.selection).await?;
+        let routes = Routes::of(self.rules.as_ref(), &catalog);
+        Ok((catalog, routes))
+    }
+
+    async fn snapshot(&self, tables: &[Arc<TableSchema>], kind: SnapshotKind) -> Result<Arc<dyn Snapshot>> {
+        tracing::info!(
+            task = %self.plan.name,
+            "taking a snapshot; transactions that are open at the source are waited for"
+        );
+        Ok(Arc::from(self.source.snapshot(tables, kind, self.plan.load.workers).await?))
     }
 }
 

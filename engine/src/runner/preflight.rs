@@ -1,8 +1,11 @@
 //! Everything that can be known to stand against a task before anything is touched.
 
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
 use crate::ports::{Finding, Severity, TablePreview};
-use crate::schema::{Catalog, TableId};
+use crate::routes::Routes;
+use crate::schema::{Catalog, TableId, TableSchema};
 use crate::task::Selection;
 
 use super::Task;
@@ -11,6 +14,8 @@ use super::Task;
 pub struct Preflight {
     /// The tables selected.
     pub catalog: Catalog,
+    /// Where they go.
+    pub routes: Routes,
     /// What was found at the endpoints, worst first.
     pub findings: Vec<Finding>,
     /// What would happen on the target.
@@ -30,20 +35,24 @@ impl Preflight {
     /// Class `Refused`.
     pub fn verdict(&self) -> Result<()> {
         let errors: Vec<&Finding> = self.errors().collect();
-        let Some(first) = errors.first() else { return Ok(()) };
-        let texts: Vec<String> = errors.iter().map(|f| describe(f)).collect();
-        let error = Error::refused(texts.join("; "));
-        Err(match (&first.remedy, errors.len()) {
-            (Some(remedy), 1) => error.remedy(remedy.clone()),
-            _ => error,
-        })
-    }
-}
-
-fn describe(finding: &Finding) -> String {
-    match &finding.remedy {
-        Some(remedy) => format!("{}: {} (remedy: {remedy})", finding.subject, finding.message),
-        None => format!("{}: {}", finding.subject, finding.message),
+        let said = |f: &Finding| format!("{}: {}", f.subject, f.message);
+        match errors[..] {
+            [] => Ok(()),
+            [only] => {
+                let error = Error::refused(said(only));
+                Err(match &only.remedy {
+                    Some(remedy) => error.remedy(remedy.clone()),
+                    None => error,
+                })
+            }
+            _ => {
+                let with_remedy = |f: &&Finding| match &f.remedy {
+                    Some(remedy) => format!("{} (remedy: {remedy})", said(f)),
+                    None => said(f),
+                };
+                Err(Error::refused(errors.iter().map(with_remedy).collect::<Vec<_>>().join("; ")))
+            }
+        }
     }
 }
 
@@ -66,16 +75,28 @@ pub async fn preflight(task: &Task) -> Result<Preflight> {
             severity: Severity::Error,
             subject: format!("task {}", plan.name),
             message: "source and target are the same database".to_owned(),
-            remedy: Some("name two different databases in `source` and `target`".to_owned()),
+            remedy: Some("name two different databases in `source` and `target`".into()),
         });
     }
     findings.extend(at_source);
     findings.extend(at_target);
     findings.extend(unmatched(&plan.selection, &catalog));
-    let mapped = super::attempt::mapped(&task.transforms, &catalog)?;
-    let previews = task.target.plan(&mapped, plan.on_existing, plan.mode.loads()).await?;
+    let routes = Routes::of(task.rules.as_ref(), &catalog);
+    findings.extend(routes.refused().iter().map(refused));
+    let known = task.target.record().await?.unwrap_or_default();
+    let mapped = routes.target_catalog(&catalog);
+    let previews = task.target.plan(&mapped, &known, plan.on_existing, plan.mode.loads()).await?;
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
-    Ok(Preflight { catalog, findings, previews })
+    Ok(Preflight { catalog, routes, findings, previews })
+}
+
+fn refused((table, error): &(Arc<TableSchema>, Error)) -> Finding {
+    Finding {
+        severity: Severity::Error,
+        subject: table.id.to_string(),
+        message: error.reason(),
+        remedy: error.advice().cloned(),
+    }
 }
 
 fn unmatched(selection: &Selection, catalog: &Catalog) -> Vec<Finding> {
@@ -88,7 +109,31 @@ fn unmatched(selection: &Selection, catalog: &Catalog) -> Vec<Finding> {
             Some(_) => "the source has no such table, or the role may not see it".to_owned(),
             None => "the pattern matches no table of the source".to_owned(),
         },
-        remedy: Some("correct the pattern; names are case-sensitive".to_owned()),
+        remedy: Some("correct the pattern; names are case-sensitive".into()),
     };
     patterns.into_iter().map(finding).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remedy_is_told_once() {
+        let finding = |subject: &str| Finding {
+            severity: Severity::Error,
+            subject: subject.to_owned(),
+            message: "is wrong".to_owned(),
+            remedy: Some("mend it".into()),
+        };
+        let told = |findings: Vec<Finding>| {
+            let preflight =
+                Preflight { catalog: Catalog::default(), routes: Routes::default(), findings, previews: Vec::new() };
+            preflight.verdict().map_err(|e| e.to_string())
+        };
+        assert_eq!(told(Vec::new()), Ok(()));
+        assert_eq!(told(vec![finding("a")]), Err("a: is wrong (remedy: mend it)".to_owned()));
+        let two = "a: is wrong (remedy: mend it); b: is wrong (remedy: mend it)";
+        assert_eq!(told(vec![finding("a"), finding("b")]), Err(two.to_owned()));
+    }
 }

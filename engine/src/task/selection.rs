@@ -48,6 +48,13 @@ impl Glob {
         }
     }
 
+    /// The pattern that covers this table alone.
+    pub fn exactly(id: &TableId) -> Self {
+        let pieces = |name: &str| name.chars().map(Piece::Literal).collect();
+        let text = format!("{}.{}", escaped(&id.schema), escaped(&id.table));
+        Self { text, schema: pieces(&id.schema), table: pieces(&id.table) }
+    }
+
     /// Whether the pattern covers this table.
     pub fn matches(&self, id: &TableId) -> bool {
         covers(&self.schema, &id.schema) && covers(&self.table, &id.table)
@@ -63,6 +70,11 @@ impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+fn escaped(name: &str) -> String {
+    let escape = |c: char| matches!(c, '.' | '*' | '?' | '\\').then_some('\\').into_iter().chain([c]);
+    name.chars().flat_map(escape).collect()
 }
 
 fn literal(pieces: &[Piece]) -> Option<String> {
@@ -151,6 +163,13 @@ mod tests {
         assert!(!takes("*.*a*b?", "s", "xxaxxab"));
         assert!(takes("my\\.schema.t\\*", "my.schema", "t*"));
         assert!(takes("Größe.表", "Größe", "表"));
+    }
+
+    #[test]
+    fn the_pattern_of_one_table_names_it() {
+        let id = TableId::new("my.schema", "a\\*?b");
+        assert_eq!(Glob::exactly(&id).to_string(), "my\\.schema.a\\\\\\*\\?b");
+        assert_eq!(Glob::parse(&Glob::exactly(&id).to_string()), Ok(Glob::exactly(&id)));
     }
 
     #[test]

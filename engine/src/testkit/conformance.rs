@@ -9,18 +9,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio_util::sync::CancellationToken;
 
 use super::convert;
 use super::generate;
 use super::model::{Database, Event, ModelTable, Row, Value};
-use crate::change::{BatchBuilder, ChangeSet, ColumnMask, Op, Step};
+use crate::change::{BatchBuilder, ChangeBatch, ColumnMask, Op, ReducedSet, Reducer, Span};
 use crate::error::{Class, Error};
-use crate::ports::{SnapshotKind, Source, TableState, Target, TargetLane};
+use crate::ports::{NoRules, SnapshotKind, Source, Target, TargetLane};
 use crate::position::{Checkpoint, Lineage, Position};
 use crate::progress::Reporter;
-use crate::runner::{Task, Until};
-use crate::schema::TableId;
+use crate::record::{LaneId, RecordChange, TableRecord, TableState};
+use crate::runner::{Control, Task, Until};
+use crate::schema::{Length, TableId, Type};
 use crate::task::{
     AfterLoad, BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
 };
@@ -73,10 +73,14 @@ macro_rules! conformance {
     };
 }
 
+const TEXT: Type = Type::Text(Length::Unlimited);
+
 fn table(name: &str) -> ModelTable {
     ModelTable {
         id: TableId::new("public", name),
-        columns: [("id", true), ("note", false), ("body", false), ("n", true)].map(|(n, i)| (n.to_owned(), i)).to_vec(),
+        columns: [("id", Type::Int64), ("note", TEXT), ("body", TEXT), ("n", Type::Int64)]
+            .map(|(n, ty)| (n.to_owned(), ty))
+            .to_vec(),
         key: vec![0],
         big: vec![2],
         full_image: false,
@@ -134,10 +138,10 @@ async fn catch_up(rig: &dyn Rig) {
         plan: plan(),
         source: rig.source(),
         target: rig.target(),
-        transforms: Vec::new(),
+        rules: Arc::new(NoRules),
         reporter: Reporter::default(),
     };
-    task.run(Until::Current, CancellationToken::new()).await.expect("the task catches up");
+    task.run(Until::Current, &Control::default()).await.expect("the task catches up");
 }
 
 async fn assert_equal(rig: &dyn Rig, t: &ModelTable) {
@@ -231,56 +235,79 @@ pub async fn a_restart_goes_on_from_the_checkpoint(rig: &dyn Rig) {
     assert_equal(rig, &t).await;
 }
 
+/// A lane of a process that has just taken the task over.
+async fn take_over(target: &dyn Target) -> Box<dyn TargetLane> {
+    let (epoch, record) = target.take_over().await.unwrap();
+    let committed = record.checkpoint.map(|c| c.position);
+    target.open_lane(epoch, committed.as_ref()).await.unwrap()
+}
+
+fn begun() -> RecordChange {
+    RecordChange::Begin(Lineage("l".to_owned()))
+}
+
 /// Another process that takes the task over locks the first one out.
 pub async fn the_last_lane_wins(rig: &dyn Rig) {
-    let target = rig.target();
-    let mut first = target.open_lane().await.unwrap();
-    first.begin(&Lineage("l".to_owned())).await.unwrap();
-    let mut second = rig.target().open_lane().await.unwrap();
-    assert!(second.epoch() > first.epoch());
-    let next = checkpoint(7);
-    let refused = first.apply(change_set(Vec::new(), 7, false), &next).await.expect_err("it was taken over");
+    let mut first = take_over(rig.target().as_ref()).await;
+    first.commit(&[begun()]).await.unwrap();
+    let mut second = take_over(rig.target().as_ref()).await;
+    let (set, changes) = set_of(Vec::new(), 7, false);
+    let refused = first.apply(set.clone(), &changes).await.expect_err("it was taken over");
     assert_eq!(refused.class(), Class::Fenced, "{refused}");
-    second.apply(change_set(Vec::new(), 7, false), &next).await.unwrap();
+    let refused = first.commit(&[begun()]).await.expect_err("it was taken over");
+    assert_eq!(refused.class(), Class::Fenced, "{refused}");
+    second.apply(set, &changes).await.unwrap();
 }
 
 fn checkpoint(n: u128) -> Checkpoint {
     Checkpoint { lineage: Lineage("l".to_owned()), position: Position::new(n, format!("0/{n:X}")) }
 }
 
-fn change_set(steps: Vec<Step>, n: u128, open: bool) -> ChangeSet {
-    let end = checkpoint(n).position;
-    ChangeSet { steps, end, committed_at: None, open, transactions: 1, bytes: 0 }
+/// A set of these rows, and what is written down with it.
+fn set_of(batches: Vec<ChangeBatch>, n: u128, open: bool) -> (ReducedSet, Vec<RecordChange>) {
+    let at = checkpoint(n);
+    let span = Span { end: at.position.clone(), committed_at: None, open, transactions: 1, bytes: 0 };
+    let mut reducer = Reducer::new(crate::change::Reduction::Net);
+    batches.into_iter().for_each(|batch| reducer.rows(batch));
+    let moved = RecordChange::Checkpoint { lane: LaneId::MAIN, at, committed_at: None };
+    (reducer.finish(span).unwrap(), if open { Vec::new() } else { vec![moved] })
 }
 
-fn inserts(t: &ModelTable, ids: impl IntoIterator<Item = i64>) -> Step {
+fn inserts(t: &ModelTable, ids: impl IntoIterator<Item = i64>) -> ChangeBatch {
     let mut builder = BatchBuilder::new(t.schema());
     for id in ids {
         builder.columns().iter_mut().zip(row(id)).for_each(|(b, v)| convert::push(b, v.as_ref()));
         builder.end_row(Op::Insert, &ColumnMask::default()).unwrap();
     }
-    Step::Rows(builder.finish().unwrap())
+    builder.finish().unwrap()
 }
 
 async fn lane_with(rig: &dyn Rig, t: &ModelTable) -> Box<dyn TargetLane> {
-    let mut lane = rig.target().open_lane().await.unwrap();
-    lane.begin(&Lineage("l".to_owned())).await.unwrap();
-    lane.prepare(&t.schema(), OnExisting::Keep, false).await.unwrap();
+    let mut lane = take_over(rig.target().as_ref()).await;
+    lane.commit(&[begun()]).await.unwrap();
+    let table = TableRecord::new(&t.schema(), &t.schema(), TableState::Ready);
+    lane.prepare(table, None, OnExisting::Keep).await.unwrap();
     lane
+}
+
+async fn apply(lane: &mut dyn TargetLane, batches: Vec<ChangeBatch>, n: u128, open: bool) -> Result<(), Error> {
+    let (set, changes) = set_of(batches, n, open);
+    lane.apply(set, &changes).await.map(drop)
 }
 
 /// A transaction larger than the budget arrives in parts and shows as one.
 pub async fn an_open_set_is_invisible_until_it_is_closed(rig: &dyn Rig) {
     let t = table("t");
     let mut lane = lane_with(rig, &t).await;
-    lane.apply(change_set(vec![inserts(&t, [1])], 1, false), &checkpoint(1)).await.unwrap();
-    lane.apply(change_set(vec![inserts(&t, [2])], 1, true), &checkpoint(1)).await.unwrap();
+    apply(lane.as_mut(), vec![inserts(&t, [1])], 1, false).await.unwrap();
+    apply(lane.as_mut(), vec![inserts(&t, [2])], 1, true).await.unwrap();
     assert_eq!(rig.target_rows(&t).await.len(), 1, "the open part shows");
     drop(lane);
-    let mut lane = rig.target().open_lane().await.unwrap();
-    assert_eq!(lane.record().await.unwrap().checkpoint.unwrap().position, checkpoint(1).position);
-    lane.apply(change_set(vec![inserts(&t, [2])], 1, true), &checkpoint(1)).await.unwrap();
-    lane.apply(change_set(vec![inserts(&t, [3])], 2, false), &checkpoint(2)).await.unwrap();
+    let mut lane = take_over(rig.target().as_ref()).await;
+    let record = rig.target().record().await.unwrap().unwrap();
+    assert_eq!(record.checkpoint.unwrap().position, checkpoint(1).position);
+    apply(lane.as_mut(), vec![inserts(&t, [2])], 1, true).await.unwrap();
+    apply(lane.as_mut(), vec![inserts(&t, [3])], 2, false).await.unwrap();
     assert_eq!(rig.target_rows(&t).await.len(), 3);
 }
 
@@ -288,15 +315,15 @@ pub async fn an_open_set_is_invisible_until_it_is_closed(rig: &dyn Rig) {
 pub async fn rows_and_checkpoint_commit_together(rig: &dyn Rig) {
     let t = table("t");
     let mut lane = lane_with(rig, &t).await;
-    lane.apply(change_set(vec![inserts(&t, [1, 2])], 5, false), &checkpoint(5)).await.unwrap();
-    let again = lane.apply(change_set(vec![inserts(&t, [3]), broken(&t)], 6, false), &checkpoint(6)).await;
+    apply(lane.as_mut(), vec![inserts(&t, [1, 2])], 5, false).await.unwrap();
+    let again = apply(lane.as_mut(), vec![inserts(&t, [3]), broken(&t)], 6, false).await;
     assert!(again.is_err(), "a row that cannot be");
     drop(lane);
     let record = rig.target().record().await.unwrap().unwrap();
     assert_eq!(record.checkpoint, Some(checkpoint(5)));
     assert_eq!(record.tables[0].state, TableState::Ready);
     assert_eq!(rig.target_rows(&t).await, vec![row(1), row(2)]);
-    let mut lane = rig.target().open_lane().await.unwrap();
+    let mut lane = take_over(rig.target().as_ref()).await;
     let mut durable = None;
     for _ in 0..100 {
         durable = lane.durable(false).await.unwrap();
@@ -309,7 +336,7 @@ pub async fn rows_and_checkpoint_commit_together(rig: &dyn Rig) {
 }
 
 /// Moves a row that is not there to another key, with a value only the target could know.
-fn broken(t: &ModelTable) -> Step {
+fn broken(t: &ModelTable) -> ChangeBatch {
     let mut builder = BatchBuilder::new(t.schema());
     let mut unknown = ColumnMask::default();
     unknown.insert(2);
@@ -318,7 +345,7 @@ fn broken(t: &ModelTable) -> Step {
     convert::push(&mut old[0], int(77).as_ref());
     builder.end_old();
     builder.end_row(Op::Update, &unknown).unwrap();
-    Step::Rows(builder.finish().unwrap())
+    builder.finish().unwrap()
 }
 
 /// A database that is not the one loaded is never followed.
@@ -346,7 +373,7 @@ pub async fn a_drop_leaves_nothing_and_may_be_repeated(rig: &dyn Rig) {
     }
     let tables = rig.source().discover(&plan().selection).await.unwrap().tables;
     rig.source().vacant().await.expect("the name is free again");
-    drop(rig.source().snapshot(&tables, SnapshotKind::Initial).await.unwrap());
+    drop(rig.source().snapshot(&tables, SnapshotKind::Initial, 1).await.unwrap());
     assert_eq!(rig.source().vacant().await.unwrap_err().class(), Class::Refused);
     rig.source().retire().await.unwrap();
 }
@@ -358,7 +385,7 @@ pub async fn a_reloaded_table_is_read_again(rig: &dyn Rig) {
     rig.create(&b).await;
     rig.commit(&[insert(&a, 1), insert(&b, 1)]).await;
     catch_up(rig).await;
-    rig.target().reload(&a.id).await.unwrap();
+    rig.target().request_reload(&a.id).await.unwrap();
     rig.commit(&[insert(&a, 2), delete(&a, 1), insert(&b, 2)]).await;
     catch_up(rig).await;
     rig.commit(&[insert(&a, 3), set(&a, 2, [(1, text("after"))])]).await;

@@ -7,7 +7,9 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use super::model::{Database, Event, Key, ModelTable, Row, Value};
-use crate::schema::TableId;
+use crate::schema::{Length, TableId, Type};
+
+const TEXT: Type = Type::Text(Length::Unlimited);
 
 /// One to three tables with keys of one or two columns.
 pub fn tables(rng: &mut StdRng) -> Vec<ModelTable> {
@@ -19,9 +21,10 @@ pub fn tables(rng: &mut StdRng) -> Vec<ModelTable> {
 pub fn table(rng: &mut StdRng, id: TableId) -> ModelTable {
     let keys = rng.random_range(1..=2);
     let values = rng.random_range(1..=4);
-    let mut columns: Vec<(String, bool)> = (0..keys).map(|i| (format!("k{i}"), i == 0 || rng.random())).collect();
-    columns.extend((0..values).map(|i| (format!("v{i}"), rng.random())));
-    let texts = (keys..keys + values).filter(|i| !columns[*i].1);
+    let mut ty = |int: bool| if int || rng.random() { Type::Int64 } else { TEXT };
+    let mut columns: Vec<(String, Type)> = (0..keys).map(|i| (format!("k{i}"), ty(i == 0))).collect();
+    columns.extend((0..values).map(|i| (format!("v{i}"), ty(false))));
+    let texts = (keys..keys + values).filter(|i| columns[*i].1 == TEXT);
     let big = texts.filter(|_| rng.random_bool(0.6)).collect();
     ModelTable { id, columns, key: (0..keys).collect(), big, full_image: rng.random_bool(0.3) }
 }
@@ -46,17 +49,52 @@ pub fn transaction(rng: &mut StdRng, tables: &[ModelTable], now: &mut Database) 
     events
 }
 
+/// One of few values of a type.
+pub fn example(ty: &Type, n: u8) -> Value {
+    match ty {
+        Type::Bool => Value::Int(i64::from(n % 2)),
+        Type::UInt64 => Value::Unsigned(u64::MAX - u64::from(n)),
+        Type::Float32 => Value::Float(f32::from(n).to_bits().into()),
+        Type::Float64 => Value::Float(f64::from(n).to_bits()),
+        Type::Year => Value::Int(1900 + i64::from(n)),
+        Type::Uuid => Value::Bytes(vec![n; 16]),
+        // A point.
+        Type::Geometry(_) => Value::Bytes([&[1, 1, 0, 0, 0][..], &f64::from(n).to_le_bytes(), &[0; 8]].concat()),
+        Type::Binary(Length::AtMost(length) | Length::Exactly(length)) => Value::Bytes(vec![n; *length as usize]),
+        Type::Binary(Length::Unlimited) => Value::Bytes(vec![0, n]),
+        Type::Bit(Length::Exactly(length) | Length::AtMost(length)) => {
+            Value::Text((0..*length).map(|bit| if n >> (bit % 8) & 1 == 1 { '1' } else { '0' }).collect())
+        }
+        Type::Bit(Length::Unlimited) => Value::Text(format!("{n:b}")),
+        Type::Text(Length::AtMost(length) | Length::Exactly(length)) => Value::Text("é".repeat(*length as usize)),
+        Type::Text(Length::Unlimited) => Value::Text(format!("text {n}")),
+        Type::Decimal(None) => Value::Text(format!("{n}.50")),
+        Type::Decimal(Some((_, scale))) => {
+            let scale = usize::try_from(*scale).unwrap_or(0);
+            Value::Text(if scale == 0 { n.to_string() } else { format!("{}.{n:0scale$}", n % 2) })
+        }
+        Type::Interval => Value::Text(format!("{n} days")),
+        Type::Json => Value::Text(format!("{{\"a\": {n}}}")),
+        Type::Xml => Value::Text(format!("<a>{n}</a>")),
+        Type::Enum(labels) => Value::Text(labels[usize::from(n) % labels.len()].clone()),
+        Type::Set(labels) => Value::Text(labels[..usize::from(n) % (labels.len() + 1)].join(",")),
+        Type::Array(_) => Value::Text("{}".to_owned()),
+        Type::Named(_) => Value::Text(format!("of its own {n}")),
+        _ => Value::Int(i64::from(n)),
+    }
+}
+
 fn value(rng: &mut StdRng, model: &ModelTable, column: usize) -> Option<Value> {
     let key = model.key.contains(&column);
     if !key && rng.random_bool(0.15) {
         return None;
     }
-    let n = rng.random_range(0..12);
-    Some(match (model.columns[column].1, key) {
-        (true, _) => Value::Int(n),
-        (false, true) => Value::Text(format!("k{}", n % 4)),
-        (false, false) if model.big.contains(&column) => Value::Text(format!("{n}-").repeat(700)),
-        (false, false) => Value::Text(format!("text {n}")),
+    let n: u8 = rng.random_range(0..12);
+    Some(match (&model.columns[column].1, key) {
+        (Type::Text(_), true) => Value::Text(format!("k{}", n % 4)),
+        (Type::Text(_), false) if model.big.contains(&column) => Value::Text(format!("{n}-").repeat(700)),
+        (Type::Text(_), false) => Value::Text(format!("text {n}")),
+        (ty, _) => example(ty, n),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -9,14 +10,14 @@ use futures::stream::BoxStream;
 
 use super::convert;
 use super::model::{Database, Event, Key, ModelTable, Row, Value};
-use crate::change::{BatchBuilder, ChangeBatch, ChangeSet, ColumnMask, Op, Step, Truncate};
+use crate::change::{BatchBuilder, ChangeBatch, ChangeSet, ColumnMask, Op, Span, Step, Truncate};
+use crate::chunk::{Chunk, ChunkRange, KeyBound, LoadedChunk};
 use crate::error::{Error, Result};
 use crate::ports::{
-    ChangeStream, Chunk, ChunkOptions, ChunkRange, Finding, KeyBound, LoadedChunk, Snapshot, SnapshotKind, Source,
-    StreamRequest,
+    ChangeStream, ChunkOptions, Finding, Lag, Snapshot, SnapshotKind, Source, StreamRequest, StreamRole, StreamTable,
 };
 use crate::position::{Checkpoint, Lineage, Position};
-use crate::schema::{Catalog, SchemaChange, SchemaChangeKind, TableId, TableSchema};
+use crate::schema::{Catalog, SchemaChange, SchemaChangeKind, TableId, TableSchema, Type};
 use crate::task::{BatchLimits, Selection};
 
 /// What the log holds of one statement.
@@ -24,7 +25,7 @@ use crate::task::{BatchLimits, Selection};
 enum Entry {
     Row { table: TableId, op: Op, image: Row, old: Option<Row>, unknown: ColumnMask },
     Truncate(Vec<TableId>),
-    Reload(TableId),
+    Last(TableId, SchemaChangeKind),
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +38,8 @@ struct State {
     /// Where the slot was created.
     created: u128,
     lineage: String,
+    /// How long each batch of a snapshot takes to read.
+    read_pause: Duration,
 }
 
 /// A source in memory; clones share it.
@@ -52,6 +55,11 @@ impl MemorySource {
     /// A source with these tables, empty.
     pub fn new(tables: Vec<ModelTable>) -> Self {
         Self(Arc::new(Mutex::new(State { tables, lineage: "memory-1".to_owned(), ..State::default() })))
+    }
+
+    /// Makes each batch of a snapshot take so long to read.
+    pub fn read_slowly(&self, pause: Duration) {
+        self.0.lock().unwrap().read_pause = pause;
     }
 
     /// Adds a table.
@@ -184,23 +192,30 @@ impl Source for MemorySource {
         }
     }
 
-    async fn snapshot(&self, _tables: &[Arc<TableSchema>], kind: SnapshotKind) -> Result<Box<dyn Snapshot>> {
+    async fn snapshot(
+        &self,
+        _tables: &[Arc<TableSchema>],
+        kind: SnapshotKind,
+        _readers: usize,
+    ) -> Result<Box<dyn Snapshot>> {
         let state = &mut *self.0.lock().unwrap();
         if kind == SnapshotKind::Initial {
             state.created = state.log.len() as u128;
             state.slot = Some(state.created);
         }
-        Ok(Box::new(MemorySnapshot { start: after(state.log.len()), rows: state.now.clone() }))
+        let start = after(state.log.len());
+        Ok(Box::new(MemorySnapshot { start, rows: state.now.clone(), pause: state.read_pause }))
     }
 
     async fn stream(&self, request: StreamRequest) -> Result<Box<dyn ChangeStream>> {
         let next = request.from.order() as usize;
         let slot = self.0.lock().unwrap().slot;
         assert!(slot.is_some_and(|slot| slot <= next as u128), "streams only from a retained place");
-        let tables = request.tables.iter().map(|t| (t.schema.id.clone(), (Arc::clone(&t.schema), t.loaded.clone())));
         Ok(Box::new(MemoryStream {
             source: self.clone(),
-            tables: tables.collect(),
+            tables: request.tables.iter().map(followed).collect(),
+            role: request.role,
+            ended: HashSet::new(),
             limits: request.limits,
             next,
             offset: 0,
@@ -218,14 +233,17 @@ impl Source for MemorySource {
         Ok(())
     }
 
-    async fn retained_bytes(&self) -> Result<Option<u64>> {
-        Ok(None)
+    async fn lag(&self, from: Option<&Position>) -> Result<Lag> {
+        let end = self.0.lock().unwrap().log.len() as u64;
+        let bytes = from.map(|p| end.saturating_sub(p.order() as u64));
+        Ok(Lag { current: after(end as usize), bytes, retained_bytes: None })
     }
 }
 
 struct MemorySnapshot {
     start: Position,
     rows: Database,
+    pause: Duration,
 }
 
 #[async_trait]
@@ -238,7 +256,7 @@ impl Snapshot for MemorySnapshot {
     async fn chunks(&self, table: &Arc<TableSchema>, options: ChunkOptions) -> Result<Vec<Chunk>> {
         let rows = self.rows.rows.get(&table.id).map_or(0, BTreeMap::len) as u64;
         let column = table.key[0];
-        let by_key = rows >= options.resume_above_bytes && table.columns[column].native.name == "bigint";
+        let by_key = rows >= options.resume_above_bytes && table.columns[column].ty == Type::Int64;
         let bounds: Vec<Option<KeyBound>> = match by_key {
             true => [3, 6, 9].into_iter().map(|b| Some(KeyBound::Int(b))).collect(),
             false => return Ok(vec![Chunk { id: 0, range: ChunkRange::Whole, rows }]),
@@ -265,7 +283,12 @@ impl Snapshot for MemorySnapshot {
             .filter(|r| holds(&chunk.range, r))
             .collect();
         let batches: Vec<_> = rows.chunks(2).map(|some| batch(table, some)).collect();
-        futures::stream::iter(batches).boxed()
+        let pause = self.pause;
+        let slowly = move |batch| async move {
+            tokio::time::sleep(pause).await;
+            batch
+        };
+        futures::stream::iter(batches).then(slowly).boxed()
     }
 }
 
@@ -289,9 +312,27 @@ fn holds(range: &ChunkRange, row: &Row) -> bool {
     }
 }
 
+/// The shape of a table and its chunks.
+type Followed = (TableId, (Arc<TableSchema>, Vec<LoadedChunk>));
+
+/// What is on the target already is a chunk that was read there.
+fn followed(table: &StreamTable) -> Followed {
+    let own = table.from.iter().map(|at| LoadedChunk { range: ChunkRange::Whole, snapshot: at.clone() });
+    let mut loaded: Vec<LoadedChunk> = own.collect();
+    if let Some(at) = &table.from {
+        loaded.extend(table.loaded.iter().filter(|c| c.snapshot > *at).cloned());
+    } else {
+        loaded.extend(table.loaded.iter().cloned());
+    }
+    (table.schema.id.clone(), (Arc::clone(&table.schema), loaded))
+}
+
 struct MemoryStream {
     source: MemorySource,
     tables: BTreeMap<TableId, (Arc<TableSchema>, Vec<LoadedChunk>)>,
+    role: StreamRole,
+    /// Tables of which no later change counts.
+    ended: HashSet<TableId>,
     limits: BatchLimits,
     /// The transaction to read next, and how many of its entries have been.
     next: usize,
@@ -310,8 +351,12 @@ struct MemoryStream {
 impl MemoryStream {
     /// Whether the snapshot of the row's chunk already has what transaction `next` did.
     fn loaded(&self, table: &TableId, row: &Row) -> bool {
-        let chunk = self.tables[table].1.iter().find(|c| holds(&c.range, row));
-        chunk.is_some_and(|c| (self.next as u128) < c.snapshot.order())
+        let mut chunks = self.tables[table].1.iter().filter(|c| holds(&c.range, row));
+        chunks.any(|c| (self.next as u128) < c.snapshot.order())
+    }
+
+    fn delivers(&self, table: &TableId) -> bool {
+        self.tables.contains_key(table) && !self.ended.contains(table)
     }
 
     /// Takes one log entry in, without what the load has brought already.
@@ -322,7 +367,7 @@ impl MemoryStream {
             }
             return;
         };
-        if !self.tables.contains_key(&table) {
+        if !self.delivers(&table) {
             return;
         }
         let model = self.source.0.lock().unwrap().model(&table).clone();
@@ -355,7 +400,7 @@ impl MemoryStream {
 
     fn take_in_truncate(&mut self, ids: Vec<TableId>) {
         let mut empty = Vec::new();
-        for id in ids.into_iter().filter(|id| self.tables.contains_key(id)) {
+        for id in ids.into_iter().filter(|id| self.delivers(id)).collect::<Vec<_>>() {
             self.absent.retain(|(table, _)| *table != id);
             let chunks = &self.tables[&id].1;
             let loaded = chunks.iter().filter(|c| (self.next as u128) < c.snapshot.order()).count();
@@ -363,10 +408,19 @@ impl MemoryStream {
                 0 => empty.push(id),
                 // Every chunk was read after it.
                 n if n == chunks.len() => {}
-                _ => self.gathered.push(Entry::Reload(id)),
+                _ => {
+                    let reason = "it was emptied between two parts of its load".to_owned();
+                    self.last(id, SchemaChangeKind::Reload { reason });
+                }
             }
         }
         self.gathered.push(Entry::Truncate(empty));
+    }
+
+    fn last(&mut self, id: TableId, kind: SchemaChangeKind) {
+        self.absent.retain(|(table, _)| *table != id);
+        self.ended.insert(id.clone());
+        self.gathered.push(Entry::Last(id, kind));
     }
 
     fn steps(&mut self) -> Result<Vec<Step>> {
@@ -380,11 +434,10 @@ impl MemoryStream {
                     let tables = known.map(|(schema, _)| Arc::clone(schema)).collect();
                     steps.push(Step::Truncate(Truncate { tables, cascade: false, restart_identity: false }));
                 }
-                Entry::Reload(id) => {
+                Entry::Last(id, kind) => {
                     flush(&mut open, &mut steps)?;
                     let Some((table, _)) = self.tables.remove(&id) else { continue };
-                    let reason = "it was emptied between two parts of its load".to_owned();
-                    steps.push(Step::Schema(SchemaChange { table, kind: SchemaChangeKind::Reload { reason } }));
+                    steps.push(Step::Schema(SchemaChange { table, kind }));
                 }
                 Entry::Row { table, op, image, old, unknown } => {
                     if !self.tables.contains_key(&table) {
@@ -421,7 +474,7 @@ impl ChangeStream for MemoryStream {
         let transaction = self.source.0.lock().unwrap().log.get(self.next).cloned();
         let Some(transaction) = transaction else {
             return {
-                let _: () = tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                let _: () = tokio::time::sleep(Duration::from_millis(5)).await;
                 Ok(())
             };
         };
@@ -441,7 +494,8 @@ impl ChangeStream for MemoryStream {
 
     fn ready(&self) -> bool {
         let closes = self.open && self.absent.is_empty();
-        (self.next > self.taken || closes) && self.offset == 0 || self.full()
+        let news = self.next > self.taken || closes || !self.gathered.is_empty();
+        news && self.offset == 0 || self.full()
     }
 
     fn full(&self) -> bool {
@@ -457,17 +511,41 @@ impl ChangeStream for MemoryStream {
         self.open = self.offset > 0 || !self.absent.is_empty();
         self.rows = 0;
         self.taken = self.next;
-        Ok(Some(ChangeSet {
-            steps,
+        let span = Span {
             end: after(self.next),
             committed_at: None,
             open: self.open,
             transactions: std::mem::take(&mut self.transactions),
             bytes: 0,
-        }))
+        };
+        Ok(Some(ChangeSet { steps, span }))
+    }
+
+    fn between(&self) -> Option<Position> {
+        (self.offset == 0 && self.absent.is_empty()).then(|| after(self.next))
+    }
+
+    async fn add(&mut self, tables: Vec<StreamTable>) -> Result<()> {
+        for table in &tables {
+            assert!(self.offset == 0, "tables join between two transactions");
+            self.ended.remove(&table.schema.id);
+            let (id, followed) = followed(table);
+            self.tables.insert(id, followed);
+        }
+        Ok(())
+    }
+
+    fn withdraw(&mut self, table: &TableId, last: SchemaChangeKind) -> Result<()> {
+        if self.delivers(table) {
+            self.last(table.clone(), last);
+        }
+        Ok(())
     }
 
     async fn ack(&mut self, durable: Option<&Position>) -> Result<()> {
+        if self.role == StreamRole::Aside {
+            return Ok(());
+        }
         let state = &mut *self.source.0.lock().unwrap();
         state.slot = state.slot.map(|at| at.max(durable.map_or(0, Position::order)));
         Ok(())

@@ -1,20 +1,21 @@
 //! A target in memory: transactions, a disk that lags behind, fencing, and faults on demand.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
 use super::convert;
 use super::model::{Database, Key, Row};
-use crate::change::{ChangeBatch, ChangeSet, Effect, KeyRef, NetChanges, RowRef, Step, TableChanges};
-use crate::error::{Class, Error, Result};
-use crate::ports::{
-    Applied, Chunk, ChunkRecord, Epoch, Finding, Loader, TablePreview, TableRecord, TableState, Target, TargetLane,
-    TaskRecord,
+use crate::change::{
+    ChangeBatch, Effect, KeyRef, NetChanges, Op, ReducedSet, ReducedStep, Reduction, RowRef, TableChanges,
 };
-use crate::position::{Checkpoint, Lineage, Position};
-use crate::schema::{Catalog, SchemaChangeKind, TableId, TableSchema, TypeDefinition};
+use crate::error::{Error, Result};
+use crate::ledger::MemoryLedger;
+use crate::ports::{Abilities, Applied, Finding, Loader, TablePreview, Target, TargetLane};
+use crate::position::Position;
+use crate::record::{Epoch, RecordChange, TableRecord, TableState, TaskRecord};
+use crate::schema::{Catalog, TableId, TableSchema, TypeDefinition};
 use crate::task::OnExisting;
 
 /// What goes wrong at a commit.
@@ -34,34 +35,65 @@ pub enum Fault {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Committed {
     rows: Database,
-    lineage: Option<Lineage>,
-    checkpoint: Option<Checkpoint>,
-    tables: BTreeMap<TableId, TableRecord>,
+    ledger: MemoryLedger,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     now: Committed,
     /// What survives a crash.
     disk: Committed,
-    epoch: i64,
-    /// Below this epoch connections died in a crash.
-    alive_from: i64,
+    /// Connections opened so far, and how many of them died in a crash.
+    connections: u64,
+    dead: u64,
     faults: VecDeque<Fault>,
     /// Commits between two flushes.
     flush_every: u32,
     unflushed: u32,
+    abilities: Abilities,
+    /// Tables are made outside of transactions, and an intent is written down before.
+    eager_ddl: bool,
 }
 
 /// A target in memory; clones share it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct MemoryTarget(Arc<Mutex<State>>);
 
 impl MemoryTarget {
     /// An empty target whose disk gets every `flush_every`th commit, and whose commits meet these faults.
     pub fn new(flush_every: u32, faults: impl IntoIterator<Item = Fault>) -> Self {
-        let faults = faults.into_iter().collect();
-        Self(Arc::new(Mutex::new(State { flush_every, faults, ..State::default() })))
+        Self(Arc::new(Mutex::new(State {
+            now: Committed::default(),
+            disk: Committed::default(),
+            connections: 0,
+            dead: 0,
+            faults: faults.into_iter().collect(),
+            flush_every,
+            unflushed: 0,
+            abilities: Abilities::ALL,
+            eager_ddl: false,
+        })))
+    }
+
+    /// One that wants each change of the log.
+    #[must_use]
+    pub fn wanting_the_log(self) -> Self {
+        self.0.lock().unwrap().abilities.reduction = Reduction::Log;
+        self
+    }
+
+    /// One whose tables are there at once, whatever becomes of the transaction.
+    #[must_use]
+    pub fn with_eager_ddl(self) -> Self {
+        self.0.lock().unwrap().eager_ddl = true;
+        self
+    }
+
+    /// Puts rows there that no task has brought.
+    pub fn put(&self, table: &TableId, key: Key, row: Row) {
+        let state = &mut *self.0.lock().unwrap();
+        state.now.rows.table(table).insert(key, row);
+        state.flush();
     }
 
     /// All rows now.
@@ -71,7 +103,7 @@ impl MemoryTarget {
 
     /// What a crash would leave.
     pub fn durable_position(&self) -> Option<u128> {
-        self.0.lock().unwrap().disk.checkpoint.as_ref().map(|c| c.position.order())
+        self.0.lock().unwrap().disk.ledger.position().map(|p| p.order())
     }
 
     /// Faults not met yet.
@@ -79,20 +111,31 @@ impl MemoryTarget {
         self.0.lock().unwrap().faults.len()
     }
 
-    fn commit(&self, epoch: Epoch, change: impl FnOnce(&mut Committed) -> Result<()>) -> Result<()> {
+    fn connect(&self, epoch: Epoch) -> Connection {
         let state = &mut *self.0.lock().unwrap();
-        if epoch.0 != state.epoch {
-            return Err(Error::new(Class::Fenced, "another process has taken the task over"));
-        }
-        if epoch.0 < state.alive_from {
-            return Err(Error::transient("connection lost"));
-        }
+        state.connections += 1;
+        Connection { target: self.clone(), epoch, number: state.connections }
+    }
+}
+
+/// Dies when the target crashes.
+struct Connection {
+    target: MemoryTarget,
+    epoch: Epoch,
+    number: u64,
+}
+
+impl Connection {
+    fn commit<T>(&self, change: impl FnOnce(&mut Committed) -> Result<T>) -> Result<T> {
+        let state = &mut *self.target.0.lock().unwrap();
+        state.alive(self.number)?;
+        state.now.ledger.enter(self.epoch)?;
         let fault = state.faults.pop_front().unwrap_or(Fault::None);
         if fault == Fault::Rejected {
             return Err(Error::transient("the target rolled back"));
         }
         let mut next = state.now.clone();
-        change(&mut next)?;
+        let value = change(&mut next)?;
         state.now = next;
         state.unflushed += 1;
         if state.unflushed >= state.flush_every {
@@ -101,12 +144,18 @@ impl MemoryTarget {
         match fault {
             Fault::AnswerLost => Err(Error::transient("connection lost during COMMIT")),
             Fault::Crash => {
-                state.now = state.disk.clone();
-                state.alive_from = state.epoch + 1;
+                state.crash();
                 Err(Error::transient("the target crashed"))
             }
-            _ => Ok(()),
+            _ => Ok(value),
         }
+    }
+
+    /// A commit that is on the disk when it is answered.
+    fn commit_durably<T>(&self, change: impl FnOnce(&mut Committed) -> Result<T>) -> Result<T> {
+        let value = self.commit(change)?;
+        self.target.0.lock().unwrap().flush();
+        Ok(value)
     }
 }
 
@@ -114,6 +163,15 @@ impl State {
     fn flush(&mut self) {
         self.disk = self.now.clone();
         self.unflushed = 0;
+    }
+
+    fn crash(&mut self) {
+        self.now = self.disk.clone();
+        self.dead = self.connections;
+    }
+
+    fn alive(&self, connection: u64) -> Result<()> {
+        if connection > self.dead { Ok(()) } else { Err(Error::transient("connection lost")) }
     }
 }
 
@@ -123,79 +181,93 @@ impl Target for MemoryTarget {
         Ok(format!("memory target {:p}", Arc::as_ptr(&self.0)))
     }
 
+    fn abilities(&self) -> Abilities {
+        self.0.lock().unwrap().abilities
+    }
+
     async fn check(&self) -> Result<Vec<Finding>> {
         Ok(Vec::new())
     }
 
-    async fn plan(&self, _catalog: &Catalog, _existing: OnExisting, _load: bool) -> Result<Vec<TablePreview>> {
+    async fn plan(&self, _: &Catalog, _: &TaskRecord, _: OnExisting, _: bool) -> Result<Vec<TablePreview>> {
         Ok(Vec::new())
     }
 
     async fn record(&self) -> Result<Option<TaskRecord>> {
-        let record = self.0.lock().unwrap().now.record();
-        Ok((record != TaskRecord::default()).then_some(record))
+        Ok(self.0.lock().unwrap().now.ledger.record())
     }
 
-    async fn open_lane(&self) -> Result<Box<dyn TargetLane>> {
+    async fn take_over(&self) -> Result<(Epoch, TaskRecord)> {
         let state = &mut *self.0.lock().unwrap();
-        state.epoch += 1;
-        Ok(Box::new(MemoryLane { target: self.clone(), epoch: Epoch(state.epoch), open: None }))
+        let taken = state.now.ledger.take_over();
+        // A crash takes no epoch back: nobody's connection survives it.
+        state.flush();
+        Ok(taken)
+    }
+
+    async fn open_lane(&self, epoch: Epoch, _committed: Option<&Position>) -> Result<Box<dyn TargetLane>> {
+        Ok(Box::new(MemoryLane { to: self.connect(epoch), open: None }))
     }
 
     async fn open_loader(&self, epoch: Epoch) -> Result<Box<dyn Loader>> {
-        Ok(Box::new(MemoryLoader { target: self.clone(), epoch, chunk: None }))
+        Ok(Box::new(MemoryLoader { to: self.connect(epoch), chunk: None }))
     }
 
-    async fn reload(&self, table: &TableId) -> Result<()> {
+    async fn request_reload(&self, table: &TableId) -> Result<()> {
         let state = &mut *self.0.lock().unwrap();
-        match state.now.tables.get_mut(table) {
-            Some(record) => record.state = TableState::Reload,
-            None => return Err(Error::refused("not a table of this task").table(table)),
-        }
+        state.now.ledger.request(table)?;
         state.flush();
         Ok(())
     }
 
+    async fn requests(&self) -> Result<Vec<TableId>> {
+        Ok(self.0.lock().unwrap().now.ledger.requests())
+    }
+
     async fn forget(&self) -> Result<()> {
         let state = &mut *self.0.lock().unwrap();
-        let rows = std::mem::take(&mut state.now).rows;
-        state.now.rows = rows;
+        state.now.ledger.forget();
         state.flush();
         Ok(())
     }
 }
 
 impl Committed {
-    fn record(&self) -> TaskRecord {
-        TaskRecord {
-            lineage: self.lineage.clone(),
-            checkpoint: self.checkpoint.clone(),
-            committed_at: None,
-            tables: self.tables.values().cloned().collect(),
-        }
-    }
-
-    fn step(&mut self, step: &Step) -> Result<()> {
+    fn step(&mut self, step: &ReducedStep) -> Result<()> {
         match step {
-            Step::Table(TableChanges { table, effect: Effect::Net(net) }) => self.net(table, net),
-            Step::Rows(_) | Step::Table(_) => Err(Error::fatal("the memory target has tables with keys only")),
-            Step::Truncate(truncate) => {
+            ReducedStep::Table(TableChanges { table, effect: Effect::Net(net) }) => self.net(table, net),
+            ReducedStep::Table(TableChanges { table, effect: Effect::Log(batches) }) => {
+                batches.iter().try_for_each(|batch| self.log(table, batch))
+            }
+            ReducedStep::Truncate(truncate) => {
                 truncate.tables.iter().for_each(|t| self.rows.table(&t.id).clear());
                 Ok(())
             }
-            Step::Schema(change) => {
-                let record = self.tables.get_mut(&change.table.id).expect("a known table");
-                match &change.kind {
-                    SchemaChangeKind::AddColumns { next, .. } => record.schema = Arc::clone(next),
-                    SchemaChangeKind::Reload { .. } => record.state = TableState::Reload,
-                    SchemaChangeKind::Suspend { reason, .. } => {
-                        record.state = TableState::Suspended;
-                        record.reason = Some(reason.clone());
-                    }
-                }
-                Ok(())
-            }
+            ReducedStep::AddColumns(_) => Ok(()),
         }
+    }
+
+    /// Each change as the log has it.
+    fn log(&mut self, table: &TableSchema, batch: &ChangeBatch) -> Result<()> {
+        let rows = self.rows.table(&table.id);
+        let key_of = |row: &Row| -> Key { table.key.iter().map(|i| row[*i].clone()).collect() };
+        for at in 0..batch.len() {
+            let image = convert::row(&batch.rows, at);
+            let old = batch.old_row(at).map(|n| old_key(table, batch, n));
+            let from = old.unwrap_or_else(|| key_of(&image));
+            let before = if batch.ops[at] == Op::Insert { None } else { Some(rows.remove(&from)) };
+            let before = before.map(|row| row.ok_or_else(|| Error::fatal(format!("a row was not there: {from:?}"))));
+            let before = before.transpose()?;
+            if batch.ops[at] == Op::Delete {
+                continue;
+            }
+            let mask = batch.mask(at);
+            let value = |(i, v)| if mask.contains(i) { before.as_ref().expect("an update")[i].clone() } else { v };
+            let row: Row = image.into_iter().enumerate().map(value).collect();
+            let met = rows.insert(key_of(&row), row);
+            assert!(met.is_none(), "a row met another one: {met:?}");
+        }
+        Ok(())
     }
 
     fn net(&mut self, table: &TableSchema, net: &NetChanges) -> Result<()> {
@@ -203,12 +275,7 @@ impl Committed {
         let key_of = |row: &Row| -> Key { table.key.iter().map(|i| row[*i].clone()).collect() };
         let key = |at: KeyRef| match at {
             KeyRef::Row(at) => key_of(&image(at)),
-            KeyRef::Old(at) => {
-                let columns = table.old_columns();
-                let images = &net.batches[at.batch as usize].old.as_ref().unwrap().images;
-                let place = |k: &usize| columns.iter().position(|c| c == k).unwrap();
-                table.key.iter().map(|k| convert::value(images, place(k), at.row as usize)).collect()
-            }
+            KeyRef::Old(at) => old_key(table, &net.batches[at.batch as usize], at.row as usize),
         };
         let rows = self.rows.table(&table.id);
         for gone in &net.deletes {
@@ -239,108 +306,90 @@ impl Committed {
     }
 }
 
+/// The key of an old image.
+fn old_key(table: &TableSchema, batch: &ChangeBatch, at: usize) -> Key {
+    let columns = table.old_columns();
+    let images = &batch.old.as_ref().unwrap().images;
+    let place = |k: &usize| columns.iter().position(|c| c == k).unwrap();
+    table.key.iter().map(|k| convert::value(images, place(k), at)).collect()
+}
+
 struct MemoryLane {
-    target: MemoryTarget,
-    epoch: Epoch,
+    to: Connection,
     /// Steps of sets whose transaction is still open.
-    open: Option<Vec<Step>>,
+    open: Option<Vec<ReducedStep>>,
+}
+
+impl MemoryLane {
+    /// What is done with rows that are there.
+    fn fit(rows: &mut Database, table: &TableRecord, known: Option<&TableRecord>, existing: OnExisting) -> Result<()> {
+        let rows = rows.table(&table.target.id);
+        let load = table.state == TableState::Loading;
+        match existing {
+            _ if known.is_some() => rows.clear(),
+            OnExisting::Refuse if load && !rows.is_empty() => {
+                return Err(Error::refused("the target table has rows").table(&table.target.id));
+            }
+            OnExisting::Refuse | OnExisting::Keep => {}
+            OnExisting::Truncate | OnExisting::Recreate => rows.clear(),
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl TargetLane for MemoryLane {
-    fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    async fn record(&mut self) -> Result<TaskRecord> {
-        Ok(self.target.0.lock().unwrap().now.record())
-    }
-
-    async fn begin(&mut self, lineage: &Lineage) -> Result<()> {
-        self.target.commit(self.epoch, |c| {
-            c.lineage = Some(lineage.clone());
-            Ok(())
-        })?;
-        self.target.0.lock().unwrap().flush();
-        Ok(())
+    async fn commit(&mut self, changes: &[RecordChange]) -> Result<()> {
+        self.to.commit_durably(|c| c.ledger.commit(self.to.epoch, changes))
     }
 
     async fn prepare_types(&mut self, _types: &[TypeDefinition]) -> Result<()> {
         Ok(())
     }
 
-    async fn prepare(&mut self, table: &Arc<TableSchema>, existing: OnExisting, load: bool) -> Result<()> {
-        self.target.commit(self.epoch, |c| {
-            let reloaded = c.tables.contains_key(&table.id);
-            let rows = c.rows.table(&table.id);
-            match existing {
-                _ if reloaded => rows.clear(),
-                OnExisting::Refuse if load && !rows.is_empty() => {
-                    return Err(Error::refused("the target table has rows").table(&table.id));
-                }
-                OnExisting::Refuse | OnExisting::Keep => {}
-                OnExisting::Truncate | OnExisting::Recreate => rows.clear(),
-            }
-            let state = if load { TableState::Loading } else { TableState::Ready };
-            let schema = Arc::clone(table);
-            let record = TableRecord { schema, state, reason: None, remedy: None, chunks: Vec::new() };
-            c.tables.insert(table.id.clone(), record);
-            Ok(())
+    async fn prepare(
+        &mut self,
+        table: TableRecord,
+        known: Option<&TableRecord>,
+        existing: OnExisting,
+    ) -> Result<TableRecord> {
+        if self.to.target.0.lock().unwrap().eager_ddl {
+            let intent = TableRecord { state: TableState::Preparing, ..table.clone() };
+            self.to.commit_durably(|c| c.ledger.prepared(self.to.epoch, intent))?;
+            let state = &mut *self.to.target.0.lock().unwrap();
+            // Made, and on the disk, whatever comes of the rest.
+            Self::fit(&mut state.now.rows, &table, known, existing)?;
+            state.now.rows.table(&table.target.id);
+            state.flush();
+        }
+        self.to.commit_durably(|c| {
+            Self::fit(&mut c.rows, &table, known, existing)?;
+            c.ledger.prepared(self.to.epoch, table)
         })
     }
 
-    async fn plan_chunks(&mut self, table: &Arc<TableSchema>, chunks: &[Chunk], empty: bool) -> Result<()> {
-        self.target.commit(self.epoch, |c| {
-            if empty {
-                c.rows.table(&table.id).clear();
-            }
-            let planned = chunks.iter().map(|chunk| ChunkRecord { chunk: chunk.clone(), done: None, rows: 0 });
-            c.tables.get_mut(&table.id).expect("prepared").chunks = planned.collect();
-            Ok(())
+    async fn empty(&mut self, table: &Arc<TableSchema>, changes: &[RecordChange]) -> Result<()> {
+        self.to.commit_durably(|c| {
+            c.rows.table(&table.id).clear();
+            c.ledger.commit(self.to.epoch, changes)
         })
     }
 
-    async fn finish_table(&mut self, table: &Arc<TableSchema>) -> Result<()> {
-        self.target.commit(self.epoch, |c| {
-            c.tables.get_mut(&table.id).expect("prepared").state = TableState::Ready;
-            Ok(())
-        })
+    async fn finish(&mut self, _table: &TableRecord, changes: &[RecordChange]) -> Result<()> {
+        self.commit(changes).await
     }
 
-    async fn suspend(&mut self, table: &Arc<TableSchema>, reason: &str, remedy: &str) -> Result<()> {
-        self.target.commit(self.epoch, |c| {
-            let record = TableRecord {
-                schema: Arc::clone(table),
-                state: TableState::Suspended,
-                reason: Some(reason.to_owned()),
-                remedy: Some(remedy.to_owned()),
-                chunks: Vec::new(),
-            };
-            c.tables.insert(table.id.clone(), record);
-            Ok(())
-        })
-    }
-
-    async fn forget_table(&mut self, table: &TableId) -> Result<()> {
-        self.target.commit(self.epoch, |c| {
-            c.tables.remove(table);
-            Ok(())
-        })
-    }
-
-    async fn apply(&mut self, set: ChangeSet, next: &Checkpoint) -> Result<Applied> {
+    async fn apply(&mut self, set: ReducedSet, changes: &[RecordChange]) -> Result<Applied> {
         let mut steps = self.open.take().unwrap_or_default();
-        let (rows, set) = (set.rows(), set.reduce()?);
-        assert_eq!(set.rows(), rows, "every change is counted once");
         steps.extend(set.steps);
-        if set.open {
+        if set.span.open {
+            assert!(changes.is_empty(), "an open set changes no record");
             self.open = Some(steps);
             return Ok(Applied::default());
         }
-        self.target.commit(self.epoch, |c| {
+        self.to.commit(|c| {
             steps.iter().try_for_each(|s| c.step(s))?;
-            c.checkpoint = Some(next.clone());
-            Ok(())
+            c.ledger.commit(self.to.epoch, changes)
         })?;
         Ok(Applied::default())
     }
@@ -349,11 +398,9 @@ impl TargetLane for MemoryLane {
         if now {
             self.open = None;
         }
-        let state = &mut *self.target.0.lock().unwrap();
-        if self.epoch.0 < state.alive_from {
-            return Err(Error::transient("connection lost"));
-        }
-        let durable = state.disk.checkpoint.as_ref().map(|c| c.position.clone());
+        let state = &mut *self.to.target.0.lock().unwrap();
+        state.alive(self.to.number)?;
+        let durable = state.disk.ledger.position();
         // Asked again, the disk has caught up: an idle target flushes too.
         state.flush();
         Ok(durable)
@@ -361,38 +408,32 @@ impl TargetLane for MemoryLane {
 }
 
 struct MemoryLoader {
-    target: MemoryTarget,
-    epoch: Epoch,
-    chunk: Option<(TableId, u32, Vec<Row>)>,
+    to: Connection,
+    chunk: Option<(TableRecord, Vec<Row>)>,
 }
 
 #[async_trait]
 impl Loader for MemoryLoader {
-    async fn start_chunk(&mut self, table: &Arc<TableSchema>, chunk: &Chunk) -> Result<()> {
-        self.chunk = Some((table.id.clone(), chunk.id, Vec::new()));
+    async fn start_chunk(&mut self, table: &TableRecord) -> Result<()> {
+        self.chunk = Some((table.clone(), Vec::new()));
         Ok(())
     }
 
     async fn load(&mut self, rows: ChangeBatch) -> Result<()> {
-        let (_, _, loaded) = self.chunk.as_mut().expect("a chunk was started");
+        let (_, loaded) = self.chunk.as_mut().expect("a chunk was started");
         loaded.extend((0..rows.len()).map(|r| convert::row(&rows.rows, r)));
         Ok(())
     }
 
-    async fn finish_chunk(&mut self, snapshot: &Position) -> Result<u64> {
-        let (table, id, rows) = self.chunk.take().expect("a chunk was started");
-        let count = rows.len() as u64;
-        self.target.commit(self.epoch, |c| {
-            let record = c.tables.get_mut(&table).expect("prepared");
-            let key = record.schema.key.clone();
-            let chunk = record.chunks.iter_mut().find(|c| c.chunk.id == id).expect("planned");
-            chunk.done = Some(snapshot.clone());
-            chunk.rows = count;
+    async fn finish_chunk(&mut self, done: &RecordChange) -> Result<()> {
+        let (table, rows) = self.chunk.take().expect("a chunk was started");
+        self.to.commit_durably(|c| {
+            let key = &table.target.key;
             for row in rows {
-                c.rows.table(&table).insert(key.iter().map(|i| row[*i].clone()).collect(), row);
+                let key = key.iter().map(|i| row[*i].clone()).collect();
+                c.rows.table(&table.target.id).insert(key, row);
             }
-            Ok(())
-        })?;
-        Ok(count)
+            c.ledger.commit(self.to.epoch, std::slice::from_ref(done))
+        })
     }
 }

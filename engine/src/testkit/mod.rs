@@ -7,6 +7,7 @@
 
 pub mod conformance;
 mod convert;
+pub mod dialects;
 pub mod generate;
 pub mod memory_source;
 pub mod memory_target;

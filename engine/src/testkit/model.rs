@@ -3,15 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::schema::{Column, Identity, LogicalType, NativeType, TableId, TableSchema};
+use super::dialects::LEFT;
+use crate::schema::{Column, Identity, TableId, TableSchema, Type};
 
 /// A value; `None` in a row is NULL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
-    /// An integer.
+    /// What stands in Arrow as an integer with a sign, dates and times too; false and true are 0 and 1.
     Int(i64),
-    /// A text.
+    /// An integer without a sign, of 64 bits.
+    Unsigned(u64),
+    /// The bits of a float of 32 or 64 bits.
+    Float(u64),
+    /// A text, and what is carried as text.
     Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
 }
 
 /// A row in column order.
@@ -24,8 +31,8 @@ pub type Key = Vec<Option<Value>>;
 pub struct ModelTable {
     /// Name.
     pub id: TableId,
-    /// Name and whether it is an integer (`Int64`) or a text.
-    pub columns: Vec<(String, bool)>,
+    /// Name and type.
+    pub columns: Vec<(String, Type)>,
     /// Key columns, by index.
     pub key: Vec<usize>,
     /// Text columns whose values the log leaves out when an update does not touch them.
@@ -37,19 +44,16 @@ pub struct ModelTable {
 impl ModelTable {
     /// The shape as the engine sees it.
     pub fn schema(&self) -> Arc<TableSchema> {
-        let columns = self.columns.iter().enumerate().map(|(i, (name, int))| Column {
+        let columns = self.columns.iter().enumerate().map(|(i, (name, ty))| Column {
             name: name.clone(),
-            logical: if *int { LogicalType::Int64 } else { LogicalType::Text },
-            native: NativeType {
-                name: if *int { "bigint" } else { "text" }.to_owned(),
-                id: if *int { 20 } else { 25 },
-                modifier: -1,
-            },
+            ty: ty.clone(),
+            native: LEFT.native(ty),
             nullable: !self.key.contains(&i),
+            omissible: self.big.contains(&i) && !self.full_image,
         });
         Arc::new(TableSchema {
             id: self.id.clone(),
-            native_id: 0,
+            native_id: None,
             columns: columns.collect(),
             key: self.key.clone(),
             primary_key: self.key.clone(),

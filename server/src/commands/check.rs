@@ -1,64 +1,46 @@
 //! `trem check`: everything that could stop the tasks later, and the statement that mends it.
 
-use std::path::Path;
-use std::process::ExitCode;
-
 use trem_engine::Error;
 use trem_engine::ports::{Finding, Severity};
 use trem_engine::runner::{Preflight, Task, preflight};
 
 use crate::cli::Pick;
 use crate::config::TaskConfig;
+use crate::exit::{Exit, Failure};
+use crate::finding::{self, FindingView, verdict};
 use crate::overlap::overlaps;
-use crate::task::{FAILED, Failure};
+use crate::remedy::Commands;
 use crate::{output, task};
 
 /// Prints the findings; fails when one of them refuses a task.
-pub async fn check(args: Pick) -> Result<ExitCode, Failure> {
+pub async fn check(args: Pick) -> Result<Exit, Failure> {
     let configs = task::pick(&args)?;
     let tasks = configs.iter().map(task::build).collect::<Result<Vec<Task>, Error>>()?;
     let doubled = overlaps(&configs, &tasks).await;
     let mut failed = false;
-    for ((config, task), doubled) in configs.iter().zip(&tasks).zip(doubled) {
+    for ((config, task), mut found) in configs.iter().zip(&tasks).zip(doubled) {
         output::say(format_args!("task {}: {} -> {}", config.plan.name, config.source, config.target));
-        let mut findings = doubled;
-        match preflight(task).await {
-            Ok(found) => {
-                let tables = found.previews.len();
-                findings.extend(all(found));
-                name(&mut findings, &args.file, &config.plan.name);
-                output::findings(findings.iter());
-                output::say(verdict(tables, findings.iter()));
+        let (looked, tables) = match preflight(task).await {
+            Ok(looked) => {
+                let tables = looked.previews.len();
+                (all(looked).collect(), Some(tables))
             }
-            Err(error) => {
-                findings.extend(why(config, task, &error).await);
-                name(&mut findings, &args.file, &config.plan.name);
-                output::findings(findings.iter());
-                output::say("the check could not go on");
-            }
-        }
-        failed |= findings.iter().any(|f| f.severity == Severity::Error);
+            Err(error) => (why(config, task, &error).await, None),
+        };
+        found.extend(looked);
+        let found = FindingView::all(found, &Commands { file: &args.file, task: &config.plan.name });
+        finding::print(found.iter());
+        output::say(match tables {
+            Some(tables) => verdict(tables, found.iter()),
+            None => "the check could not go on".to_owned(),
+        });
+        failed |= found.iter().any(|f| f.severity == Severity::Error);
     }
-    Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
-}
-
-/// Names file and task in the remedies.
-pub fn name(findings: &mut [Finding], file: &Path, task: &str) {
-    for finding in findings {
-        finding.remedy = finding.remedy.take().map(|r| output::with_names(&r, file, task));
-    }
-}
-
-/// A look at both ends in one line.
-pub fn verdict<'a>(tables: usize, findings: impl Iterator<Item = &'a Finding> + Clone) -> String {
-    let of = |severity| findings.clone().filter(|f| f.severity == severity).count();
-    let (errors, warnings) = (of(Severity::Error), of(Severity::Warning));
-    let ready = if errors == 0 { "ready to run" } else { "refused until the errors are mended" };
-    format!("{ready}: tables {tables}, errors {errors}, warnings {warnings}")
+    Ok(Exit::of(failed))
 }
 
 /// The findings of endpoints and tables.
-pub fn all(preflight: Preflight) -> impl Iterator<Item = Finding> {
+fn all(preflight: Preflight) -> impl Iterator<Item = Finding> {
     preflight.findings.into_iter().chain(preflight.previews.into_iter().flat_map(|p| p.findings))
 }
 
@@ -76,17 +58,5 @@ pub async fn why(config: &TaskConfig, task: &Task, error: &Error) -> Vec<Finding
 }
 
 fn as_finding(subject: String, error: &Error) -> Finding {
-    let remedy = error.remedy_text().map(str::to_owned);
-    Finding { severity: Severity::Error, subject, message: told(error), remedy }
-}
-
-/// Message and causes, without table and remedy, which have columns of their own.
-fn told(error: &Error) -> String {
-    let mut text = error.message().to_owned();
-    let mut cause = std::error::Error::source(error);
-    while let Some(c) = cause {
-        text.push_str(&format!(": {c}"));
-        cause = c.source();
-    }
-    text
+    Finding { severity: Severity::Error, subject, message: error.reason(), remedy: error.advice().cloned() }
 }

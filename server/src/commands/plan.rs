@@ -1,16 +1,18 @@
 //! `trem plan`: what a run would do on the target, table by table.
 
-use std::process::ExitCode;
-
-use serde::Serialize;
-use trem_engine::ports::{Finding, Severity, TablePreview};
+use serde::{Serialize, Serializer};
+use trem_engine::ports::{Ddl, DdlKind, Severity, TablePreview};
+use trem_engine::route::Route;
+use trem_engine::routes::Routes;
 use trem_engine::runner::preflight;
-use trem_engine::schema::{Identity, LogicalType};
+use trem_engine::schema::Identity;
 
-use super::check::{name, verdict, why};
+use super::check::why;
 use crate::cli::Shown;
 use crate::config::TaskConfig;
-use crate::task::{FAILED, Failure};
+use crate::exit::{Exit, Failure};
+use crate::finding::{self, FindingView, verdict};
+use crate::remedy::Commands;
 use crate::{output, task};
 
 /// What is planned for all tasks.
@@ -24,30 +26,36 @@ struct TaskView {
     task: String,
     source: String,
     target: String,
-    findings: Vec<Finding>,
+    findings: Vec<FindingView>,
     types: Vec<String>,
     tables: Vec<TableView>,
 }
 
 #[derive(Serialize)]
 struct TableView {
-    /// `schema.table`
+    /// `schema.table`, as the source has it.
     name: String,
     schema: String,
     table: String,
+    /// `schema.table`, as the target has it.
+    target: String,
     exists: bool,
     identity: Identity,
     columns: Vec<ColumnView>,
-    ddl: Vec<String>,
-    findings: Vec<Finding>,
+    #[serde(serialize_with = "statements")]
+    ddl: Vec<Ddl>,
+    findings: Vec<FindingView>,
 }
 
 #[derive(Serialize)]
 struct ColumnView {
     name: String,
+    /// The name on the target.
+    target: String,
     #[serde(rename = "type")]
     native: String,
-    logical: Option<LogicalType>,
+    /// What values mean to the engine; without it the target computes them.
+    canonical: Option<String>,
     nullable: bool,
     /// Place in the key, from 1.
     key: Option<usize>,
@@ -55,14 +63,10 @@ struct ColumnView {
 }
 
 /// Prints the plan; fails when something stands against it.
-pub async fn plan(args: Shown) -> Result<ExitCode, Failure> {
+pub async fn plan(args: Shown) -> Result<Exit, Failure> {
     let mut tasks = Vec::new();
     for config in task::pick(&args.pick)? {
-        let mut view = view(&config).await?;
-        for findings in view.tables.iter_mut().map(|t| &mut t.findings).chain([&mut view.findings]) {
-            name(findings, &args.pick.file, &config.plan.name);
-        }
-        tasks.push(view);
+        tasks.push(view(&config, &Commands { file: &args.pick.file, task: &config.plan.name }).await?);
     }
     let failed = tasks.iter().any(TaskView::refused);
     let document = Document { tasks };
@@ -71,7 +75,7 @@ pub async fn plan(args: Shown) -> Result<ExitCode, Failure> {
     } else {
         document.tasks.iter().for_each(print);
     }
-    Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+    Ok(Exit::of(failed))
 }
 
 impl TaskView {
@@ -81,7 +85,7 @@ impl TaskView {
     }
 }
 
-async fn view(config: &TaskConfig) -> Result<TaskView, Failure> {
+async fn view(config: &TaskConfig, commands: &Commands<'_>) -> Result<TaskView, Failure> {
     let task = task::build(config)?;
     let mut view = TaskView {
         task: config.plan.name.clone(),
@@ -93,54 +97,63 @@ async fn view(config: &TaskConfig) -> Result<TaskView, Failure> {
     };
     match preflight(&task).await {
         Ok(found) => {
-            view.findings = found.findings;
+            view.findings = FindingView::all(found.findings, commands);
             view.types = found.catalog.types.into_iter().map(|t| t.ddl).collect();
-            view.tables = found.previews.into_iter().map(table_view).collect();
+            let routes = found.routes;
+            view.tables = found.previews.into_iter().map(|p| table_view(p, &routes, commands)).collect();
         }
-        Err(error) => view.findings = why(config, &task, &error).await,
+        Err(error) => view.findings = FindingView::all(why(config, &task, &error).await, commands),
     }
     Ok(view)
 }
 
-fn table_view(preview: TablePreview) -> TableView {
-    let schema = &preview.table;
+fn table_view(preview: TablePreview, routes: &Routes, commands: &Commands<'_>) -> TableView {
+    let target = &preview.table;
+    let schema = routes.of_target(&target.id).map_or(target, Route::source);
+    let renamed = |name: &str| {
+        let route = routes.of_target(&target.id);
+        route.and_then(|r| r.column(name)).unwrap_or(name).to_owned()
+    };
     let place = |index: usize| schema.key.iter().position(|k| *k == index).map(|n| n + 1);
     let sent = schema.columns.iter().enumerate().map(|(n, c)| ColumnView {
         name: c.name.clone(),
+        target: renamed(&c.name),
         native: c.native.name.clone(),
-        logical: Some(c.logical),
+        canonical: Some(c.ty.to_string()),
         nullable: c.nullable,
         key: place(n),
         generated: None,
     });
     let computed = schema.generated.iter().map(|c| ColumnView {
         name: c.name.clone(),
+        target: renamed(&c.name),
         native: c.native.name.clone(),
-        logical: None,
+        canonical: None,
         nullable: true,
         key: None,
-        generated: Some(c.expression.clone()),
+        generated: Some(c.expression.to_string()),
     });
     TableView {
         name: schema.id.to_string(),
         schema: schema.id.schema.clone(),
         table: schema.id.table.clone(),
+        target: target.id.to_string(),
         exists: preview.exists,
         identity: schema.identity,
         columns: sent.chain(computed).collect(),
         ddl: preview.ddl,
-        findings: preview.findings,
+        findings: FindingView::all(preview.findings, commands),
     }
 }
 
 fn print(task: &TaskView) {
     output::say(format_args!("task {}: {} -> {}", task.task, task.source, task.target));
-    output::findings(task.findings.iter().filter(|f| f.severity > Severity::Ok));
-    let before: Vec<&String> = task.tables.iter().flat_map(|t| t.ddl.split_at(types_end(task, t)).0).collect();
-    if !before.is_empty() {
-        output::say("\ntypes that the tables need and the target lacks");
+    finding::print(task.findings.iter().filter(|f| f.severity > Severity::Ok));
+    let mut shared = task.tables.iter().flat_map(|t| &t.ddl).filter(|d| is_shared(d)).peekable();
+    if shared.peek().is_some() {
+        output::say("\nschemas and types that the tables need and the target lacks");
     }
-    for ddl in before {
+    for ddl in shared {
         output::say(statement(ddl));
     }
     for table in &task.tables {
@@ -150,30 +163,39 @@ fn print(task: &TaskView) {
             Identity::Full => "rows told apart by the whole row",
             Identity::InsertOnly => "rows only inserted",
         };
-        output::say(format_args!("\n{}: {there}, {rows}", table.name));
-        let mut columns = output::table(&["column", "type", "logical", "nullable", "key"]);
+        output::say(format_args!("\n{}: {there}, {rows}", both(&table.name, &table.target)));
+        let mut columns = output::table(&["column", "type", "canonical", "nullable", "key"]);
         for c in &table.columns {
-            let logical = c.logical.map_or_else(|| "computed by the target".to_owned(), |l| format!("{l:?}"));
+            let canonical = c.canonical.as_deref().unwrap_or("computed by the target");
             let key = c.key.map(|k| k.to_string()).unwrap_or_default();
             let nullable = if c.nullable { "yes" } else { "no" };
-            columns.add_row([c.name.as_str(), &c.native, &logical, nullable, &key]);
+            columns.add_row([both(&c.name, &c.target).as_str(), &c.native, canonical, nullable, &key]);
         }
         output::say(columns);
-        for ddl in &table.ddl[types_end(task, table)..] {
+        for ddl in table.ddl.iter().filter(|d| !is_shared(d)) {
             output::say(statement(ddl));
         }
-        output::findings(table.findings.iter().filter(|f| f.severity > Severity::Ok));
+        finding::print(table.findings.iter().filter(|f| f.severity > Severity::Ok));
     }
     let of_tables = task.tables.iter().flat_map(|t| &t.findings);
     let verdict = verdict(task.tables.len(), task.findings.iter().chain(of_tables));
     output::say(format_args!("\n{verdict}; nothing was changed"));
 }
 
-/// Where the statements for types end, which stand before those of the first table.
-fn types_end(task: &TaskView, table: &TableView) -> usize {
-    table.ddl.iter().rposition(|ddl| task.types.contains(ddl)).map_or(0, |last| last + 1)
+/// The names at the source and on the target, where they differ.
+pub fn both(source: &str, target: &str) -> String {
+    if source == target { source.to_owned() } else { format!("{source} -> {target}") }
 }
 
-fn statement(ddl: &str) -> String {
-    format!("    {};", ddl.trim_end().trim_end_matches(';').replace('\n', "\n    "))
+/// Whether a statement makes what more than one table may need.
+fn is_shared(ddl: &Ddl) -> bool {
+    matches!(ddl.kind, DdlKind::Schema | DdlKind::Type)
+}
+
+fn statements<S: Serializer>(ddl: &[Ddl], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(ddl.iter().map(|d| &d.sql))
+}
+
+fn statement(ddl: &Ddl) -> String {
+    format!("    {};", ddl.sql.trim_end().trim_end_matches(';').replace('\n', "\n    "))
 }

@@ -1,6 +1,4 @@
-//! `trem reload`: a table is loaded again from its start at the next start of its task.
-
-use std::process::ExitCode;
+//! `trem reload`: a table is loaded again from its start, by the running task or at its next start.
 
 use trem_engine::Error;
 use trem_engine::schema::TableId;
@@ -8,26 +6,26 @@ use trem_engine::task::Glob;
 
 use crate::cli::Reload;
 use crate::config::{Problem, Problems};
-use crate::task::Failure;
+use crate::exit::{Exit, Failure};
 use crate::{output, task};
 
-/// Marks the table.
-pub async fn reload(args: Reload) -> Result<ExitCode, Failure> {
+/// Writes the request down. The table may be named as the source or as the target has it.
+pub async fn reload(args: Reload) -> Result<Exit, Failure> {
     let config = task::pick_one(&args.file, &args.task)?;
     let table = table(&args)?;
     let task = task::build(&config)?;
-    let record = task.target.record().await?;
-    let known = record.is_some_and(|r| r.tables.iter().any(|t| t.schema.id == table));
-    if !known {
+    let record = task.target.record().await?.unwrap_or_default();
+    let Some(known) = record.table(&table).or_else(|| record.of_target(&table)) else {
         let error = Error::refused(format!("task {} has not taken this table up yet", args.task)).table(&table);
         return Err(error.remedy("`trem status` lists its tables; names are case-sensitive").into());
-    }
-    task.target.reload(&table).await?;
-    let task = &args.task;
+    };
+    task.target.request_reload(known.id()).await?;
+    let within = config.plan.rediscover.as_secs_f64();
     output::say(format_args!(
-        "{table}: loaded again, from its start, when task {task} starts next; restart it if it runs"
+        "{table}: loaded again, from its start: within {within} s if task {} runs, otherwise when it starts next",
+        args.task
     ));
-    Ok(ExitCode::SUCCESS)
+    Ok(Exit::Done)
 }
 
 fn table(args: &Reload) -> Result<TableId, Failure> {

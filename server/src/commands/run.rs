@@ -1,6 +1,6 @@
 //! `trem run`: all tasks at once, until they end or are told to.
 
-use std::process::ExitCode;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +9,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use trem_engine::Error;
-use trem_engine::ports::{Finding, TableState};
+use trem_engine::ports::Finding;
 use trem_engine::progress::Phase;
-use trem_engine::runner::{Task, Until};
+use trem_engine::record::TableState;
+use trem_engine::runner::{Control, Task, Until};
 
 use crate::cli::Run;
+use crate::exit::{Exit, Failure};
 use crate::overlap::overlaps;
-use crate::task::{FAILED, Failure};
+use crate::remedy::Commands;
 use crate::{logging, progress, task};
 
 /// The runner lets a running apply finish up to a deadline of its own; past this one the connections are cut,
@@ -23,7 +25,7 @@ use crate::{logging, progress, task};
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs the tasks; the exit code tells whether one failed.
-pub async fn run(args: Run) -> Result<ExitCode, Failure> {
+pub async fn run(args: Run) -> Result<Exit, Failure> {
     let configs = task::pick(&args.pick)?;
     let bars = MultiProgress::new();
     logging::start(args.log_format, &bars)?;
@@ -39,24 +41,29 @@ pub async fn run(args: Run) -> Result<ExitCode, Failure> {
     let mut handles = Vec::new();
     for ((config, task), refusal) in configs.iter().zip(tasks).zip(refusals) {
         tracing::info!(task = %task.plan.name, from = %config.source, to = %config.target, "starting");
-        handles.push(tokio::spawn(one(Arc::new(task), refusal, until, stop.clone())));
+        handles.push(tokio::spawn(one(args.pick.file.clone(), Arc::new(task), refusal, until, stop.clone())));
     }
-    let (count, failed) = (handles.len(), wait(handles, &stop).await);
+    let tasks = handles.len();
+    let exits = wait(handles, &stop).await;
     done.cancel();
     let _ = display.await;
-    tracing::info!(tasks = count, failed, "all tasks have ended");
-    Ok(if failed > 0 { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+    let failed = exits.iter().filter(|e| **e == Exit::Failed).count();
+    tracing::info!(tasks, failed, "all tasks have ended");
+    Ok(match failed {
+        0 if exits.contains(&Exit::Suspended) => Exit::Suspended,
+        _ => Exit::of(failed > 0),
+    })
 }
 
-/// One task to its end, which is told at once; `true` when it failed.
-async fn one(task: Arc<Task>, refusal: Vec<Finding>, until: Until, stop: CancellationToken) -> bool {
+/// One task to its end, which is told at once.
+async fn one(file: PathBuf, task: Arc<Task>, refusal: Vec<Finding>, until: Until, stop: CancellationToken) -> Exit {
     let ended = match refused(&refusal) {
         Some(error) => {
             let text = error.to_string();
             task.reporter.update(|p| p.phase = Phase::Failed { error: text });
             Err(error)
         }
-        None => task.run(until, stop.clone()).await,
+        None => task.run(until, &Control::stopped_by(stop.clone())).await,
     };
     let progress = task.reporter.snapshot();
     let name = &task.plan.name;
@@ -70,10 +77,16 @@ async fn one(task: Arc<Task>, refusal: Vec<Finding>, until: Until, stop: Cancell
     match &ended {
         Ok(()) => tracing::info!(task = %name, rows_loaded = rows, changes, position, "{how}"),
         Err(e) => {
-            tracing::error!(task = %name, class = ?e.class(), rows_loaded = rows, changes, position, "failed: {e}");
+            let error = Commands { file: &file, task: name }.error(e);
+            tracing::error!(task = %name, class = ?e.class(), rows_loaded = rows, changes, position, "failed: {error}");
         }
     }
-    ended.is_err()
+    match ended {
+        Err(_) => Exit::Failed,
+        // Whoever stops a task has not asked for it to be done.
+        Ok(()) if suspended > 0 && !stop.is_cancelled() => Exit::Suspended,
+        Ok(()) => Exit::Done,
+    }
 }
 
 fn refused(findings: &[Finding]) -> Option<Error> {
@@ -86,9 +99,9 @@ fn refused(findings: &[Finding]) -> Option<Error> {
     })
 }
 
-/// The number of tasks that failed.
-async fn wait(mut handles: Vec<JoinHandle<bool>>, stop: &CancellationToken) -> usize {
-    let mut failed = 0;
+/// How the tasks ended; one that is cut off is left out.
+async fn wait(mut handles: Vec<JoinHandle<Exit>>, stop: &CancellationToken) -> Vec<Exit> {
+    let mut exits = Vec::new();
     let overdue = async {
         stop.cancelled().await;
         tokio::time::sleep(STOP_DEADLINE).await;
@@ -96,21 +109,18 @@ async fn wait(mut handles: Vec<JoinHandle<bool>>, stop: &CancellationToken) -> u
     tokio::pin!(overdue);
     for n in 0..handles.len() {
         tokio::select! {
-            ended = &mut handles[n] => failed += match ended {
-                Ok(task_failed) => usize::from(task_failed),
-                Err(panic) => {
-                    tracing::error!("a task ended abnormally: {panic}");
-                    1
-                }
-            },
+            ended = &mut handles[n] => exits.push(ended.unwrap_or_else(|panic| {
+                tracing::error!("a task ended abnormally: {panic}");
+                Exit::Failed
+            })),
             () = &mut overdue => {
                 tracing::warn!("still busy {} s after being told to stop: cut off", STOP_DEADLINE.as_secs());
                 handles[n..].iter().for_each(JoinHandle::abort);
-                return failed;
+                return exits;
             }
         }
     }
-    failed
+    exits
 }
 
 fn watch_signals(stop: &CancellationToken) -> Result<(), Failure> {
@@ -124,7 +134,7 @@ fn watch_signals(stop: &CancellationToken) -> Result<(), Failure> {
         stop.cancel();
         either(&mut interrupt, &mut terminate).await;
         tracing::warn!("stopped at once: what was not committed is rolled back");
-        std::process::exit(i32::from(FAILED));
+        std::process::exit(Exit::Failed as i32);
     });
     Ok(())
 }

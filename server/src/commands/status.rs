@@ -1,16 +1,18 @@
 //! `trem status`: the state of each table, the positions and how far the target is behind.
 
-use std::path::Path;
-use std::process::ExitCode;
 use std::time::SystemTime;
 
 use serde::Serialize;
-use trem_engine::ports::{TableRecord, TableState};
+use trem_engine::Error;
+use trem_engine::record::{TableRecord, TableState};
 use trem_engine::runner::Task;
+use trem_engine::schema::TableId;
 
+use super::plan::both;
 use crate::cli::Shown;
 use crate::config::TaskConfig;
-use crate::task::{FAILED, Failure};
+use crate::exit::{Exit, Failure};
+use crate::remedy::Commands;
 use crate::{output, task};
 
 /// All tasks. The names of the fields are documented in docs/OPERATIONS.md: scripts depend on them.
@@ -43,11 +45,15 @@ struct TaskView {
 
 #[derive(Serialize)]
 struct TableView {
-    /// `schema.table`
+    /// `schema.table`, as the source has it.
     name: String,
     schema: String,
     table: String,
+    /// `schema.table`, as the target has it.
+    target: String,
     state: TableState,
+    /// `trem reload` has asked for it, and the task has not taken that up yet.
+    reload_requested: bool,
     rows_loaded: u64,
     chunks: usize,
     chunks_done: usize,
@@ -55,20 +61,12 @@ struct TableView {
     remedy: Option<String>,
 }
 
-impl TableView {
-    /// Remedies are written where nobody knows the file; as they stand here they can be copied.
-    fn name(&mut self, file: &Path, task: &str) {
-        self.remedy = self.remedy.take().map(|r| output::with_names(&r, file, task));
-    }
-}
-
 /// Prints the state; fails when an end cannot be asked.
-pub async fn status(args: Shown) -> Result<ExitCode, Failure> {
+pub async fn status(args: Shown) -> Result<Exit, Failure> {
     let mut tasks = Vec::new();
     for config in task::pick(&args.pick)? {
-        let mut view = view(&config, &task::build(&config)?).await;
-        view.tables.iter_mut().for_each(|t| t.name(&args.pick.file, &config.plan.name));
-        tasks.push(view);
+        let commands = Commands { file: &args.pick.file, task: &config.plan.name };
+        tasks.push(view(&config, &task::build(&config)?, &commands).await);
     }
     let failed = tasks.iter().any(|t| !t.errors.is_empty());
     let document = Document { tasks };
@@ -77,25 +75,22 @@ pub async fn status(args: Shown) -> Result<ExitCode, Failure> {
     } else {
         document.tasks.iter().for_each(print);
     }
-    Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+    Ok(Exit::of(failed))
 }
 
-async fn view(config: &TaskConfig, task: &Task) -> TaskView {
+async fn view(config: &TaskConfig, task: &Task, commands: &Commands<'_>) -> TaskView {
     let mut errors = Vec::new();
-    let record = task.target.record().await.map_err(|e| errors.push(format!("target: {e}"))).unwrap_or_default();
-    let (mut current, mut retained) = (None, None);
-    if config.plan.mode.follows() {
-        current = task.source.current().await.map_err(|e| errors.push(format!("source: {e}"))).ok();
-        if current.is_some() {
-            retained =
-                task.source.retained_bytes().await.map_err(|e| errors.push(format!("source: {e}"))).ok().flatten();
-        }
-    }
+    let mut fault = |end: &str, e: Error| errors.push(format!("{end}: {}", commands.error(&e)));
+    let record = task.target.record().await.map_err(|e| fault("target", e)).unwrap_or_default();
     let started = record.is_some();
     let record = record.unwrap_or_default();
     let position = record.checkpoint.map(|c| c.position);
-    let lag = current.as_ref().zip(position.as_ref()).map(|(now, at)| now.order().saturating_sub(at.order()));
-    let lag_seconds = lag.and_then(|bytes| lag_seconds(bytes, record.committed_at, SystemTime::now()));
+    let lag = match config.plan.mode.follows() {
+        true => task.source.lag(position.as_ref()).await.map_err(|e| fault("source", e)).ok(),
+        false => None,
+    };
+    let lag_bytes = lag.as_ref().and_then(|l| l.bytes);
+    let lag_seconds = lag_bytes.and_then(|bytes| lag_seconds(bytes, record.committed_at, SystemTime::now()));
     TaskView {
         task: config.plan.name.clone(),
         source: config.source.to_string(),
@@ -103,17 +98,17 @@ async fn view(config: &TaskConfig, task: &Task) -> TaskView {
         started,
         lineage: record.lineage.map(|l| l.to_string()),
         position: position.map(|p| p.to_string()),
-        source_position: current.map(|p| p.to_string()),
-        lag_bytes: lag.and_then(|bytes| u64::try_from(bytes).ok()),
+        source_position: lag.as_ref().map(|l| l.current.to_string()),
+        lag_bytes,
         lag_seconds,
-        retained_bytes: retained,
-        tables: record.tables.iter().map(table_view).collect(),
+        retained_bytes: lag.and_then(|l| l.retained_bytes),
+        tables: record.tables.iter().map(|t| table_view(t, &record.requests, commands)).collect(),
         errors,
     }
 }
 
 /// The source's clock may be ahead of this machine's: that is no lag either.
-fn lag_seconds(bytes: u128, committed_at: Option<SystemTime>, now: SystemTime) -> Option<f64> {
+fn lag_seconds(bytes: u64, committed_at: Option<SystemTime>, now: SystemTime) -> Option<f64> {
     if bytes == 0 {
         return Some(0.0);
     }
@@ -121,18 +116,20 @@ fn lag_seconds(bytes: u128, committed_at: Option<SystemTime>, now: SystemTime) -
     Some(age.as_millis() as f64 / 1000.0)
 }
 
-fn table_view(record: &TableRecord) -> TableView {
-    let done = record.chunks.iter().filter(|c| c.done.is_some());
+fn table_view(record: &TableRecord, requests: &[TableId], commands: &Commands<'_>) -> TableView {
+    let id = record.id();
     TableView {
-        name: record.schema.id.to_string(),
-        schema: record.schema.id.schema.clone(),
-        table: record.schema.id.table.clone(),
+        name: id.to_string(),
+        schema: id.schema.clone(),
+        table: id.table.clone(),
+        target: record.target.id.to_string(),
         state: record.state,
-        rows_loaded: done.clone().map(|c| c.rows).sum(),
+        reload_requested: requests.contains(id),
+        rows_loaded: record.rows_loaded(),
         chunks: record.chunks.len(),
-        chunks_done: done.count(),
+        chunks_done: record.chunks.iter().filter(|c| c.done.is_some()).count(),
         reason: record.reason.clone(),
-        remedy: record.remedy.clone(),
+        remedy: record.remedy.as_ref().map(|r| commands.remedy(r)),
     }
 }
 
@@ -165,7 +162,8 @@ fn print(task: &TaskView) {
     let mut table = output::table(&["table", "state", "rows loaded", "chunks"]);
     for t in &task.tables {
         let chunks = format!("{}/{}", t.chunks_done, t.chunks);
-        table.add_row([t.name.as_str(), state(t.state), &t.rows_loaded.to_string(), &chunks]);
+        let state = if t.reload_requested { "reload requested" } else { state(t.state) };
+        table.add_row([both(&t.name, &t.target).as_str(), state, &t.rows_loaded.to_string(), &chunks]);
     }
     output::say(table);
     let suspended: Vec<&TableView> = task.tables.iter().filter(|t| t.state == TableState::Suspended).collect();
@@ -188,7 +186,8 @@ fn state(state: TableState) -> &'static str {
         TableState::Loading => "loading",
         TableState::Ready => "ready",
         TableState::Suspended => "suspended",
-        TableState::Reload => "reload at next start",
+        TableState::Preparing => "preparing",
+        TableState::Reload => "to be loaded again",
     }
 }
 
@@ -215,7 +214,9 @@ mod tests {
             name: String::new(),
             schema: String::new(),
             table: String::new(),
+            target: String::new(),
             state: TableState::Ready,
+            reload_requested: false,
             rows_loaded: 0,
             chunks: 0,
             chunks_done: 0,
@@ -254,7 +255,7 @@ mod tests {
 
     #[test]
     fn every_state_and_every_class_is_in_the_manual() {
-        for s in [TableState::Loading, TableState::Ready, TableState::Suspended, TableState::Reload] {
+        for s in TableState::ALL {
             let json = serde_json::to_string(&s).unwrap();
             let row = format!("| {} | `{}` |", state(s), json.trim_matches('"'));
             assert!(MANUAL.contains(&row), "{row}");

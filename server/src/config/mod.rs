@@ -3,10 +3,12 @@
 //! Every error names file, line and key and says what was expected. No error repeats the text of a line, nor a value
 //! that may hold a password: `secret` decides.
 
+mod endpoint;
 mod interpolate;
 mod locate;
 mod raw;
 mod resolve;
+mod rules;
 mod secret;
 #[cfg(test)]
 mod tests;
@@ -14,9 +16,11 @@ mod units;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
-use trem_endpoints::postgres::config::PgConfig;
+use trem_endpoints::kind::{self, Configured};
 use trem_engine::task::TaskPlan;
+use trem_transforms::RuleList;
 
 pub use locate::Problem;
 
@@ -36,6 +40,8 @@ pub struct TaskConfig {
     pub source: Endpoint,
     /// Where they go.
     pub target: Endpoint,
+    /// What becomes of tables on the way.
+    pub rules: RuleList,
 }
 
 /// A named endpoint.
@@ -44,33 +50,22 @@ pub struct Endpoint {
     /// The name in `[endpoints.NAME]`.
     pub name: String,
     /// What it is.
-    pub kind: EndpointKind,
+    pub configured: Arc<dyn Configured>,
 }
 
-/// The kinds of endpoint, with what each needs.
-#[derive(Clone, Debug)]
-pub enum EndpointKind {
-    /// A PostgreSQL database.
-    Postgres(PgConfig),
-    /// Counts and discards; a target only.
-    Null,
-}
-
-impl EndpointKind {
+impl Endpoint {
     /// Whether both are one database, as far as the configuration can tell.
     pub fn same_database(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Postgres(a), Self::Postgres(b)) => (&a.host, a.port, &a.database) == (&b.host, b.port, &b.database),
-            _ => false,
-        }
+        kind::same_database(&*self.configured, &*other.configured)
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            EndpointKind::Postgres(config) => write!(f, "{} (postgres {})", self.name, config.describe()),
-            EndpointKind::Null => write!(f, "{} (null)", self.name),
+        let kind = self.configured.kind();
+        match self.configured.describe() {
+            Some(place) => write!(f, "{} ({kind} {place})", self.name),
+            None => write!(f, "{} ({kind})", self.name),
         }
     }
 }
@@ -105,10 +100,4 @@ pub fn parse(file: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>) -> R
     let locator = locate::Locator::new(file, text).map_err(|p| Problems(vec![p]))?;
     let raw: raw::File = toml::from_str(text).map_err(|e| Problems(vec![locator.of_toml(&e)]))?;
     resolve::resolve(&raw, &locator, env)
-}
-
-/// The name of a task's slot and publication.
-pub fn slot_name(task: &str) -> String {
-    let replaced = task.chars().map(|c| if matches!(c, 'a'..='z' | '0'..='9' | '_') { c } else { '_' });
-    format!("trem_{}", replaced.collect::<String>())
 }

@@ -19,13 +19,8 @@ pub struct File {
     pub tasks: BTreeMap<String, Spanned<Task>>,
 }
 
-/// `[endpoints.NAME]`
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Endpoint {
-    pub kind: Leaf,
-    pub url: Option<Leaf>,
-}
+/// `[endpoints.NAME]`: which keys it has is its kind's affair.
+pub type Endpoint = BTreeMap<Spanned<String>, Leaf>;
 
 /// `[tasks.NAME]`
 #[derive(Deserialize)]
@@ -37,7 +32,8 @@ pub struct Task {
     pub on_existing: Option<Leaf>,
     pub after_load: Option<Leaf>,
     pub tables: Option<Spanned<Vec<Spanned<Tables>>>>,
-    pub rules: Option<Leaf>,
+    #[serde(default)]
+    pub rules: Vec<Spanned<Rule>>,
     #[serde(default)]
     pub batch: Batch,
     #[serde(default)]
@@ -55,6 +51,18 @@ pub struct Tables {
     pub include: Leaf,
     pub exclude: Option<Leaf>,
     pub filter: Option<Leaf>,
+}
+
+/// `[[tasks.NAME.rules]]`, with the keys of every action.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Rule {
+    pub r#match: Leaf,
+    pub action: Leaf,
+    pub column: Option<Leaf>,
+    pub to: Option<Leaf>,
+    pub r#type: Option<Leaf>,
+    pub value: Option<Leaf>,
 }
 
 /// `[tasks.NAME.batch]`

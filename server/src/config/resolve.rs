@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::time::Duration;
 
 use toml::{Spanned, Value};
-use trem_endpoints::postgres::config::PgConfig;
 use trem_engine::task::{
     AfterLoad, BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
 };
@@ -14,7 +13,7 @@ use super::interpolate::interpolate;
 use super::locate::{Locator, Problem};
 use super::raw::{self, Leaf};
 use super::secret::{self, shown};
-use super::{Config, Endpoint, EndpointKind, Problems, TaskConfig, slot_name, units};
+use super::{Config, Endpoint, Problems, TaskConfig, units};
 
 const MODES: [(&str, Mode); 3] =
     [("full-load", Mode::FullLoad), ("cdc", Mode::Cdc), ("full-load-and-cdc", Mode::FullLoadAndCdc)];
@@ -33,8 +32,6 @@ const DEFAULT_MEMORY: u64 = 128 << 20;
 const LEAST_MEMORY: u64 = 8 << 20;
 const DEFAULT_REDISCOVER: Duration = Duration::from_secs(60);
 const MOST_WORKERS: u64 = 64;
-/// PostgreSQL cuts longer names of slots off, and two tasks would share one.
-const LONGEST_SLOT: usize = 63;
 
 /// Validates the whole file.
 pub fn resolve(
@@ -54,11 +51,15 @@ pub fn resolve(
         r.problem(0..0, "no task is configured: expected at least one [tasks.NAME]");
     }
     let mut tasks = Vec::new();
-    let mut slots: BTreeMap<String, &str> = BTreeMap::new();
     for (name, raw) in &file.tasks {
         r.no_url(name, raw.span());
-        r.task_name(name, raw.span(), &mut slots);
-        tasks.extend(r.task(name, raw, &endpoints));
+        if name.is_empty() {
+            r.problem(raw.span(), "a task must have a name: expected [tasks.NAME]");
+        }
+        if let Some(task) = r.task(name, raw, &endpoints) {
+            r.task_name(&task, &tasks, raw.span());
+            tasks.push(task);
+        }
     }
     if r.problems.is_empty() {
         Ok(Config { tasks })
@@ -68,15 +69,17 @@ pub fn resolve(
     }
 }
 
-struct Resolver<'a> {
+/// Validates one file, and gathers what is wrong with it.
+pub struct Resolver<'a> {
     locator: &'a Locator<'a>,
     env: &'a dyn Fn(&str) -> Option<String>,
-    problems: Vec<Problem>,
+    pub problems: Vec<Problem>,
     declared: Vec<String>,
 }
 
 impl Resolver<'_> {
-    fn problem(&mut self, span: Range<usize>, message: impl Into<String>) {
+    /// Something is wrong at a place.
+    pub fn problem(&mut self, span: Range<usize>, message: impl Into<String>) {
         self.problems.push(self.locator.at(span, message));
     }
 
@@ -87,61 +90,23 @@ impl Resolver<'_> {
         }
     }
 
-    fn endpoint(&mut self, name: &str, raw: &Spanned<raw::Endpoint>) -> Option<Endpoint> {
-        let endpoint = raw.get_ref();
-        let kind = self.text(&endpoint.kind, "the kind of the endpoint: \"postgres\" or \"null\"")?;
-        match kind.as_str() {
-            "postgres" => {
-                let Some(url) = &endpoint.url else {
-                    self.problem(
-                        raw.span(),
-                        "the key `url` is missing: expected postgres://user:password@host:port/db",
-                    );
-                    return None;
-                };
-                let text = self.text(url, "a URL such as \"postgres://user:password@host:port/database\"")?;
-                let config = match PgConfig::parse(&text) {
-                    Ok(config) => config,
-                    Err(e) => {
-                        // It repeats nothing of the URL.
-                        self.problem(url.span(), e.to_string());
-                        return None;
-                    }
-                };
-                let kind = EndpointKind::Postgres(config);
-                Some(Endpoint { name: name.to_owned(), kind })
-            }
-            "null" => {
-                if let Some(url) = &endpoint.url {
-                    self.problem(url.span(), "an endpoint of kind null has no `url`: leave the key out");
-                }
-                Some(Endpoint { name: name.to_owned(), kind: EndpointKind::Null })
-            }
-            _ => {
-                let written = shown(endpoint.kind.get_ref());
-                let message =
-                    format!("kind {written} is not supported by this version: expected \"postgres\" or \"null\"");
-                self.problem(endpoint.kind.span(), message);
-                None
-            }
+    /// Refuses names that the kind of the source does not take, and two tasks that would take each other's objects
+    /// there for their own.
+    fn task_name(&mut self, task: &TaskConfig, others: &[TaskConfig], span: Range<usize>) {
+        let (name, source) = (&task.plan.name, &task.source.configured);
+        if let Err(message) = source.check_task_name(name) {
+            self.problem(span, message);
+            return;
         }
-    }
-
-    fn task_name<'n>(&mut self, name: &'n str, span: Range<usize>, slots: &mut BTreeMap<String, &'n str>) {
-        let slot = slot_name(name);
-        if name.is_empty() || slot.len() > LONGEST_SLOT {
-            let most = LONGEST_SLOT - "trem_".len();
-            self.problem(
-                span,
-                format!("the name of a task has 1 to {most} characters, because its slot is named after it"),
-            );
-        } else if let Some(other) = slots.insert(slot.clone(), name)
+        let Some(own) = source.objects(name) else { return };
+        let same = |other: &&TaskConfig| other.source.configured.objects(&other.plan.name).as_ref() == Some(&own);
+        if let Some(other) = others.iter().find(same).map(|t| &t.plan.name)
             && !secret::is_url(other)
             && !secret::is_url(name)
         {
             let message = format!(
-                "the tasks `{other}` and `{name}` would share the slot {slot} (characters outside a-z, 0-9 and _ \
-                 become _): rename one of them"
+                "the tasks `{other}` and `{name}` would share the {own} at the source ({}): rename one of them",
+                own.rule
             );
             self.problem(span, message);
         }
@@ -154,9 +119,6 @@ impl Resolver<'_> {
         endpoints: &BTreeMap<String, Endpoint>,
     ) -> Option<TaskConfig> {
         let task = raw.get_ref();
-        if let Some(rules) = &task.rules {
-            self.problem(rules.span(), "rules are not supported by this version: remove them");
-        }
         let source = self.end(&task.source, "source", endpoints);
         let target = self.end(&task.target, "target", endpoints);
         if let (Some(source), Some(target)) = (source, target) {
@@ -179,7 +141,8 @@ impl Resolver<'_> {
             retry: self.retry(&task.retry),
             rediscover: self.pause(task.rediscover.as_ref(), DEFAULT_REDISCOVER),
         };
-        Some(TaskConfig { plan, source: source?.clone(), target: target?.clone() })
+        let rules = self.rules(&task.rules);
+        Some(TaskConfig { plan, source: source?.clone(), target: target?.clone(), rules })
     }
 
     fn end<'e>(&mut self, leaf: &Leaf, role: &str, endpoints: &'e BTreeMap<String, Endpoint>) -> Option<&'e Endpoint> {
@@ -197,12 +160,17 @@ impl Resolver<'_> {
     }
 
     fn two_ends(&mut self, task: &raw::Task, source: &Endpoint, target: &Endpoint) {
-        if matches!(source.kind, EndpointKind::Null) {
-            let message = "an endpoint of kind null discards rows and has none to give: it can only be a target";
+        if source.configured.source("").is_none() {
+            let kind = source.configured.kind();
+            let message = format!("an endpoint of kind {kind} has no rows to give: it can only be a target");
             self.problem(task.source.span(), message);
+        } else if target.configured.target("").is_none() {
+            let kind = target.configured.kind();
+            let message = format!("an endpoint of kind {kind} takes no rows: it can only be a source");
+            self.problem(task.target.span(), message);
         } else if source.name == target.name {
             self.problem(task.target.span(), "source and target are the same endpoint: expected two databases");
-        } else if source.kind.same_database(&target.kind) {
+        } else if source.same_database(target) {
             let (a, b) = (&source.name, &target.name);
             let message = format!("source `{a}` and target `{b}` are the same database: expected two databases");
             self.problem(task.target.span(), message);
@@ -253,15 +221,21 @@ impl Resolver<'_> {
                     continue;
                 }
             };
-            match Glob::parse(&pattern) {
-                Ok(glob) if !secret::is_url(&pattern) => globs.push(glob),
-                Err(e) if !text.contains("${") && !pattern.contains(['@', ':']) => {
-                    self.problem(leaf.span(), format!("bad pattern: {e}"));
-                }
-                _ => self.problem(leaf.span(), format!("bad pattern, which is not shown: expected {EXPECTED}")),
-            }
+            globs.extend(self.pattern(leaf, text, &pattern, EXPECTED));
         }
         Some(globs)
+    }
+
+    /// `text` is what was written, `pattern` the same with its variables replaced.
+    pub(super) fn pattern(&mut self, leaf: &Leaf, text: &str, pattern: &str, expected: &str) -> Option<Glob> {
+        match Glob::parse(pattern) {
+            Ok(glob) if !secret::is_url(pattern) => return Some(glob),
+            Err(e) if !text.contains("${") && !pattern.contains(['@', ':']) => {
+                self.problem(leaf.span(), format!("bad pattern: {e}"));
+            }
+            _ => self.problem(leaf.span(), format!("bad pattern, which is not shown: expected {expected}")),
+        }
+        None
     }
 
     fn batch(&mut self, task: &raw::Task) -> (BatchLimits, usize) {
@@ -304,7 +278,8 @@ impl Resolver<'_> {
         RetryPolicy { initial, max, give_up_after }
     }
 
-    fn text(&mut self, leaf: &Leaf, expected: &str) -> Option<String> {
+    /// A string, variables replaced.
+    pub fn text(&mut self, leaf: &Leaf, expected: &str) -> Option<String> {
         let Value::String(text) = leaf.get_ref() else {
             self.problem(leaf.span(), format!("expected {expected}, found {}", shown(leaf.get_ref())));
             return None;
@@ -385,7 +360,8 @@ impl Resolver<'_> {
     }
 }
 
-fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
+/// Words as an alternative.
+pub fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
     let words: Vec<String> = words.map(|w| format!("\"{w}\"")).collect();
     match words.split_last() {
         None => "one of none".to_owned(),

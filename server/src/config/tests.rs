@@ -8,7 +8,7 @@ use std::time::Duration;
 use trem_engine::schema::TableId;
 use trem_engine::task::{Mode, OnExisting};
 
-use super::{Config, EndpointKind, Problems, parse, slot_name};
+use super::{Config, Problems, parse};
 
 const ENDPOINTS: &str = r#"
 [endpoints.shop]
@@ -69,7 +69,7 @@ fn a_small_file_has_defaults() {
     assert_eq!(task.plan.memory_bytes, 128 << 20);
     assert_eq!(task.plan.rediscover, Duration::from_secs(60));
     assert!(task.plan.selection.takes(&TableId::new("public", "a")));
-    assert!(matches!(task.source.kind, EndpointKind::Postgres(_)));
+    assert_eq!(task.source.configured.kind(), "postgres");
     assert!(!format!("{config:?}").contains("hush-hush"));
 }
 
@@ -110,7 +110,7 @@ fn the_documented_defaults_are_the_defaults() {
 #[test]
 fn null_is_a_target() {
     let text = format!("{ENDPOINTS}{TASK}{TABLES}").replace("target = \"reports\"", "target = \"nothing\"");
-    assert!(matches!(read(&text).unwrap().tasks[0].target.kind, EndpointKind::Null));
+    assert_eq!(read(&text).unwrap().tasks[0].target.configured.kind(), "null");
     let text = format!("{ENDPOINTS}{TASK}{TABLES}").replace("source = \"shop\"", "source = \"nothing\"");
     says(&refused(&text), &["tasks.toml:14:10: tasks.copy.source: ", "it can only be a target"]);
 }
@@ -156,7 +156,13 @@ fn endpoints() {
     says(&message, &["tasks.toml:11:8: endpoints.nothing.kind: kind \"mysql\" is not supported by this version"]);
     says(&refused("[endpoints.a]\nkind = 5\n"), &["endpoints.a.kind: expected the kind", "found the integer 5"]);
     let message = refused("[endpoints.a]\nkind = \"null\"\nurl = \"x\"\n");
-    says(&message, &["tasks.toml:3:7: endpoints.a.url: ", "leave the key out"]);
+    says(&message, &["tasks.toml:3:1: endpoints.a.url: unknown key `url` in an endpoint of kind null: leave it out"]);
+    let message = refused("[endpoints.a]\nkind = \"postgres\"\nulr = \"x\"\n");
+    says(&message, &["tasks.toml:3:1: endpoints.a.ulr: unknown key `ulr`", "expected `kind`, `url`"]);
+    says(&message, &["tasks.toml:1:1: endpoints.a: the key `url` is missing: expected a URL such as \"postgres://"]);
+    let message = refused("[endpoints.a]\nkind = \"postgres\"\nurl = 5\n");
+    says(&message, &["tasks.toml:3:7: endpoints.a.url: expected a URL such as", "found the integer 5"]);
+    says(&refused("[endpoints.a]\nurl = \"x\"\n"), &["tasks.toml:1:1: endpoints.a: missing key `kind`"]);
     let message = refused("[endpoints.a]\nkind = \"postgres\"\nurl = \"http://trem:hush-hush@h/d\"\n");
     says(&message, &["tasks.toml:3:7: endpoints.a.url: "]);
 }
@@ -204,6 +210,8 @@ fn passwords_in_wrong_places() {
     refused(&format!("{name}{good}").replace("target = \"reports\"", "target = \"report\""));
     let message = refused(&good.replace("tasks.copy", &format!("tasks.\"{URL}\"")));
     says(&message, &["tasks.\"***\": a name must not be a URL"]);
+    refused(&format!("[endpoints.a]\nkind = \"postgres\"\n\"{URL}\" = 1\n"));
+    refused("[endpoints.a]\nkind = \"postgres\"\n\"hush-hush@\" = \"x\"\n");
     for url in ["postgres://u:a@h/d?hush-hush=1@h/d", "postgres://u@h/d?sslmode=${SHOP_PASSWORD}", "u:hush-hush@h/d"] {
         refused(&format!("[endpoints.a]\nkind = \"postgres\"\nurl = \"{url}\"\n"));
     }
@@ -226,9 +234,7 @@ fn modes() {
 }
 
 #[test]
-fn rules_and_filters() {
-    let rules = "[[tasks.copy.rules]]\nmatch = \"public.*\"\naction = \"rename-schema\"\nto = \"dw\"\n";
-    says(&task_refused(rules), &["tasks.copy.rules", "rules are not supported by this version"]);
+fn filters() {
     let filter = "[[tasks.copy.tables]]\ninclude = \"public.a\"\nfilter = \"a = 1\"\n";
     says(&task_refused(filter), &["tasks.copy.tables[0].filter: row filters are not supported by this version"]);
 }
@@ -285,11 +291,20 @@ fn limits() {
 
 #[test]
 fn task_names() {
-    assert_eq!(slot_name("Shop-to é"), "trem__hop_to__");
     let second = TASK.replace("copy", "c_py").replace("target = ", "tables = [{ include = \"a.b\" }]\ntarget = ");
     let third = second.replace("c_py", "c-py");
     let message = refused(&format!("{ENDPOINTS}{second}{third}"));
-    says(&message, &["the tasks `c-py` and `c_py` would share the slot trem_c_py", "rename one of them"]);
+    says(
+        &message,
+        &["the tasks `c-py` and `c_py` would share the slot and publication trem_c_py", "rename one of them"],
+    );
+    // As the server sees them, not as the file writes them.
+    let (upper, lower) = (second.replace("c_py", "Shop"), second.replace("c_py", "shop"));
+    let both = format!("{ENDPOINTS}{upper}{lower}");
+    says(&refused(&both), &["the tasks `Shop` and `shop` would share the slot and publication trem_shop"]);
+    // Slots of two servers have nothing to do with each other.
+    let elsewhere = "[endpoints.other]\nkind = \"postgres\"\nurl = \"postgres://trem@10.0.0.1/shop\"\n";
+    read(&format!("{both}{elsewhere}").replacen("source = \"shop\"", "source = \"other\"", 1)).unwrap();
     let long = TASK.replace("copy", &"a".repeat(59)) + "tables = [{ include = \"a.b\" }]\n";
     says(&refused(&format!("{ENDPOINTS}{long}")), &["the name of a task has 1 to 58 characters"]);
     says(&refused(ENDPOINTS), &["no task is configured: expected at least one [tasks.NAME]"]);

@@ -7,6 +7,7 @@ use trem_engine::Result;
 use trem_engine::schema::{TableId, TypeDefinition};
 
 use super::get;
+use crate::postgres::types::DIALECT;
 use crate::postgres::{quote, sqlstate};
 
 /// The first number that the server gives to what users create.
@@ -141,7 +142,7 @@ impl TypeRow {
             _ => return None,
         };
         let labels = if self.kind == "e" { self.parts.clone() } else { Vec::new() };
-        Some(TypeDefinition { id: self.id.clone(), ddl, labels })
+        Some(TypeDefinition { dialect: DIALECT, id: self.id.clone(), ddl, labels })
     }
 }
 

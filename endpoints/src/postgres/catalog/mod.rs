@@ -3,19 +3,22 @@
 //! One query for each kind of thing, never one for each table: a thousand tables are as quick as one.
 
 pub(crate) mod definitions;
+mod expression;
+mod lex;
 mod secondary;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio_postgres::{Client, Row};
-use trem_engine::schema::{Catalog, Column, GeneratedColumn, Identity, NativeType, TableId, TableSchema};
+use trem_engine::schema::{Catalog, Column, GeneratedColumn, Identity, Native, TableId, TableSchema};
 use trem_engine::task::Selection;
 use trem_engine::{Error, Result};
 
 use self::definitions::TypeRows;
+use self::expression::Scope;
 use super::sqlstate;
-use super::types::classify;
+use super::types::{self, TypeBook};
 
 /// A field of a row, by its place.
 pub(crate) fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, index: usize) -> Result<T> {
@@ -80,34 +83,32 @@ async fn select(client: &Client, want: &Selection) -> Result<Vec<Found>> {
 struct Attribute {
     number: i16,
     name: String,
-    native: NativeType,
+    native: Native,
     nullable: bool,
+    /// Values may be stored beside the row, and an update that does not touch them leaves them out of the log.
+    beside: bool,
     generated: Option<String>,
-    output: String,
-    send: String,
 }
 
 async fn attributes(client: &Client, oids: &[u32]) -> Result<HashMap<u32, Vec<Attribute>>> {
     let sql = "SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, \
                  format_type(a.atttypid, a.atttypmod), a.attnotnull, \
                  CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END, \
-                 o.prosrc, coalesce(s.prosrc, '') \
-               FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_proc o ON o.oid = t.typoutput \
-               LEFT JOIN pg_proc s ON s.oid = t.typsend \
+                 a.attlen = -1 AND a.attstorage <> 'p' \
+               FROM pg_attribute a \
                LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
                WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum";
     let rows = client.query(sql, &[&oids]).await.map_err(sqlstate::error)?;
     let mut tables: HashMap<u32, Vec<Attribute>> = HashMap::new();
     for row in &rows {
-        let native = NativeType { name: get(row, 5)?, id: get(row, 3)?, modifier: get(row, 4)? };
+        let native = types::native(get::<String>(row, 5)?, get(row, 3)?, get(row, 4)?);
         tables.entry(get(row, 0)?).or_default().push(Attribute {
             number: get(row, 1)?,
             name: get(row, 2)?,
             native,
             nullable: !get::<bool>(row, 6)?,
+            beside: get(row, 8)?,
             generated: get(row, 7)?,
-            output: get(row, 8)?,
-            send: get(row, 9)?,
         });
     }
     Ok(tables)
@@ -143,30 +144,42 @@ async fn describe(client: &Client, found: Vec<Found>) -> Result<Catalog> {
     let oids: Vec<u32> = found.iter().map(|f| f.oid).collect();
     let mut attributes = attributes(client, &oids).await?;
     let mut indexes = indexes(client, &oids).await?;
-    let mut used = BTreeMap::new();
+    let used: BTreeSet<u32> = attributes.values().flatten().map(|a| types::number(&a.native).0).collect();
+    let used: Vec<u32> = used.into_iter().collect();
+    let book = TypeBook::load(client, used.clone()).await?;
+    let mut names: HashMap<u32, HashSet<String>> = HashMap::new();
     let mut tables = Vec::with_capacity(found.len());
     for table in found {
         let attributes = attributes.remove(&table.oid).unwrap_or_default();
-        used.extend(attributes.iter().map(|a| (a.native.id, ())));
         let indexes = indexes.remove(&table.oid).unwrap_or_default();
-        tables.push(Arc::new(shape(table, attributes, &indexes)));
+        let names = names.entry(table.oid).or_insert_with(|| attributes.iter().map(|a| a.name.clone()).collect());
+        tables.push(Arc::new(shape(table, attributes, names, &indexes, &book)));
     }
-    let used: Vec<u32> = used.into_keys().collect();
     let types = TypeRows::load(client, &used).await?.definitions(&used);
-    let secondary = secondary::objects(client, &oids).await?;
+    let secondary = secondary::objects(client, &names).await?;
     Ok(Catalog { tables, types, secondary })
 }
 
-fn shape(found: Found, attributes: Vec<Attribute>, indexes: &[Index]) -> TableSchema {
+fn shape(
+    found: Found,
+    attributes: Vec<Attribute>,
+    names: &HashSet<String>,
+    indexes: &[Index],
+    book: &TypeBook,
+) -> TableSchema {
+    let whole_old_rows = found.identity == "f";
     let (mut columns, mut generated, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+    let scope = Scope { table: &found.id, columns: names };
     for a in attributes {
         match a.generated {
             Some(expression) => {
+                let expression = scope.expression(&expression);
                 generated.push(GeneratedColumn { name: a.name, native: a.native, expression });
             }
             None => {
-                let logical = classify(&a.output, &a.send).0;
-                columns.push(Column { name: a.name, logical, native: a.native, nullable: a.nullable });
+                let ty = book.meaning(&a.native);
+                let omissible = a.beside && !whole_old_rows;
+                columns.push(Column { name: a.name, ty, native: a.native, nullable: a.nullable, omissible });
                 numbers.push(a.number);
             }
         }
@@ -188,7 +201,8 @@ fn shape(found: Found, attributes: Vec<Attribute>, indexes: &[Index]) -> TableSc
         "f" => (Identity::Full, Vec::new()),
         _ => (Identity::InsertOnly, Vec::new()),
     };
-    TableSchema { id: found.id, native_id: found.oid, columns, key, primary_key, identity, generated }
+    let native_id = Some(u64::from(found.oid));
+    TableSchema { id: found.id, native_id, columns, key, primary_key, identity, generated }
 }
 
 #[cfg(test)]
@@ -196,19 +210,13 @@ mod tests {
     use super::*;
 
     fn shaped(identity: &str, immediate: bool) -> TableSchema {
-        let native = NativeType { name: "bigint".to_owned(), id: 20, modifier: -1 };
-        let column = Attribute {
-            number: 1,
-            name: "id".to_owned(),
-            native,
-            nullable: false,
-            generated: None,
-            output: "int8out".to_owned(),
-            send: "int8send".to_owned(),
-        };
+        let native = types::native("bigint", 20, -1);
+        let column =
+            Attribute { number: 1, name: "id".to_owned(), native, nullable: false, beside: true, generated: None };
         let index = Index { primary: true, chosen: false, immediate, columns: vec![1] };
         let id = TableId::new("s", "t");
-        shape(Found { oid: 7, id, identity: identity.to_owned(), ancestors: Vec::new() }, vec![column], &[index])
+        let found = Found { oid: 7, id, identity: identity.to_owned(), ancestors: Vec::new() };
+        shape(found, vec![column], &HashSet::new(), &[index], &TypeBook::default())
     }
 
     #[test]
@@ -221,5 +229,12 @@ mod tests {
         assert_eq!(of("f", true), (Identity::KeyWithFullImage, 1, 1));
         assert_eq!(of("d", false), (Identity::InsertOnly, 0, 0));
         assert_eq!(of("f", false), (Identity::Full, 0, 0));
+    }
+
+    #[test]
+    fn nothing_is_left_out_where_the_log_has_whole_old_rows() {
+        assert!(shaped("d", true).columns[0].omissible);
+        assert!(!shaped("f", true).columns[0].omissible);
+        assert!(!shaped("f", false).columns[0].omissible);
     }
 }

@@ -58,11 +58,10 @@ impl Question {
 
 async fn added(inner: &Inner, table: &TableSchema, relation: &Relation) -> Result<Answer> {
     let client = inner.client().await?;
-    let remedy = relation::remedy(&inner.task, table);
     // What waits until the change is visible comes first.
-    let kind = relation::added(&client, table, relation, remedy.clone()).await?;
+    let kind = relation::added(&client, table, relation).await?;
     let kind = match watch::rewritten(inner, table).await? {
-        Some(reason) => SchemaChangeKind::Suspend { reason, remedy },
+        Some(reason) => relation::suspend(table, reason),
         None => kind,
     };
     let types = match &kind {

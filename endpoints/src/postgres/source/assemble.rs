@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use trem_engine::change::{BatchBuilder, ChangeSet, Op, Step, Truncate};
-use trem_engine::ports::StreamRequest;
+use trem_engine::change::{BatchBuilder, ChangeSet, Op, Span, Step, Truncate};
+use trem_engine::ports::{StreamRequest, StreamTable};
 use trem_engine::schema::{SchemaChangeKind, TableSchema};
 use trem_engine::task::BatchLimits;
 use trem_engine::time::micros_from_2000;
@@ -43,15 +43,31 @@ pub(super) struct Live {
     unchecked: Option<Relation>,
 }
 
+impl Live {
+    fn new(table: StreamTable, types: &TypeBook, from: u64) -> Result<Self> {
+        let own = table.from.as_ref().map(lsn::of).transpose()?;
+        Ok(Self {
+            wires: types.wires(&table.schema),
+            builder: BatchBuilder::new(Arc::clone(&table.schema)),
+            width: width(&table.schema),
+            loaded: Loaded::new(&table.loaded, own, from)?,
+            schema: table.schema,
+            suspended: false,
+            unchecked: None,
+        })
+    }
+}
+
 /// Gathers whole transactions.
 #[derive(Debug)]
 pub(super) struct Assembler {
-    task: String,
     limits: BatchLimits,
     from: u64,
     tables: Vec<Live>,
     /// Relation numbers of the log; `None` for tables that are not ours.
     relations: HashMap<u32, Option<usize>>,
+    /// What the server has last said of each: it says it once, and tables may be added later.
+    descriptions: HashMap<u32, Relation>,
     begin: Option<Begin>,
     steps: Vec<Step>,
     rows: usize,
@@ -94,26 +110,18 @@ impl Change<'_> {
 }
 
 impl Assembler {
-    pub(super) fn new(task: &str, request: StreamRequest, types: &TypeBook) -> Result<Self> {
+    pub(super) fn new(request: StreamRequest, types: &TypeBook) -> Result<Self> {
         let from = lsn::of(&request.from)?;
         let mut tables = Vec::with_capacity(request.tables.len());
         for table in request.tables {
-            tables.push(Live {
-                wires: types.wires(&table.schema),
-                builder: BatchBuilder::new(Arc::clone(&table.schema)),
-                width: width(&table.schema),
-                loaded: Loaded::new(&table.loaded, from)?,
-                schema: table.schema,
-                suspended: false,
-                unchecked: None,
-            });
+            tables.push(Live::new(table, types, from)?);
         }
         Ok(Self {
-            task: task.to_owned(),
             limits: request.limits,
             from,
             tables,
             relations: HashMap::new(),
+            descriptions: HashMap::new(),
             begin: None,
             steps: Vec::new(),
             rows: 0,
@@ -415,15 +423,20 @@ impl Assembler {
         self.taken = self.end;
         self.open = self.in_transaction() || self.waits();
         (self.rows, self.bytes) = (0, 0);
-        Ok(Some(ChangeSet {
-            steps: std::mem::take(&mut self.steps),
+        let span = Span {
             end: lsn::position(self.end),
             // The set that ends an open one may come with no transaction of its own.
             committed_at: if self.open { self.committed_at } else { self.committed_at.take() },
             open: self.open,
             transactions: std::mem::take(&mut self.transactions),
             bytes: std::mem::take(&mut self.step_bytes),
-        }))
+        };
+        Ok(Some(ChangeSet { steps: std::mem::take(&mut self.steps), span }))
+    }
+
+    /// Where reading stands, if between two transactions and no row that was read again is waited for.
+    pub(super) fn between(&self) -> Option<u64> {
+        (!self.in_transaction() && !self.waits()).then_some(self.end)
     }
 }
 
@@ -446,7 +459,7 @@ fn keys(table: &Live, change: Change<'_>) -> Result<(Option<RowKey>, Option<RowK
 fn width(schema: &TableSchema) -> usize {
     // The operation, and what masks and batches cost by the row.
     const OVERHEAD: usize = 16;
-    let fixed = schema.columns.iter().map(|c| c.logical.arrow().primitive_width().unwrap_or(4));
+    let fixed = schema.columns.iter().map(|c| c.ty.arrow().primitive_width().unwrap_or(4));
     OVERHEAD + fixed.sum::<usize>()
 }
 

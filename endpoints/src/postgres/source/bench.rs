@@ -6,21 +6,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use trem_engine::Result;
 use trem_engine::change::{BatchBuilder, ChangeBatch, ChangeSet};
-use trem_engine::ports::{StreamRequest, StreamTable};
+use trem_engine::ports::{StreamRequest, StreamRole, StreamTable};
 use trem_engine::schema::TableSchema;
 use trem_engine::task::BatchLimits;
 
 use super::assemble::Assembler;
 use super::lsn;
 use super::read::push_row;
-use crate::postgres::types::{TypeBook, classify};
+use crate::postgres::types::{TypeBook, wire};
 use crate::postgres::wire::copy::CopyRow;
 
 /// A type's number, its output function and its send function.
 pub type Type = (u32, &'static str, &'static str);
 
 fn book(types: &[Type]) -> TypeBook {
-    TypeBook::known(types.iter().map(|(id, output, send)| (*id, classify(output, send).1)).collect())
+    TypeBook::with(types.iter().map(|(id, output, send)| (*id, wire(output, send))))
 }
 
 /// Messages of `pgoutput` into change sets.
@@ -38,10 +38,11 @@ impl Log {
     /// # Errors
     /// Never, in effect.
     pub fn new(table: &Arc<TableSchema>, types: &[Type]) -> Result<Self> {
-        let tables = vec![StreamTable { schema: Arc::clone(table), loaded: Vec::new() }];
+        let tables = vec![StreamTable { schema: Arc::clone(table), from: None, loaded: Vec::new() }];
         let limits = BatchLimits { max_rows: usize::MAX / 4, max_bytes: usize::MAX / 4, ..BatchLimits::default() };
-        let request = StreamRequest { from: lsn::position(1), tables, limits };
-        Ok(Self(Assembler::new("bench", request, &book(types))?))
+        let (from, expected, role) = (lsn::position(1), Vec::new(), StreamRole::Main);
+        let request = StreamRequest { from, tables, expected, limits, role };
+        Ok(Self(Assembler::new(request, &book(types))?))
     }
 
     /// Takes one message in.

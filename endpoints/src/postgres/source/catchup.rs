@@ -19,6 +19,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
+use trem_engine::ports::StreamRole;
 use trem_engine::{Error, Result};
 
 pub(super) use self::pace::Next;
@@ -57,7 +58,7 @@ pub(super) struct CatchUp {
 
 impl CatchUp {
     /// A reader, if the log behind `from` is worth it and the server has a slot free.
-    pub(super) async fn open(inner: &Arc<Inner>, from: u64, binary: bool) -> Result<Option<Self>> {
+    pub(super) async fn open(inner: &Arc<Inner>, role: StreamRole, from: u64, binary: bool) -> Result<Option<Self>> {
         let sql = format!("SELECT (pg_current_wal_lsn() - {}::pg_lsn)::int8", quote::literal(&lsn::text(from)));
         let behind: i64 = super::get(&inner.one(&sql).await?, 0)?;
         if inner.stream_only.load(Ordering::Relaxed) || u64::try_from(behind).unwrap_or(0) < WORTH_BYTES {
@@ -70,7 +71,9 @@ impl CatchUp {
             "SELECT pg_replication_slot_advance({name}, confirmed_flush_lsn) FROM pg_replication_slots \
              WHERE slot_name = {name} AND confirmed_flush_lsn - restart_lsn > {REST_BYTES} AND active_pid IS NULL"
         );
-        if let Err(error) = conn.query(&move_on).await {
+        if role == StreamRole::Main
+            && let Err(error) = conn.query(&move_on).await
+        {
             tracing::debug!(slot = inner.name, %error, "the slot could not be moved on");
         }
         let session = match Session::over(conn, inner, binary).await {

@@ -3,15 +3,18 @@
 use std::fmt::Write as _;
 
 use tokio_postgres::Client;
-use trem_engine::Result;
 use trem_engine::ports::{Finding, Severity};
 use trem_engine::schema::{Identity, TableId, TableSchema};
 use trem_engine::task::Selection;
+use trem_engine::{Remedy, Result};
 
 use super::setup::{identity_remedy, slot_exists};
 use super::{Inner, get};
+use crate::postgres::types::table_number;
 use crate::postgres::{catalog, quote, sqlstate};
 
+/// What makes such settings take effect.
+const RESTART: &str = "restart the server";
 /// The oldest server version that is supported.
 const OLDEST: i32 = 140_000;
 
@@ -23,15 +26,15 @@ impl Findings {
         self.add(Severity::Ok, subject, message.into(), None);
     }
 
-    fn warn(&mut self, subject: &str, message: impl Into<String>, remedy: impl Into<String>) {
+    fn warn(&mut self, subject: &str, message: impl Into<String>, remedy: impl Into<Remedy>) {
         self.add(Severity::Warning, subject, message.into(), Some(remedy.into()));
     }
 
-    fn error(&mut self, subject: &str, message: impl Into<String>, remedy: impl Into<String>) {
+    fn error(&mut self, subject: &str, message: impl Into<String>, remedy: impl Into<Remedy>) {
         self.add(Severity::Error, subject, message.into(), Some(remedy.into()));
     }
 
-    fn add(&mut self, severity: Severity, subject: &str, message: String, remedy: Option<String>) {
+    fn add(&mut self, severity: Severity, subject: &str, message: String, remedy: Option<Remedy>) {
         self.0.push(Finding { severity, subject: subject.to_owned(), message, remedy });
     }
 }
@@ -93,7 +96,7 @@ async fn settings(client: &Client, inner: &Inner, findings: &mut Findings) -> Re
         findings.error(
             "wal_level",
             format!("is {level}, so changes are not logged as rows"),
-            "ALTER SYSTEM SET wal_level = 'logical'; then restart the server",
+            Remedy::Sql("ALTER SYSTEM SET wal_level = 'logical'".to_owned()).then(RESTART),
         );
     }
     // The task's own slot is there already once it has started; a load by itself needs one more for a while.
@@ -104,10 +107,10 @@ async fn settings(client: &Client, inner: &Inner, findings: &mut Findings) -> Re
     ] {
         let wanted = used + needed;
         if most > used && most < wanted {
-            let remedy = format!("ALTER SYSTEM SET {name} = {wanted}; then restart the server");
+            let remedy = Remedy::Sql(format!("ALTER SYSTEM SET {name} = {wanted}")).then(RESTART);
             findings.warn(name, format!("{used} of {most} are in use; a resumed load needs {needed}"), remedy);
         } else if most < wanted {
-            let remedy = format!("ALTER SYSTEM SET {name} = {}; then restart the server", wanted + 2);
+            let remedy = Remedy::Sql(format!("ALTER SYSTEM SET {name} = {}", wanted + 2)).then(RESTART);
             findings.error(name, format!("all {most} are in use"), remedy);
         } else {
             findings.ok(name, format!("{used} of {most} are in use"));
@@ -127,7 +130,7 @@ async fn settings(client: &Client, inner: &Inner, findings: &mut Findings) -> Re
         findings.warn(
             "wal_sender_timeout",
             message,
-            "ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf()",
+            Remedy::Sql("ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf()".to_owned()),
         );
     }
     Ok(())
@@ -143,7 +146,7 @@ async fn role(client: &Client, inner: &Inner, findings: &mut Findings) -> Result
     if get::<bool>(&row, 0)? {
         findings.ok("replication privilege", format!("role {user} may replicate"));
     } else {
-        let remedy = format!("ALTER ROLE {} REPLICATION", quote::ident(&user));
+        let remedy = Remedy::Sql(format!("ALTER ROLE {} REPLICATION", quote::ident(&user)));
         findings.error("replication privilege", format!("role {user} may not replicate"), remedy);
     }
     if !get::<bool>(&row, 1)? {
@@ -151,7 +154,7 @@ async fn role(client: &Client, inner: &Inner, findings: &mut Findings) -> Result
         if client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)?.is_none() {
             let message = format!("role {user} may not create publications in database {database}");
             let remedy = format!("GRANT CREATE ON DATABASE {} TO {}", quote::ident(&database), quote::ident(&user));
-            findings.error("publication", message, remedy);
+            findings.error("publication", message, Remedy::Sql(remedy));
         }
     }
     Ok(())
@@ -169,25 +172,26 @@ async fn privileges(
                  c.relrowsecurity AND NOT (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user) \
                    AND (c.relforcerowsecurity OR NOT pg_has_role(c.relowner, 'USAGE')) \
                FROM pg_class c WHERE c.oid = ANY ($1)";
-    let oids: Vec<u32> = tables.iter().map(|t| t.native_id).collect();
+    let oids: Vec<u32> = tables.iter().map(|t| table_number(t)).collect();
     let user = quote::ident(&inner.config.user);
     for row in client.query(sql, &[&oids]).await.map_err(sqlstate::error)? {
         let oid: u32 = get(&row, 0)?;
-        let Some(table) = tables.iter().find(|t| t.native_id == oid) else { continue };
+        let Some(table) = tables.iter().find(|t| table_number(t) == oid) else { continue };
         let (subject, name) = (table.id.to_string(), quote::table(&table.id));
         if !get::<bool>(&row, 1)? {
             let mut remedy = format!("GRANT USAGE ON SCHEMA {} TO {user}; ", quote::ident(&table.id.schema));
             let _ = write!(remedy, "GRANT SELECT ON {name} TO {user}");
-            findings.error(&subject, "may not be read", remedy);
+            findings.error(&subject, "may not be read", Remedy::Sql(remedy));
         }
         if cdc && !get::<bool>(&row, 2)? {
             let owner: String = get(&row, 3)?;
-            let remedy = format!("GRANT {} TO {user}; or ALTER TABLE {name} OWNER TO {user}", quote::ident(&owner));
+            let member = Remedy::Sql(format!("GRANT {} TO {user}", quote::ident(&owner)));
+            let remedy = member.or(Remedy::Sql(format!("ALTER TABLE {name} OWNER TO {user}")));
             findings.error(&subject, format!("belongs to {owner}, and only its owner may publish it"), remedy);
         }
         if get::<bool>(&row, 4)? {
             let message = "has row-level security, which hides rows from the full load but not from the log";
-            findings.error(&subject, message, format!("ALTER ROLE {user} BYPASSRLS"));
+            findings.error(&subject, message, Remedy::Sql(format!("ALTER ROLE {user} BYPASSRLS")));
         }
     }
     Ok(())
@@ -215,7 +219,7 @@ async fn identities(client: &Client, tables: &[&TableSchema], findings: &mut Fin
                JOIN pg_namespace n ON n.oid = c.relnamespace \
                WHERE r.oid = ANY ($1) AND r.relkind = 'p' AND p.isleaf AND c.relkind = 'r' \
                  AND c.relreplident <> r.relreplident ORDER BY 2, 3";
-    let oids: Vec<u32> = tables.iter().map(|t| t.native_id).collect();
+    let oids: Vec<u32> = tables.iter().map(|t| table_number(t)).collect();
     for row in client.query(sql, &[&oids]).await.map_err(sqlstate::error)? {
         let name = TableId::new(get::<String>(&row, 1)?, get::<String>(&row, 2)?);
         let message = "is a partition whose replica identity is not that of its partitioned table";
@@ -227,10 +231,10 @@ async fn identities(client: &Client, tables: &[&TableSchema], findings: &mut Fin
     let sql = "SELECT oid FROM pg_class WHERE oid = ANY ($1) AND relkind = 'p'";
     for row in client.query(sql, &[&oids]).await.map_err(sqlstate::error)? {
         let oid: u32 = get(&row, 0)?;
-        if let Some(table) = tables.iter().find(|t| t.native_id == oid) {
-            let message = "is partitioned: TRUNCATE, ATTACH, DETACH and DROP of a single partition are not in the log";
-            let remedy = format!("after one of these, `trem reload <config> --task <task> --table {}`", table.id);
-            findings.warn(&table.id.to_string(), message, remedy);
+        if let Some(table) = tables.iter().find(|t| table_number(t) == oid) {
+            let message = "is partitioned: TRUNCATE, ATTACH, DETACH and DROP of a single partition are not in the log, \
+                           and take a reload afterwards";
+            findings.warn(&table.id.to_string(), message, Remedy::Reload(table.id.clone()));
         }
     }
     Ok(())

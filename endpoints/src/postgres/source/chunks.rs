@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
-use trem_engine::ports::{Chunk, ChunkOptions, ChunkRange, KeyBound};
-use trem_engine::schema::{Identity, LogicalType, TableId, TableSchema};
+use trem_engine::chunk::{Chunk, ChunkRange, KeyBound};
+use trem_engine::ports::ChunkOptions;
+use trem_engine::schema::{Identity, TableId, TableSchema, Type};
 use trem_engine::{Error, Result};
 
 use super::get;
+use crate::postgres::types::table_number;
 use crate::postgres::{datetime, decode, quote, sqlstate};
 
 /// More chunks than this for one table cost more than they bring.
@@ -141,7 +143,7 @@ async fn key_ranges(
     let rows = client.query(&sql, &[&fractions]).await.map_err(sqlstate::error)?;
     let mut bounds = Vec::with_capacity(rows.len());
     for row in &rows {
-        bounds.push(parse_bound(table.columns[column].logical, get(row, 0)?)?);
+        bounds.push(parse_bound(&table.columns[column].ty, get(row, 0)?)?);
     }
     let mut ranges = Vec::with_capacity(bounds.len() + 1);
     let mut lower = None;
@@ -158,10 +160,10 @@ fn only(parts: &[Part]) -> &'static str {
 }
 
 async fn ordered_alike(client: &Client, table: &TableSchema, column: usize) -> Result<bool> {
-    use LogicalType as L;
-    match table.columns[column].logical {
-        L::Int16 | L::Int32 | L::Int64 | L::Date | L::Timestamp | L::TimestampTz | L::Uuid => Ok(true),
-        L::Text => {
+    use Type as L;
+    match table.columns[column].ty {
+        L::Int16 | L::Int32 | L::Int64 | L::Date | L::Timestamp(_) | L::TimestampTz(_) | L::Uuid => Ok(true),
+        L::Text(_) => {
             let sql = "SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_collation l ON l.oid = a.attcollation \
                          CROSS JOIN pg_database d \
                        WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND a.atttypid IN (25, 1043) \
@@ -176,32 +178,32 @@ async fn ordered_alike(client: &Client, table: &TableSchema, column: usize) -> R
     }
 }
 
-fn parse_bound(logical: LogicalType, text: &str) -> Result<KeyBound> {
+fn parse_bound(ty: &Type, text: &str) -> Result<KeyBound> {
     let wrong = || Error::fatal(format!("`{text}` cannot be a bound of a key range"));
-    Ok(match logical {
-        LogicalType::Date => KeyBound::Int(datetime::parse_date(text.as_bytes())?.into()),
-        LogicalType::Timestamp | LogicalType::TimestampTz => KeyBound::Int(datetime::parse_timestamp(text.as_bytes())?),
-        LogicalType::Uuid => KeyBound::Bytes(decode::uuid(text.as_bytes()).ok_or_else(wrong)?.to_vec()),
-        LogicalType::Text => KeyBound::Bytes(text.as_bytes().to_vec()),
+    Ok(match ty {
+        Type::Date => KeyBound::Int(datetime::parse_date(text.as_bytes())?.into()),
+        Type::Timestamp(_) | Type::TimestampTz(_) => KeyBound::Int(datetime::parse_timestamp(text.as_bytes())?),
+        Type::Uuid => KeyBound::Bytes(decode::uuid(text.as_bytes()).ok_or_else(wrong)?.to_vec()),
+        Type::Text(_) => KeyBound::Bytes(text.as_bytes().to_vec()),
         _ => KeyBound::Int(text.parse().map_err(|_| wrong())?),
     })
 }
 
 /// A bound as SQL.
-fn bound_sql(logical: LogicalType, bound: &KeyBound) -> Result<String> {
+fn bound_sql(ty: &Type, bound: &KeyBound) -> Result<String> {
     let wrong = || Error::fatal("a key range of this table was recorded for a column of another type");
     let mut text = Vec::new();
-    match (logical, bound) {
-        (LogicalType::Date, KeyBound::Int(days)) => {
+    match (ty, bound) {
+        (Type::Date, KeyBound::Int(days)) => {
             datetime::write_date(i32::try_from(*days).map_err(|_| wrong())?, &mut text);
         }
-        (LogicalType::Timestamp, KeyBound::Int(micros)) => datetime::write_timestamp(*micros, false, &mut text),
-        (LogicalType::TimestampTz, KeyBound::Int(micros)) => datetime::write_timestamp(*micros, true, &mut text),
-        (LogicalType::Int16 | LogicalType::Int32 | LogicalType::Int64, KeyBound::Int(n)) => {
+        (Type::Timestamp(_), KeyBound::Int(micros)) => datetime::write_timestamp(*micros, false, &mut text),
+        (Type::TimestampTz(_), KeyBound::Int(micros)) => datetime::write_timestamp(*micros, true, &mut text),
+        (Type::Int16 | Type::Int32 | Type::Int64, KeyBound::Int(n)) => {
             return Ok(format!("'{n}'"));
         }
-        (LogicalType::Text, KeyBound::Bytes(bytes)) => text.clone_from(bytes),
-        (LogicalType::Uuid, KeyBound::Bytes(bytes)) => text.extend(bytes.iter().flat_map(|b| {
+        (Type::Text(_), KeyBound::Bytes(bytes)) => text.clone_from(bytes),
+        (Type::Uuid, KeyBound::Bytes(bytes)) => text.extend(bytes.iter().flat_map(|b| {
             let digit = |n: u8| char::from_digit(n.into(), 16).unwrap_or('0') as u8;
             [digit(b >> 4), digit(b & 15)]
         })),
@@ -236,7 +238,7 @@ pub(super) fn from_where(table: &TableSchema, range: &ChunkRange, partitioned: b
             let key = quote::ident(&column.name);
             for (op, bound) in [(">=", lower), ("<", upper)] {
                 if let Some(bound) = bound {
-                    sql.push_str(&format!(" {joint} {key} {op} {}", bound_sql(column.logical, bound)?));
+                    sql.push_str(&format!(" {joint} {key} {op} {}", bound_sql(&column.ty, bound)?));
                     joint = "AND";
                 }
             }
@@ -279,13 +281,15 @@ pub(super) fn same_files(table: &TableSchema, range: &ChunkRange) -> Result<Stri
            JOIN pg_class p ON p.oid = t.oid AND p.relkind = 'p' JOIN pg_inherits i ON i.inhparent = p.oid) \
          SELECT bool_and(c.relkind <> 'r' OR c.relfilenode IS NOT DISTINCT FROM pg_relation_filenode(c.oid)) \
          FROM tree t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace {one}",
-        table.native_id
+        table_number(table)
     ))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use trem_engine::schema::Length;
+
     use super::*;
 
     fn part(bytes: u64, blocks: u64, partition: bool) -> Part {
@@ -320,19 +324,19 @@ mod tests {
 
     #[test]
     fn bounds_become_the_same_sql_values() {
-        for (logical, text) in [
-            (LogicalType::Int64, "-5"),
-            (LogicalType::Date, "4714-11-24 BC"),
-            (LogicalType::Date, "infinity"),
-            (LogicalType::Timestamp, "2024-02-29 23:59:59.999999"),
-            (LogicalType::TimestampTz, "294276-12-31 23:59:59+00"),
-            (LogicalType::Text, "O'Neil"),
+        for (ty, text) in [
+            (Type::Int64, "-5"),
+            (Type::Date, "4714-11-24 BC"),
+            (Type::Date, "infinity"),
+            (Type::Timestamp(6), "2024-02-29 23:59:59.999999"),
+            (Type::TimestampTz(6), "294276-12-31 23:59:59+00"),
+            (Type::Text(Length::Unlimited), "O'Neil"),
         ] {
-            let bound = parse_bound(logical, text).unwrap();
-            assert_eq!(bound_sql(logical, &bound).unwrap(), quote::literal(text));
+            let bound = parse_bound(&ty, text).unwrap();
+            assert_eq!(bound_sql(&ty, &bound).unwrap(), quote::literal(text));
         }
-        let bound = parse_bound(LogicalType::Uuid, "0123abcd-0000-0000-0000-0000000000ff").unwrap();
-        assert_eq!(bound_sql(LogicalType::Uuid, &bound).unwrap(), "'0123abcd0000000000000000000000ff'");
-        assert!(bound_sql(LogicalType::Uuid, &KeyBound::Int(1)).is_err());
+        let bound = parse_bound(&Type::Uuid, "0123abcd-0000-0000-0000-0000000000ff").unwrap();
+        assert_eq!(bound_sql(&Type::Uuid, &bound).unwrap(), "'0123abcd0000000000000000000000ff'");
+        assert!(bound_sql(&Type::Uuid, &KeyBound::Int(1)).is_err());
     }
 }

@@ -24,7 +24,7 @@ fn push(
             builder.push_null();
             Ok(())
         }
-        Field::Text(value) => push_text(builder, column.logical, value, whole, scratch),
+        Field::Text(value) => push_text(builder, &column.ty, value, whole, scratch),
         Field::Binary(_) if wire == Wire::TextOnly => {
             Err(Error::fatal(format!("the server sent type {} in its binary form", column.native.name)))
         }
@@ -175,7 +175,7 @@ pub(super) fn row_key(table: &Live, tuple: Tuple<'_>, fallback: Option<Tuple<'_>
     }
     let fields = key_fields(table, tuple, fallback)?;
     let first = match (fields.first(), schema.key.first()) {
-        (Some(field), Some(&column)) => loaded::bound(schema.columns[column].logical, table.wires[column], *field)?,
+        (Some(field), Some(&column)) => loaded::bound(&schema.columns[column].ty, table.wires[column], *field)?,
         _ => None,
     };
     Ok(RowKey { first, whole: raw(&fields) })

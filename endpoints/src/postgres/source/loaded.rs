@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use trem_engine::ports::{ChunkRange, KeyBound, LoadedChunk};
-use trem_engine::schema::LogicalType;
+use trem_engine::chunk::{ChunkRange, KeyBound, LoadedChunk};
+use trem_engine::schema::Type;
 use trem_engine::time::{days_from_2000, micros_from_2000};
 use trem_engine::{Error, Result};
 
@@ -74,19 +74,20 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    /// `None` where no chunk was read later than `from`.
-    pub(super) fn new(chunks: &[LoadedChunk], from: u64) -> Result<Option<Self>> {
+    /// `None` where no chunk was read later than `from`. `own`: what committed before is in all of the rows.
+    pub(super) fn new(chunks: &[LoadedChunk], own: Option<u64>, from: u64) -> Result<Option<Self>> {
+        let least = own.unwrap_or(0);
         let mut loaded = Self {
-            otherwise: 0,
+            otherwise: least,
             ranges: Vec::new(),
-            highest: 0,
-            lowest: u64::MAX,
+            highest: least,
+            lowest: if chunks.is_empty() { least } else { u64::MAX },
             again: HashMap::new(),
             held: 0,
             until: 0,
         };
         for chunk in chunks {
-            let at = lsn::of(&chunk.snapshot)?;
+            let at = lsn::of(&chunk.snapshot)?.max(least);
             loaded.highest = loaded.highest.max(at);
             loaded.lowest = loaded.lowest.min(at);
             match &chunk.range {
@@ -181,26 +182,26 @@ impl Loaded {
 }
 
 /// The bound that a key column's value stands for; `None` for types that no range is made of.
-pub(super) fn bound(logical: LogicalType, wire: Wire, field: Field<'_>) -> Result<Option<KeyBound>> {
-    use LogicalType as L;
+pub(super) fn bound(ty: &Type, wire: Wire, field: Field<'_>) -> Result<Option<KeyBound>> {
+    use Type as L;
     Ok(match field {
-        Field::Binary(value) => match (wire, logical) {
+        Field::Binary(value) => match (wire, ty) {
             (Wire::Int2, _) => integer(value.try_into().ok().map(i16::from_be_bytes))?,
             (Wire::Int4, _) => integer(value.try_into().ok().map(i32::from_be_bytes))?,
             (Wire::Int8, _) => integer(value.try_into().ok().map(i64::from_be_bytes))?,
             (Wire::Date, _) => integer(value.try_into().ok().map(|v| days_from_2000(i32::from_be_bytes(v))))?,
             (Wire::Timestamp, _) => integer(value.try_into().ok().map(|v| micros_from_2000(i64::from_be_bytes(v))))?,
-            (Wire::Uuid, _) | (Wire::Text, L::Text) => Some(KeyBound::Bytes(value.to_vec())),
+            (Wire::Uuid, _) | (Wire::Text, L::Text(_)) => Some(KeyBound::Bytes(value.to_vec())),
             _ => None,
         },
-        Field::Text(value) => match logical {
+        Field::Text(value) => match ty {
             L::Int16 | L::Int32 | L::Int64 => {
                 integer(std::str::from_utf8(value).ok().and_then(|t| t.parse::<i64>().ok()))?
             }
             L::Date => Some(KeyBound::Int(datetime::parse_date(value)?.into())),
-            L::Timestamp | L::TimestampTz => Some(KeyBound::Int(datetime::parse_timestamp(value)?)),
+            L::Timestamp(_) | L::TimestampTz(_) => Some(KeyBound::Int(datetime::parse_timestamp(value)?)),
             L::Uuid => decode::uuid(value).map(|v| KeyBound::Bytes(v.to_vec())),
-            L::Text => Some(KeyBound::Bytes(value.to_vec())),
+            L::Text(_) => Some(KeyBound::Bytes(value.to_vec())),
             _ => None,
         },
         Field::Null | Field::Unchanged => return Err(Error::fatal("the log has a row without its key")),

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, Row};
-use trem_engine::ports::{ChangeStream, Finding, Snapshot, SnapshotKind, Source, StreamRequest};
+use trem_engine::ports::{ChangeStream, Finding, Lag, Snapshot, SnapshotKind, Source, StreamRequest};
 use trem_engine::position::{Checkpoint, Lineage, Position};
 use trem_engine::schema::{Catalog, TableId, TableSchema};
 use trem_engine::task::Selection;
@@ -71,10 +71,12 @@ impl fmt::Debug for PostgresSource {
 impl PostgresSource {
     /// The source of `task`; connects when it is first asked something.
     pub fn new(config: PgConfig, task: &str) -> Self {
+        let mut name = object_name(task);
+        name.truncate(LONGEST_NAME);
         Self {
             inner: Arc::new(Inner {
                 config,
-                name: object_name(task),
+                name,
                 application: format!("trem {task}"),
                 task: task.to_owned(),
                 client: Mutex::new(None),
@@ -87,13 +89,13 @@ impl PostgresSource {
     }
 }
 
+/// What the server cuts off of a longer name would make it a different one.
+pub(super) const LONGEST_NAME: usize = 63;
+
 /// The name of a task's slot and publication: of characters that need no quoting and that slots allow.
-fn object_name(task: &str) -> String {
+pub(super) fn object_name(task: &str) -> String {
     let kept = |c: char| if matches!(c, 'a'..='z' | '0'..='9' | '_') { c } else { '_' };
-    let mut name: String = format!("trem_{}", task.to_lowercase()).chars().map(kept).collect();
-    // What the server cuts off would make it a different name.
-    name.truncate(63);
-    name
+    format!("trem_{}", task.to_lowercase()).chars().map(kept).collect()
 }
 
 /// The history that positions belong to, as the server is now.
@@ -220,7 +222,12 @@ impl Source for PostgresSource {
         setup::publish(&self.inner, tables, Some(followed)).await
     }
 
-    async fn snapshot(&self, tables: &[Arc<TableSchema>], kind: SnapshotKind) -> Result<Box<dyn Snapshot>> {
+    async fn snapshot(
+        &self,
+        tables: &[Arc<TableSchema>],
+        kind: SnapshotKind,
+        _readers: usize,
+    ) -> Result<Box<dyn Snapshot>> {
         Ok(Box::new(snapshot::PgSnapshot::take(&self.inner, tables, kind).await?))
     }
 
@@ -232,13 +239,16 @@ impl Source for PostgresSource {
         setup::retire(&self.inner).await
     }
 
-    async fn retained_bytes(&self) -> Result<Option<u64>> {
+    async fn lag(&self, from: Option<&Position>) -> Result<Lag> {
+        let current = self.inner.current().await?;
+        let bytes = from.map(lsn::of).transpose()?.map(|at| current.saturating_sub(at));
         let sql = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::int8 FROM pg_replication_slots \
                    WHERE slot_name = $1";
         let client = self.inner.client().await?;
         let row = client.query_opt(sql, &[&self.inner.name]).await.map_err(sqlstate::error)?;
-        let bytes: Option<i64> = row.map(|r| get(&r, 0)).transpose()?.flatten();
-        Ok(bytes.and_then(|b| u64::try_from(b).ok()))
+        let retained: Option<i64> = row.map(|r| get(&r, 0)).transpose()?.flatten();
+        let retained_bytes = retained.and_then(|b| u64::try_from(b).ok());
+        Ok(Lag { current: lsn::position(current), bytes, retained_bytes })
     }
 }
 
@@ -257,7 +267,8 @@ mod tests {
     fn names_need_no_quoting() {
         assert_eq!(object_name("shop-to-reports"), "trem_shop_to_reports");
         assert_eq!(object_name("Größe 1"), "trem_gr__e_1");
-        assert_eq!(object_name(&"x".repeat(80)).len(), 63);
+        let config = PgConfig::parse("postgres://u@h/d").unwrap();
+        assert_eq!(PostgresSource::new(config, &"x".repeat(80)).inner.name.len(), 63);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use trem_engine::change::{BatchBuilder, ChangeBatch, ColumnMask, Op};
-use trem_engine::ports::Chunk;
+use trem_engine::chunk::Chunk;
 use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::{Error, Result};
 

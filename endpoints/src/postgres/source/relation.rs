@@ -3,12 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{Field, Schema};
+use bytes::Bytes;
 use tokio_postgres::Client;
-use trem_engine::schema::{Column, Identity, NativeType, SchemaChangeKind, TableSchema};
-use trem_engine::{Error, Result};
+use trem_engine::change::ColumnBuilder;
+use trem_engine::schema::{Column, Identity, SchemaChangeKind, TableSchema};
+use trem_engine::{Error, Remedy, Result};
 
 use super::get;
-use crate::postgres::types::classify;
+use crate::postgres::decode::push_text;
+use crate::postgres::types::{TypeBook, native, number, table_number};
 use crate::postgres::wire::pgoutput::Relation;
 use crate::postgres::{quote, sqlstate};
 
@@ -28,7 +33,7 @@ pub(super) fn compare(table: &TableSchema, relation: &Relation) -> Difference {
     if (relation.schema.as_str(), relation.name.as_str()) != (table.id.schema.as_str(), table.id.table.as_str()) {
         return Difference::Other(format!("the table was renamed to {}.{}", relation.schema, relation.name));
     }
-    if table.native_id != 0 && relation.id != table.native_id {
+    if table.native_id.is_some() && relation.id != table_number(table) {
         return Difference::Other("the table was dropped and created anew".to_owned());
     }
     if let Some(reason) = identity(table, relation) {
@@ -40,7 +45,7 @@ pub(super) fn compare(table: &TableSchema, relation: &Relation) -> Difference {
             let what = if still { "is at another place" } else { "was dropped or renamed" };
             return Difference::Other(format!("column {} {what}", column.name));
         };
-        if (now.type_id, now.modifier) != (column.native.id, column.native.modifier) {
+        if (now.type_id, now.modifier) != number(&column.native) {
             return Difference::Other(format!("column {} is no longer of type {}", column.name, column.native.name));
         }
     }
@@ -96,17 +101,11 @@ impl Visible {
 }
 
 /// The schema change for columns added at the end: their definitions, and what rows from before have in them.
-pub(super) async fn added(
-    client: &Client,
-    table: &TableSchema,
-    relation: &Relation,
-    remedy: String,
-) -> Result<SchemaChangeKind> {
+pub(super) async fn added(client: &Client, table: &TableSchema, relation: &Relation) -> Result<SchemaChangeKind> {
     let sql = "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
                  a.atthasdef OR a.attidentity <> '', a.atthasmissing, (a.attmissingval::text::text[])[1], \
-                 o.prosrc, coalesce(s.prosrc, ''), a.atttypid, a.atttypmod \
-               FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_proc o ON o.oid = t.typoutput \
-               LEFT JOIN pg_proc s ON s.oid = t.typsend \
+                 a.attlen = -1 AND a.attstorage <> 'p', a.atttypid, a.atttypmod \
+               FROM pg_attribute a \
                WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
     let added = &relation.columns[table.columns.len()..];
     let mut rows = client.query(sql, &[&relation.id]).await.map_err(sqlstate::error)?;
@@ -116,17 +115,15 @@ pub(super) async fn added(
     {
         rows = client.query(sql, &[&relation.id]).await.map_err(sqlstate::error)?;
     }
+    let types = TypeBook::load(client, added.iter().map(|c| c.type_id).collect()).await?;
     let mut next = table.clone();
-    let mut existing = Vec::new();
+    let mut existing = Existing::default();
     for column in added {
-        let suspend = |what: &str| SchemaChangeKind::Suspend {
-            reason: format!("column {} was added, {what}", column.name),
-            remedy: remedy.clone(),
-        };
+        let suspend = |what: &str| suspend(table, format!("column {} was added, {what}", column.name));
         let mut found = None;
         for row in &rows {
             let same = get::<&str>(row, 0)? == column.name
-                && (get::<u32>(row, 8)?, get::<i32>(row, 9)?) == (column.type_id, column.modifier);
+                && (get::<u32>(row, 7)?, get::<i32>(row, 8)?) == (column.type_id, column.modifier);
             if same {
                 found = Some(row);
             }
@@ -136,21 +133,53 @@ pub(super) async fn added(
         if has_default && !has_missing {
             return Ok(suspend("and what its default gave to the rows that were there is not in the log"));
         }
-        let native = NativeType { name: get(row, 1)?, id: column.type_id, modifier: column.modifier };
-        next.columns.push(Column {
+        let native = native(get::<String>(row, 1)?, column.type_id, column.modifier);
+        let column = Column {
             name: column.name.clone(),
-            logical: classify(get(row, 6)?, get(row, 7)?).0,
+            ty: types.meaning(&native),
             native,
             nullable: !get::<bool>(row, 2)?,
-        });
-        existing.push(get::<Option<String>>(row, 5)?.filter(|_| has_missing));
+            omissible: get::<bool>(row, 6)? && matches!(table.identity, Identity::Key | Identity::InsertOnly),
+        };
+        existing.push(&column, get::<Option<&str>>(row, 5)?.filter(|_| has_missing))?;
+        next.columns.push(column);
     }
-    Ok(SchemaChangeKind::AddColumns { next: Arc::new(next), existing })
+    Ok(SchemaChangeKind::AddColumns { next: Arc::new(next), existing: existing.row()? })
 }
 
-/// What to do about a suspended table.
-pub(super) fn remedy(task: &str, table: &TableSchema) -> String {
-    format!("run `trem reload <config> --task {task} --table {}`: the table is created and loaded anew", table.id)
+/// What rows from before columns were added have in them, as a batch of one row.
+#[derive(Default)]
+struct Existing {
+    fields: Vec<Field>,
+    values: Vec<ArrayRef>,
+}
+
+impl Existing {
+    /// Takes the next column's value, as the server prints it.
+    fn push(&mut self, column: &Column, value: Option<&str>) -> Result<()> {
+        let mut builder = ColumnBuilder::new(&column.ty);
+        match value.map(|v| Bytes::copy_from_slice(v.as_bytes())) {
+            Some(text) => push_text(&mut builder, &column.ty, &text, &text, &mut Vec::new()),
+            None => {
+                builder.push_null();
+                Ok(())
+            }
+        }
+        .map_err(|e| e.context(format!("the default of column {}", column.name)))?;
+        self.values.push(builder.finish(&column.ty)?);
+        self.fields.push(Field::new(&column.name, column.ty.arrow(), true));
+        Ok(())
+    }
+
+    fn row(self) -> Result<RecordBatch> {
+        RecordBatch::try_new(Arc::new(Schema::new(self.fields)), self.values)
+            .map_err(|e| Error::fatal("internal: values of added columns").cause(e))
+    }
+}
+
+/// A table that cannot go on in its new shape: a reload creates it anew.
+pub(super) fn suspend(table: &TableSchema, reason: String) -> SchemaChangeKind {
+    SchemaChangeKind::Suspend { reason, remedy: Remedy::Reload(table.id.clone()) }
 }
 
 /// A table that the server does not describe but sends rows of.
@@ -168,7 +197,7 @@ pub(super) fn by_key(table: &TableSchema, list: &str, literals: &[String]) -> St
     // Rows of its partitions are its own, those of tables that inherit from it are not.
     let own = format!(
         "(tableoid = {0} OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = {0} AND relkind = 'p'))",
-        table.native_id
+        table_number(table)
     );
     format!(
         "COPY (SELECT {list} FROM {} WHERE {} AND {own}) TO STDOUT (FORMAT binary)",
@@ -180,28 +209,43 @@ pub(super) fn by_key(table: &TableSchema, list: &str, literals: &[String]) -> St
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use trem_engine::schema::{LogicalType, TableId};
+    use trem_engine::schema::{Length, TableId, Type};
+
+    use arrow_array::Array;
+    use arrow_array::cast::AsArray;
 
     use super::*;
     use crate::postgres::wire::pgoutput::RelationColumn;
 
     /// `s.t (id bigint primary key, v text)`.
     pub(in crate::postgres::source) fn table() -> TableSchema {
-        let column = |name: &str, logical, id, nullable| Column {
+        let column = |name: &str, ty, id, nullable| Column {
             name: name.to_owned(),
-            logical,
-            native: NativeType { name: "x".to_owned(), id, modifier: -1 },
+            ty,
+            native: native("x", id, -1),
             nullable,
+            omissible: nullable,
         };
+        let text = Type::Text(Length::Unlimited);
         TableSchema {
             id: TableId::new("s", "t"),
-            native_id: 7,
-            columns: vec![column("id", LogicalType::Int64, 20, false), column("v", LogicalType::Text, 25, true)],
+            native_id: Some(7),
+            columns: vec![column("id", Type::Int64, 20, false), column("v", text, 25, true)],
             key: vec![0],
             primary_key: vec![0],
             identity: Identity::Key,
             generated: Vec::new(),
         }
+    }
+
+    /// Column `w`, like `v`, is added.
+    pub(in crate::postgres::source) fn one_more() -> SchemaChangeKind {
+        let mut next = table();
+        let column = Column { name: "w".to_owned(), ..next.columns[1].clone() };
+        let mut existing = Existing::default();
+        existing.push(&column, None).unwrap();
+        next.columns.push(column);
+        SchemaChangeKind::AddColumns { next: Arc::new(next), existing: existing.row().unwrap() }
     }
 
     pub(in crate::postgres::source) fn relation() -> Relation {
@@ -242,6 +286,20 @@ pub(super) mod tests {
         assert!(reason(|r| r.columns[1].name = "w".to_owned()).contains("v was dropped or renamed"));
         assert!(reason(|r| drop(r.columns.pop())).contains("v was dropped"));
         assert!(reason(|r| r.columns.swap(0, 1)).contains("id is at another place"));
+    }
+
+    #[test]
+    fn values_of_added_columns_are_a_row() {
+        let column = |name: &str, ty| Column { name: name.to_owned(), ty, ..table().columns[1].clone() };
+        let mut existing = Existing::default();
+        existing.push(&column("b", Type::Bool), Some("t")).unwrap();
+        existing.push(&column("n", Type::Decimal(None)), Some("1.50")).unwrap();
+        existing.push(&column("d", Type::Date), None).unwrap();
+        let row = existing.row().unwrap();
+        assert_eq!((row.num_rows(), row.schema().field(2).name().as_str()), (1, "d"));
+        assert!(row.column(0).as_boolean().value(0) && row.column(2).is_null(0));
+        assert_eq!(row.column(1).as_string::<i32>().value(0), "1.50");
+        assert!(Existing::default().push(&column("i", Type::Int16), Some("x")).is_err());
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use trem_engine::position::{Checkpoint, Lineage};
 use trem_engine::schema::{Identity, TableId, TableSchema};
-use trem_engine::{Error, Result};
+use trem_engine::{Error, Remedy, Result};
 
 use super::{History, Inner, lsn};
 use crate::postgres::catalog::get;
+use crate::postgres::types::table_number;
 use crate::postgres::wire::Conn;
 use crate::postgres::{quote, sqlstate};
 
@@ -91,15 +92,16 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed
         return client.batch_execute(&sql).await.map_err(|e| publication_error(inner, e));
     };
     if get::<bool>(&row, 0)? || !get::<bool>(&row, 1)? {
-        return Err(Error::refused(format!("publication {} is not as trem made it", inner.name)).remedy(format!(
-            "drop it (DROP PUBLICATION {name}), or rename the task; then load the task anew with `trem drop`"
-        )));
+        return Err(Error::refused(format!("publication {} is not as trem made it", inner.name)).remedy(
+            Remedy::Sql(format!("DROP PUBLICATION {name}")).then(Remedy::StartAnew).or("give the task another name"),
+        ));
     }
     let oid: u32 = get(&row, 2)?;
     let sql = format!("SELECT r.prrelid, {FILTERED} FROM pg_publication_rel r WHERE r.prpubid = $1");
     let mut members = BTreeSet::new();
     let mut untouched = true;
-    let follows = |oid: u32| tables.iter().find(|t| t.native_id == oid && followed.is_some_and(|f| f.contains(&t.id)));
+    let follows =
+        |oid: u32| tables.iter().find(|t| table_number(t) == oid && followed.is_some_and(|f| f.contains(&t.id)));
     for row in client.query(&sql, &[&oid]).await.map_err(sqlstate::error)? {
         let (member, filtered): (u32, bool) = (get(&row, 0)?, get(&row, 1)?);
         match follows(member) {
@@ -111,8 +113,8 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed
     }
     // Of a followed table that is not published there are changes that the log does not have for us. The stream finds
     // out whether it was taken out or made anew; put back in here, it would look as if nothing had happened.
-    let missed = |t: &TableSchema| followed.is_some_and(|f| f.contains(&t.id)) && !members.contains(&t.native_id);
-    let wanted: BTreeSet<u32> = tables.iter().filter(|t| !missed(t)).map(|t| t.native_id).collect();
+    let missed = |t: &TableSchema| followed.is_some_and(|f| f.contains(&t.id)) && !members.contains(&table_number(t));
+    let wanted: BTreeSet<u32> = tables.iter().filter(|t| !missed(t)).map(|t| table_number(t)).collect();
     // Tables dropped at the source are no longer members, and cannot be made so.
     let sql = "SELECT oid FROM pg_class WHERE oid = ANY ($1)";
     let oids: Vec<u32> = wanted.into_iter().collect();
@@ -134,7 +136,7 @@ pub(super) fn tampered(inner: &Inner, table: &TableId, filtered: bool) -> Error 
         inner.name
     ))
     .table(table)
-    .remedy(format!("load it again: `trem reload <config> --task {} --table {table}`", inner.task))
+    .remedy(Remedy::Reload(table.clone()))
 }
 
 fn table_list(tables: &[Arc<TableSchema>]) -> String {
@@ -154,9 +156,9 @@ async fn current_names(client: &tokio_postgres::Client, oids: &BTreeSet<u32>) ->
 
 fn publication_error(inner: &Inner, e: tokio_postgres::Error) -> Error {
     let error = sqlstate::error(e).context(format!("publication {}", inner.name));
-    match error.remedy_text() {
+    match error.advice() {
         Some(_) => error.remedy(format!(
-            "the role {} must own the tables and have CREATE on the database: run `trem check` for the statements",
+            "the role {} must own the tables and have CREATE on the database: a check of the task names the statements",
             inner.config.user
         )),
         None => error,
@@ -166,17 +168,14 @@ fn publication_error(inner: &Inner, e: tokio_postgres::Error) -> Error {
 fn lost_publication(inner: &Inner) -> Error {
     // Made again it would publish nothing of what was committed while it was missing.
     Error::lineage(format!("publication {} is gone, and with it the changes since it was dropped", inner.name))
-        .remedy(start_anew(inner))
+        .remedy(Remedy::StartAnew)
 }
 
 /// What lets a table without an identity be replicated.
-pub(super) fn identity_remedy(table: &TableSchema) -> String {
+pub(super) fn identity_remedy(table: &TableSchema) -> Remedy {
     let name = quote::table(&table.id);
-    format!("ALTER TABLE {name} REPLICA IDENTITY FULL; or add a primary key: ALTER TABLE {name} ADD PRIMARY KEY (...)")
-}
-
-fn start_anew(inner: &Inner) -> String {
-    format!("run `trem drop <config> --task {}` and start it again: all its tables are loaded anew", inner.task)
+    let full = Remedy::Sql(format!("ALTER TABLE {name} REPLICA IDENTITY FULL"));
+    full.or(format!("add a primary key: ALTER TABLE {name} ADD PRIMARY KEY (...)"))
 }
 
 /// Whether the log can be followed from the checkpoint without a gap.
@@ -191,7 +190,7 @@ pub(super) async fn verify(inner: &Inner, checkpoint: &Checkpoint) -> Result<Lin
             now.lineage(),
             checkpoint.lineage
         ))
-        .remedy(format!("point the endpoint's url at the former database, or {}", start_anew(inner))));
+        .remedy(Remedy::from("point the endpoint's url at the former database").or(Remedy::StartAnew)));
     }
     if then.timeline != now.timeline {
         same_branch(inner, &then, &now, at).await?;
@@ -204,7 +203,7 @@ pub(super) async fn verify(inner: &Inner, checkpoint: &Checkpoint) -> Result<Lin
             lsn::text(at),
             lsn::text(current)
         ))
-        .remedy(start_anew(inner)));
+        .remedy(Remedy::StartAnew));
     }
     Ok(now.lineage())
 }
@@ -224,12 +223,12 @@ async fn same_branch(inner: &Inner, then: &History, now: &History, at: u64) -> R
             then.timeline,
             lsn::text(at)
         ))
-        .remedy(start_anew(inner))),
+        .remedy(Remedy::StartAnew)),
         None => Err(Error::lineage(format!(
             "the source is on timeline {}, which does not descend from timeline {} followed so far",
             now.timeline, then.timeline
         ))
-        .remedy(start_anew(inner))),
+        .remedy(Remedy::StartAnew)),
     }
 }
 
@@ -249,7 +248,7 @@ async fn verify_slot(inner: &Inner, at: u64) -> Result<()> {
                  coalesce(to_jsonb(s) ->> 'invalidation_reason', '') \
                FROM pg_replication_slots s WHERE slot_name = $1";
     let name = &inner.name;
-    let gap = |what: String| Error::lineage(what).remedy(start_anew(inner));
+    let gap = |what: String| Error::lineage(what).remedy(Remedy::StartAnew);
     let Some(row) = client.query_opt(sql, &[name]).await.map_err(sqlstate::error)? else {
         return Err(gap(format!("replication slot {name} is gone, and the log since {} with it", lsn::text(at))));
     };
@@ -262,10 +261,8 @@ async fn verify_slot(inner: &Inner, at: u64) -> Result<()> {
         if !invalidated.is_empty() {
             why.push_str(&format!(" ({invalidated})"));
         }
-        return Err(gap(why).remedy(format!(
-            "{}; look at max_slot_wal_keep_size before, so that it holds next time",
-            start_anew(inner)
-        )));
+        let holds = Remedy::from("look at max_slot_wal_keep_size, so that the slot holds next time");
+        return Err(gap(why).remedy(holds.then(Remedy::StartAnew)));
     }
     let confirmed: Option<String> = get(&row, 4)?;
     let confirmed = confirmed.map(|c| lsn::parse(&c)).transpose()?.unwrap_or(u64::MAX);

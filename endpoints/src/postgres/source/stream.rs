@@ -9,9 +9,9 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use trem_engine::change::ChangeSet;
-use trem_engine::ports::{ChangeStream, StreamRequest};
+use trem_engine::ports::{ChangeStream, StreamRequest, StreamRole, StreamTable};
 use trem_engine::position::Position;
-use trem_engine::schema::SchemaChangeKind;
+use trem_engine::schema::{SchemaChangeKind, TableId};
 use trem_engine::{Error, Result};
 
 use super::ask::{Answer, Question};
@@ -62,10 +62,17 @@ struct Settling {
 
 impl Feed {
     /// Chunks when much lies behind `from`, else a walsender.
-    async fn open(inner: &Arc<Inner>, from: u64, binary: bool) -> Result<Self> {
-        match CatchUp::open(inner, from, binary).await? {
+    async fn open(inner: &Arc<Inner>, role: StreamRole, from: u64, binary: bool) -> Result<Self> {
+        match CatchUp::open(inner, role, from, binary).await? {
             Some(chunks) => Ok(Self::Chunks(Box::new(chunks))),
-            None => Ok(Self::Stream(walsender::start(inner, from, binary).await?)),
+            None => Self::stream(inner, role, from, binary).await,
+        }
+    }
+
+    async fn stream(inner: &Arc<Inner>, role: StreamRole, from: u64, binary: bool) -> Result<Self> {
+        match role {
+            StreamRole::Main => walsender::start(inner, from, binary).await.map(Self::Stream),
+            StreamRole::Aside => walsender::start_aside(inner, from, binary).await.map(Self::Stream),
         }
     }
 }
@@ -73,6 +80,7 @@ impl Feed {
 /// The log of a database from one place on.
 pub(super) struct PgStream {
     inner: Arc<Inner>,
+    role: StreamRole,
     feed: Feed,
     assembler: Assembler,
     types: TypeBook,
@@ -97,23 +105,24 @@ pub(super) struct PgStream {
 
 impl PgStream {
     pub(super) async fn open(inner: &Arc<Inner>, request: StreamRequest) -> Result<Self> {
-        let from = lsn::of(&request.from)?;
+        let (from, role) = (lsn::of(&request.from)?, request.role);
         let client = inner.client().await?;
-        let schemas = || request.tables.iter().map(|t| t.schema.as_ref());
+        let schemas = || request.tables.iter().map(|t| &t.schema).chain(&request.expected).map(AsRef::as_ref);
         let types = TypeBook::of(&client, schemas()).await?;
         let binary = !inner.force_text() && types.all_binary(schemas());
         let timeout = inner.one("SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout'").await?;
         let timeout = Duration::from_millis(u64::try_from(get::<i64>(&timeout, 0)?).unwrap_or(0));
         let every = if timeout.is_zero() { STATUS_EVERY } else { STATUS_EVERY.min(timeout / 3) };
-        let mut assembler = Assembler::new(&inner.task, request, &types)?;
+        let mut assembler = Assembler::new(request, &types)?;
         for lost in watch::look(inner, &assembler.followed()).await? {
             assembler.is_lost(lost.index, lost.place, lost.reason);
         }
-        let feed = Feed::open(inner, from, binary).await?;
+        let feed = Feed::open(inner, role, from, binary).await?;
         tracing::debug!(slot = inner.name, from = %lsn::text(from), binary, "following the log");
         let now = Instant::now();
         Ok(Self {
             inner: Arc::clone(inner),
+            role,
             feed,
             assembler,
             types,
@@ -172,17 +181,19 @@ impl PgStream {
     /// Waits until the target has the backlog, then opens the next feed. Cancel-safe.
     async fn settled(&mut self) {
         let Feed::Settling(settling) = &mut self.feed else { return };
-        if self.durable < self.received {
+        let (role, main) = (self.role, self.role == StreamRole::Main);
+        if main && self.durable < self.received {
             sleep_until(settling.until).await;
         }
         let (inner, from, binary) = (Arc::clone(&self.inner), self.received, self.binary);
         let (durable, advancing, chunks) = (self.durable, settling.advancing.take(), settling.chunks);
         self.feed = Feed::Starting(tokio::spawn(async move {
-            advance_after(advancing, &inner, durable).await;
-            if chunks {
-                Feed::open(&inner, from, binary).await
-            } else {
-                walsender::start(&inner, from, binary).await.map(Feed::Stream)
+            if main {
+                advance_after(advancing, &inner, durable).await;
+            }
+            match chunks {
+                true => Feed::open(&inner, role, from, binary).await,
+                false => Feed::stream(&inner, role, from, binary).await,
             }
         }));
     }
@@ -364,7 +375,9 @@ impl ChangeStream for PgStream {
         let durable = durable.map_or(Ok(0), lsn::of)?;
         let news = durable > self.durable;
         self.durable = self.durable.max(durable);
-        if let Feed::Chunks(chunks) = &mut self.feed {
+        if let Feed::Chunks(chunks) = &mut self.feed
+            && self.role == StreamRole::Main
+        {
             chunks.acknowledge(self.durable);
         }
         // While nobody fills, as the limits are reached, the new connection is to be kept alive too.
@@ -377,7 +390,32 @@ impl ChangeStream for PgStream {
         }
         self.flush().await
     }
+
+    fn between(&self) -> Option<Position> {
+        self.assembler.between().filter(|_| self.held.is_none()).map(lsn::position)
+    }
+
+    async fn add(&mut self, tables: Vec<StreamTable>) -> Result<()> {
+        let client = self.inner.client().await?;
+        let schemas = || tables.iter().map(|t| t.schema.as_ref());
+        let types = TypeBook::of(&client, schemas()).await?;
+        if self.binary && !types.all_binary(schemas()) {
+            self.inner.force_text.store(true, Ordering::Relaxed);
+            return Err(Error::transient("a table has a type that is read as text: the stream starts again as text"));
+        }
+        self.types.add(types);
+        self.assembler.add(tables, &self.types)
+    }
+
+    fn withdraw(&mut self, table: &TableId, last: SchemaChangeKind) -> Result<()> {
+        self.assembler.withdraw(table, last)
+    }
+
     async fn close(&mut self, durable: Option<&Position>) -> Result<()> {
+        if self.role == StreamRole::Aside {
+            // Its slots go with their sessions.
+            return Ok(());
+        }
         self.durable = self.durable.max(durable.map_or(Ok(0), lsn::of)?);
         if let Feed::Starting(_) = &self.feed
             && let Err(error) = self.started().await

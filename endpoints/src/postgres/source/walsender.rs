@@ -19,16 +19,28 @@ const LEAVE: Duration = Duration::from_secs(2);
 /// Versions above 1 of the protocol add streamed and prepared transactions, which are not asked for: whole
 /// transactions are what the target commits.
 pub(super) async fn start(inner: &Inner, from: u64, binary: bool) -> Result<Conn> {
+    let conn = inner.replication().await?;
+    start_at(conn, inner, &inner.name, from, binary).await
+}
+
+/// Starts a walsender beside the task's own, on a temporary copy of its slot, which goes with the connection.
+pub(super) async fn start_aside(inner: &Inner, from: u64, binary: bool) -> Result<Conn> {
     let mut conn = inner.replication().await?;
+    let slot = inner.temporary_slot();
+    let (name, copied) = (quote::literal(&inner.name), quote::literal(&slot));
+    let copy = format!("SELECT pg_catalog.pg_copy_logical_replication_slot({name}, {copied}, true)");
+    conn.query(&copy).await.map_err(|e| e.context(format!("copying replication slot {}", inner.name)))?;
+    start_at(conn, inner, &slot, from, binary).await
+}
+
+async fn start_at(mut conn: Conn, inner: &Inner, slot: &str, from: u64, binary: bool) -> Result<Conn> {
     let sql = format!(
         "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}, binary '{binary}')",
-        quote::ident(&inner.name),
+        quote::ident(slot),
         lsn::text(from),
         quote::literal(&quote::ident(&inner.name)),
     );
-    conn.start_copy(&sql)
-        .await
-        .map_err(|e| on_stream(e).context(format!("reading replication slot {}", inner.name)))?;
+    conn.start_copy(&sql).await.map_err(|e| on_stream(e).context(format!("reading replication slot {slot}")))?;
     Ok(conn)
 }
 

@@ -14,6 +14,7 @@ use trem_engine::schema::{Identity, TableSchema};
 
 use super::{Inner, get, lsn, setup};
 use crate::postgres::sqlstate;
+use crate::postgres::types::table_number;
 
 /// A table that cannot be followed any more.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ fn mark(row: &Row) -> Result<Mark> {
 
 /// Remembers tables as a snapshot that they are read at has them. `client` sees it.
 pub(super) async fn loaded(inner: &Inner, client: &Client, tables: &[Arc<TableSchema>]) -> Result<()> {
-    let numbers: Vec<u32> = tables.iter().map(|t| t.native_id).collect();
+    let numbers: Vec<u32> = tables.iter().map(|t| table_number(t)).collect();
     for (table, mark) in marks(client, &numbers).await? {
         inner.marks.loaded(table, mark);
     }
@@ -102,7 +103,7 @@ pub(super) async fn loaded(inner: &Inner, client: &Client, tables: &[Arc<TableSc
 
 /// Why a table whose columns have changed cannot be followed.
 pub(super) async fn rewritten(inner: &Inner, table: &TableSchema) -> Result<Option<String>> {
-    let marks = marks(&*inner.client().await?, &[table.native_id]).await?;
+    let marks = marks(&*inner.client().await?, &[table_number(table)]).await?;
     let mut marks = marks.into_iter();
     Ok(marks.any(|(table, now)| inner.marks.rewritten(table, now)).then(reason))
 }
@@ -117,7 +118,7 @@ fn reason() -> String {
 /// Class `Lineage` if one is not published any more, or not as a whole.
 pub(super) async fn look(inner: &Inner, tables: &[(usize, Arc<TableSchema>)]) -> Result<Vec<Lost>> {
     let client = inner.client().await?;
-    let numbers: Vec<u32> = tables.iter().map(|(_, t)| t.native_id).collect();
+    let numbers: Vec<u32> = tables.iter().map(|(_, t)| table_number(t)).collect();
     let mut lost = Vec::new();
     let sql = format!(
         "SELECT f.n, pg_current_wal_insert_lsn()::text, n.nspname::text, c.relname::text, coalesce({}, false) \
@@ -149,7 +150,7 @@ pub(super) async fn look(inner: &Inner, tables: &[(usize, Arc<TableSchema>)]) ->
     let mut marks = marks(&client, &numbers).await?;
     let rewritten: Vec<usize> = tables
         .iter()
-        .filter(|(_, t)| marks.remove(&t.native_id).is_some_and(|now| inner.marks.rewritten(t.native_id, now)))
+        .filter(|(_, t)| marks.remove(&table_number(t)).is_some_and(|now| inner.marks.rewritten(table_number(t), now)))
         .map(|(index, _)| *index)
         .collect();
     if !rewritten.is_empty() {
@@ -169,13 +170,13 @@ async fn foreign_identities(client: &Client, tables: &[(usize, Arc<TableSchema>)
                FROM unnest($1::oid[]) f(oid) JOIN pg_class r ON r.oid = f.oid AND r.relkind = 'p' \
                CROSS JOIN LATERAL pg_partition_tree(r.oid) p JOIN pg_class c ON c.oid = p.relid \
                WHERE p.isleaf AND c.relkind = 'r' AND c.relreplident <> 'f' GROUP BY 1";
-    let numbers: Vec<u32> = keyless.iter().map(|(_, t)| t.native_id).collect();
+    let numbers: Vec<u32> = keyless.iter().map(|(_, t)| table_number(t)).collect();
     let mut lost = Vec::new();
     for row in client.query(sql, &[&numbers]).await.map_err(sqlstate::error)? {
         let (number, partition): (u32, &str) = (get(&row, 0)?, get(&row, 2)?);
         let place = lsn::parse(get(&row, 1)?)?;
         let reason = format!("its partition {partition} has no REPLICA IDENTITY FULL as the table has");
-        let of = keyless.iter().filter(|(_, t)| t.native_id == number);
+        let of = keyless.iter().filter(|(_, t)| table_number(t) == number);
         lost.extend(of.map(|(index, _)| Lost { index: *index, place, reason: reason.clone() }));
     }
     Ok(lost)

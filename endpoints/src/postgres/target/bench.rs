@@ -11,10 +11,10 @@ use super::encode::Form;
 /// # Errors
 /// A column whose values have no binary form there.
 pub fn copy_of(batch: &ChangeBatch, receive: &[&str], out: &mut Vec<u8>) -> Result<()> {
-    let logical: Vec<_> = batch.table.columns.iter().map(|c| c.logical).collect();
-    let forms: Option<Vec<Form>> = logical.iter().zip(receive).map(|(l, r)| Form::of(*l, r)).collect();
+    let types: Vec<_> = batch.table.columns.iter().map(|c| c.ty.clone()).collect();
+    let forms: Option<Vec<Form>> = types.iter().zip(receive).map(|(t, r)| Form::of(t, r)).collect();
     let forms = forms.ok_or_else(|| Error::refused("no binary form"))?;
-    let views = views_of(&batch.rows, &logical)?;
+    let views = views_of(&batch.rows, &types)?;
     for row in 0..batch.len() {
         out.extend_from_slice(&(forms.len() as i16).to_be_bytes());
         for (column, form) in forms.iter().enumerate() {

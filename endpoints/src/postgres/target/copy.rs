@@ -144,7 +144,7 @@ pub(super) fn all_rows(count: usize) -> impl Iterator<Item = RowRef> + Send {
 /// The views of one batch.
 pub(super) fn views_of<'a>(
     batch: &'a arrow_array::RecordBatch,
-    logical: &[trem_engine::schema::LogicalType],
+    types: &[trem_engine::schema::Type],
 ) -> Result<Views<'a>> {
-    Views::of(std::iter::once(batch), logical)
+    Views::of(std::iter::once(batch), types)
 }

@@ -1,14 +1,15 @@
 //! Arrow values as PostgreSQL reads them: binary fields, COPY text fields, array parameters.
 
 use arrow_array::types::{
-    Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
-    TimestampMicrosecondType,
+    Date32Type, DurationMicrosecondType, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    Time64MicrosecondType, TimestampMicrosecondType, UInt64Type,
 };
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, RecordBatch, StringArray,
 };
+use arrow_schema::DataType;
 use bytes::Bytes;
-use trem_engine::schema::LogicalType;
+use trem_engine::schema::Type;
 use trem_engine::time::{days_to_2000, micros_to_2000};
 use trem_engine::{Error, Result};
 
@@ -33,29 +34,33 @@ pub(super) enum Form {
     Date,
     Time,
     Timestamp,
+    /// Microseconds, then no days and no months.
+    Interval,
 }
 
 impl Form {
-    /// The form that carries values of `logical` to a type with this receive function, if one does.
-    pub(super) fn of(logical: LogicalType, receive: &str) -> Option<Self> {
-        use LogicalType as L;
-        Some(match (logical, receive) {
+    /// The form that carries values of type `ty` to a type with this receive function, if one does.
+    pub(super) fn of(ty: &Type, receive: &str) -> Option<Self> {
+        use Type as L;
+        let text = ty.arrow() == DataType::Utf8 && !matches!(ty, L::Decimal(_));
+        Some(match (ty, receive) {
             (L::Bool, "boolrecv") => Self::Bool,
-            (L::Int16, "int2recv") => Self::Int2,
-            (L::Int16 | L::Int32, "int4recv") => Self::Int4,
-            (L::Int16 | L::Int32 | L::Int64, "int8recv") => Self::Int8,
+            (L::Int8 | L::UInt8 | L::Int16 | L::Year, "int2recv") => Self::Int2,
+            (L::Int8 | L::UInt8 | L::Int16 | L::Year | L::UInt16 | L::Int32, "int4recv") => Self::Int4,
+            (L::Int8 | L::UInt8 | L::Int16 | L::Year, "int8recv")
+            | (L::UInt16 | L::Int32 | L::UInt32 | L::Int64, "int8recv") => Self::Int8,
             (L::Float32, "float4recv") => Self::Float4,
             (L::Float64, "float8recv") => Self::Float8,
-            (L::Numeric, "numeric_recv") => Self::Numeric,
-            (L::Text | L::Json | L::Other, "textrecv" | "varcharrecv" | "bpcharrecv" | "namerecv" | "citextrecv")
-            | (L::Other | L::Text, "enum_recv")
-            | (L::Json, "json_recv") => Self::Text,
+            (L::Decimal(_) | L::UInt64, "numeric_recv") => Self::Numeric,
+            (_, "textrecv" | "varcharrecv" | "bpcharrecv" | "namerecv" | "citextrecv") if text => Self::Text,
+            (L::Enum(_) | L::Named(_) | L::Text(_), "enum_recv") | (L::Json, "json_recv") => Self::Text,
             (L::Json, "jsonb_recv") => Self::Jsonb,
-            (L::Binary, "bytearecv") => Self::Bytea,
+            (L::Binary(_) | L::Geometry(_), "bytearecv") => Self::Bytea,
             (L::Uuid, "uuid_recv") => Self::Uuid,
             (L::Date, "date_recv") => Self::Date,
-            (L::Time, "time_recv") => Self::Time,
-            (L::Timestamp, "timestamp_recv") | (L::TimestampTz, "timestamptz_recv") => Self::Timestamp,
+            (L::Time(_), "time_recv") => Self::Time,
+            (L::Timestamp(_), "timestamp_recv") | (L::TimestampTz(_), "timestamptz_recv") => Self::Timestamp,
+            (L::Duration(_), "interval_recv") => Self::Interval,
             _ => return None,
         })
     }
@@ -77,6 +82,7 @@ impl Form {
             Self::Date => ("date", 1082),
             Self::Time => ("time", 1083),
             Self::Timestamp => ("timestamp", 1114),
+            Self::Interval => ("interval", 1186),
         }
     }
 }
@@ -88,6 +94,7 @@ pub(super) enum View<'a> {
     I16(&'a PrimitiveArray<Int16Type>),
     I32(&'a PrimitiveArray<Int32Type>),
     I64(&'a PrimitiveArray<Int64Type>),
+    U64(&'a PrimitiveArray<UInt64Type>),
     F32(&'a PrimitiveArray<Float32Type>),
     F64(&'a PrimitiveArray<Float64Type>),
     Text(&'a StringArray),
@@ -95,32 +102,36 @@ pub(super) enum View<'a> {
     Uuid(&'a FixedSizeBinaryArray),
     Date(&'a PrimitiveArray<Date32Type>),
     Time(&'a PrimitiveArray<Time64MicrosecondType>),
+    Duration(&'a PrimitiveArray<DurationMicrosecondType>),
     Timestamp(&'a PrimitiveArray<TimestampMicrosecondType>, bool),
 }
 
 impl<'a> View<'a> {
-    /// Looks at `array` as `logical`.
-    pub(super) fn of(array: &'a ArrayRef, logical: LogicalType) -> Result<Self> {
-        use LogicalType as L;
+    /// Looks at `array` as values of type `ty`.
+    pub(super) fn of(array: &'a ArrayRef, ty: &Type) -> Result<Self> {
+        use Type as L;
         let any = array.as_any();
-        let view = match logical {
+        let view = match ty {
             L::Bool => any.downcast_ref().map(Self::Bool),
-            L::Int16 => any.downcast_ref().map(Self::I16),
-            L::Int32 => any.downcast_ref().map(Self::I32),
-            L::Int64 => any.downcast_ref().map(Self::I64),
+            L::Int8 | L::UInt8 | L::Int16 | L::Year => any.downcast_ref().map(Self::I16),
+            L::UInt16 | L::Int32 => any.downcast_ref().map(Self::I32),
+            L::UInt32 | L::Int64 => any.downcast_ref().map(Self::I64),
+            L::UInt64 => any.downcast_ref().map(Self::U64),
             L::Float32 => any.downcast_ref().map(Self::F32),
             L::Float64 => any.downcast_ref().map(Self::F64),
-            L::Numeric | L::Text | L::Json | L::Other => any.downcast_ref().map(Self::Text),
-            L::Binary => any.downcast_ref().map(Self::Bytes),
+            L::Binary(_) | L::Geometry(_) => any.downcast_ref().map(Self::Bytes),
             L::Uuid => any.downcast_ref().map(Self::Uuid),
             L::Date => any.downcast_ref().map(Self::Date),
-            L::Time => any.downcast_ref().map(Self::Time),
-            L::Timestamp => any.downcast_ref().map(|a| Self::Timestamp(a, false)),
-            L::TimestampTz => any.downcast_ref().map(|a| Self::Timestamp(a, true)),
+            L::Time(_) => any.downcast_ref().map(Self::Time),
+            L::Duration(_) => any.downcast_ref().map(Self::Duration),
+            L::Timestamp(_) => any.downcast_ref().map(|a| Self::Timestamp(a, false)),
+            L::TimestampTz(_) => any.downcast_ref().map(|a| Self::Timestamp(a, true)),
+            L::Decimal(_) | L::Text(_) | L::Bit(_) | L::Interval | L::Json | L::Xml => {
+                any.downcast_ref().map(Self::Text)
+            }
+            L::Enum(_) | L::Set(_) | L::Array(_) | L::Named(_) => any.downcast_ref().map(Self::Text),
         };
-        view.ok_or_else(|| {
-            Error::fatal(format!("internal: {} values for a column of logical type {logical:?}", array.data_type()))
-        })
+        view.ok_or_else(|| Error::fatal(format!("internal: {} values for a column of type {ty}", array.data_type())))
     }
 
     /// Whether the value is NULL.
@@ -131,6 +142,7 @@ impl<'a> View<'a> {
             Self::I16(a) => a.is_null(row),
             Self::I32(a) => a.is_null(row),
             Self::I64(a) => a.is_null(row),
+            Self::U64(a) => a.is_null(row),
             Self::F32(a) => a.is_null(row),
             Self::F64(a) => a.is_null(row),
             Self::Text(a) => a.is_null(row),
@@ -138,6 +150,7 @@ impl<'a> View<'a> {
             Self::Uuid(a) => a.is_null(row),
             Self::Date(a) => a.is_null(row),
             Self::Time(a) => a.is_null(row),
+            Self::Duration(a) => a.is_null(row),
             Self::Timestamp(a, _) => a.is_null(row),
         }
     }
@@ -180,13 +193,11 @@ impl<'a> View<'a> {
             (Self::I64(a), _) => put_integer(a.value(row), form, out),
             (Self::F32(a), _) => field(out, &a.value(row).to_be_bytes()),
             (Self::F64(a), _) => field(out, &a.value(row).to_be_bytes()),
-            (Self::Text(a), Form::Numeric) => {
-                let start = out.len();
-                out.extend_from_slice(&[0; 4]);
-                numeric::encode(a.value(row), out)?;
-                let len = (out.len() - start - 4) as i32;
-                out[start..start + 4].copy_from_slice(&len.to_be_bytes());
-            }
+            (Self::U64(a), _) => measured(out, |out| {
+                numeric::encode_u64(a.value(row), out);
+                Ok(())
+            })?,
+            (Self::Text(a), Form::Numeric) => measured(out, |out| numeric::encode(a.value(row), out))?,
             (Self::Text(a), Form::Jsonb) => {
                 let text = a.value(row).as_bytes();
                 out.extend_from_slice(&(text.len() as i32 + 1).to_be_bytes());
@@ -198,6 +209,11 @@ impl<'a> View<'a> {
             (Self::Uuid(a), _) => field(out, a.value(row)),
             (Self::Date(a), _) => field(out, &days_to_2000(a.value(row)).to_be_bytes()),
             (Self::Time(a), _) => field(out, &a.value(row).to_be_bytes()),
+            (Self::Duration(a), _) => {
+                out.extend_from_slice(&16i32.to_be_bytes());
+                out.extend_from_slice(&a.value(row).to_be_bytes());
+                out.extend_from_slice(&[0; 8]);
+            }
             (Self::Timestamp(a, _), _) => field(out, &micros_to_2000(a.value(row)).to_be_bytes()),
         }
         Ok(())
@@ -210,6 +226,7 @@ impl<'a> View<'a> {
             Self::I16(a) => put_display(a.value(row), out),
             Self::I32(a) => put_display(a.value(row), out),
             Self::I64(a) => put_display(a.value(row), out),
+            Self::U64(a) => put_display(a.value(row), out),
             Self::F32(a) => put_float(f64::from(a.value(row)), a.value(row), out),
             Self::F64(a) => put_float(a.value(row), a.value(row), out),
             Self::Text(a) => out.extend_from_slice(a.value(row).as_bytes()),
@@ -220,6 +237,7 @@ impl<'a> View<'a> {
             Self::Uuid(a) => put_hex(a.value(row), out),
             Self::Date(a) => datetime::write_date(a.value(row), out),
             Self::Time(a) => datetime::write_time(a.value(row), out),
+            Self::Duration(a) => datetime::write_duration(a.value(row), out),
             Self::Timestamp(a, zoned) => datetime::write_timestamp(a.value(row), *zoned, out),
         }
     }
@@ -246,6 +264,16 @@ impl AsRef<[u8]> for Shared {
     fn as_ref(&self) -> &[u8] {
         self.0.as_slice()
     }
+}
+
+/// Appends what `put` appends, after its length.
+fn measured(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    put(out)?;
+    let len = (out.len() - start - 4) as i32;
+    out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+    Ok(())
 }
 
 fn put_integer(value: i64, form: Form, out: &mut Vec<u8>) {
@@ -311,9 +339,9 @@ pub(super) fn escape(text: &[u8], out: &mut Vec<u8>) {
 pub(super) struct Views<'a>(Vec<Vec<View<'a>>>);
 
 impl<'a> Views<'a> {
-    /// Looks at the columns of each batch as `logical` says.
-    pub(super) fn of(batches: impl Iterator<Item = &'a RecordBatch>, logical: &[LogicalType]) -> Result<Self> {
-        let view = |b: &'a RecordBatch| b.columns().iter().zip(logical).map(|(a, l)| View::of(a, *l)).collect();
+    /// Looks at the columns of each batch as values of these types.
+    pub(super) fn of(batches: impl Iterator<Item = &'a RecordBatch>, types: &[Type]) -> Result<Self> {
+        let view = |b: &'a RecordBatch| b.columns().iter().zip(types).map(|(a, ty)| View::of(a, ty)).collect();
         batches.map(view).collect::<Result<_>>().map(Self)
     }
 
@@ -338,13 +366,10 @@ pub(super) fn array<'a>(form: Option<Form>, cells: impl ExactSizeIterator<Item =
         match form {
             Some(form) => view.put_binary(form, row, &mut out)?,
             None if view.is_null(row) => out.extend_from_slice(&(-1i32).to_be_bytes()),
-            None => {
-                let start = out.len();
-                out.extend_from_slice(&[0; 4]);
-                view.put_text(row, &mut out);
-                let len = (out.len() - start - 4) as i32;
-                out[start..start + 4].copy_from_slice(&len.to_be_bytes());
-            }
+            None => measured(&mut out, |out| {
+                view.put_text(row, out);
+                Ok(())
+            })?,
         }
     }
     Ok(out)
@@ -389,39 +414,58 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
     use std::sync::Arc;
+    use trem_engine::schema::Length;
 
-    fn text(array: ArrayRef, logical: LogicalType) -> String {
+    const TEXT: Type = Type::Text(Length::Unlimited);
+
+    fn text(array: ArrayRef, ty: &Type) -> String {
         let mut out = Vec::new();
-        View::of(&array, logical).unwrap().put_copy_text(0, &mut out);
+        View::of(&array, ty).unwrap().put_copy_text(0, &mut out);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn copy_text_escapes_what_copy_would_read_otherwise() {
-        let shown = |s: &str| text(Arc::new(StringArray::from(vec![s])), LogicalType::Text);
+        let shown = |s: &str| text(Arc::new(StringArray::from(vec![s])), &TEXT);
         assert_eq!(shown("a\tb\nc\\N\r"), "a\\tb\\nc\\\\N\\r");
         assert_eq!(shown("\\."), "\\\\.");
         let null: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>]));
-        assert_eq!(text(null, LogicalType::Text), "\\N");
+        assert_eq!(text(null, &TEXT), "\\N");
         let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![&[0u8, 255][..]]));
-        assert_eq!(text(bytes, LogicalType::Binary), "\\\\x00ff");
+        assert_eq!(text(bytes, &Type::Binary(Length::Unlimited)), "\\\\x00ff");
     }
 
     #[test]
     fn floats_keep_their_shortest_form() {
-        let shown = |f: f64| text(Arc::new(PrimitiveArray::<Float64Type>::from(vec![f])), LogicalType::Float64);
+        let shown = |f: f64| text(Arc::new(PrimitiveArray::<Float64Type>::from(vec![f])), &Type::Float64);
         assert_eq!([shown(0.1), shown(-0.0), shown(f64::NAN)], ["0.1", "-0", "NaN"]);
         assert_eq!([shown(f64::INFINITY), shown(f64::NEG_INFINITY)], ["Infinity", "-Infinity"]);
         let single: ArrayRef = Arc::new(PrimitiveArray::<Float32Type>::from(vec![0.1f32]));
-        assert_eq!(text(single, LogicalType::Float32), "0.1");
+        assert_eq!(text(single, &Type::Float32), "0.1");
     }
 
     #[test]
     fn integers_widen_to_the_column() {
         let array: ArrayRef = Arc::new(PrimitiveArray::<Int16Type>::from(vec![-2i16]));
         let mut out = Vec::new();
-        View::of(&array, LogicalType::Int16).unwrap().put_binary(Form::Int8, 0, &mut out).unwrap();
+        View::of(&array, &Type::Int16).unwrap().put_binary(Form::Int8, 0, &mut out).unwrap();
         assert_eq!(out, [0, 0, 0, 8, 255, 255, 255, 255, 255, 255, 255, 254]);
-        assert_eq!(Form::of(LogicalType::Int64, "int4recv"), None);
+        assert_eq!(Form::of(&Type::Int64, "int4recv"), None);
+    }
+
+    #[test]
+    fn durations_and_unsigned_integers_keep_their_value() {
+        let spans: ArrayRef = Arc::new(PrimitiveArray::<DurationMicrosecondType>::from(vec![-3_020_399_000_001]));
+        assert_eq!(text(Arc::clone(&spans), &Type::Duration(6)), "-838:59:59.000001");
+        let mut out = Vec::new();
+        View::of(&spans, &Type::Duration(6)).unwrap().put_binary(Form::Interval, 0, &mut out).unwrap();
+        assert_eq!((out.len(), i64::from_be_bytes(out[4..12].try_into().unwrap())), (20, -3_020_399_000_001));
+        let most: ArrayRef = Arc::new(PrimitiveArray::<UInt64Type>::from(vec![u64::MAX]));
+        assert_eq!(text(Arc::clone(&most), &Type::UInt64), "18446744073709551615");
+        let (mut out, mut same) = (Vec::new(), Vec::new());
+        View::of(&most, &Type::UInt64).unwrap().put_binary(Form::Numeric, 0, &mut out).unwrap();
+        let decimal: ArrayRef = Arc::new(StringArray::from(vec!["18446744073709551615"]));
+        View::of(&decimal, &Type::Decimal(None)).unwrap().put_binary(Form::Numeric, 0, &mut same).unwrap();
+        assert_eq!(out, same);
     }
 }

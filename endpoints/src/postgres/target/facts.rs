@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::Client;
 use trem_engine::schema::TableId;
 use trem_engine::task::OnExisting;
-use trem_engine::{Class, Error, Result};
+use trem_engine::{Class, Error, Remedy, Result};
 
 use super::bookkeeping;
 use super::shape::{Reads, TargetTable};
@@ -50,17 +50,16 @@ pub(super) struct Hazard {
 
 impl Hazard {
     /// What mends it.
-    pub(super) fn remedy(&self, role: &str) -> String {
+    pub(super) fn remedy(&self, role: &str) -> Remedy {
         let grant = format!("GRANT SET ON PARAMETER session_replication_role TO {}", quote::ident(role));
-        format!("{grant} (PostgreSQL 15 and later), or {}", self.drop)
+        Remedy::from(format!("{grant} (PostgreSQL 15 and later)")).or(Remedy::Sql(self.drop.clone()))
     }
 
     /// The end of a table that cannot go on while it is there.
     pub(super) fn refusal(&self, table: &TableId, doing: &str) -> Error {
-        Error::new(Class::Table, format!("{doing}, and {}", self.what)).table(table).remedy(format!(
-            "let the role set session_replication_role (see `trem check`), or {}; then reload the table",
-            self.drop
-        ))
+        let privilege = Remedy::from("let the role set session_replication_role");
+        let remedy = privilege.or(Remedy::Sql(self.drop.clone())).then_reload(table);
+        Error::new(Class::Table, format!("{doing}, and {}", self.what)).table(table).remedy(remedy)
     }
 }
 

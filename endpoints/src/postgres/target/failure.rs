@@ -5,6 +5,9 @@ use trem_engine::Error;
 
 use crate::postgres::sqlstate;
 
+/// What to do first about rows that are not there and should be.
+pub(super) const CHANGED: &str = "see who else changes the target";
+
 /// Why a statement failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -35,9 +38,7 @@ impl From<Error> for Failure {
 impl From<Failure> for Error {
     fn from(f: Failure) -> Self {
         match f {
-            Failure::Unique(e) => {
-                e.remedy("the target has rows that the source has not: remove them or reload the table")
-            }
+            Failure::Unique(e) => e.remedy("the target has rows that the source has not: see where they come from"),
             Failure::Other(e) => e,
         }
     }

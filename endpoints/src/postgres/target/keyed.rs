@@ -6,11 +6,11 @@ pub(super) mod small;
 use std::sync::atomic::Ordering;
 
 use trem_engine::change::{ColumnMask, KeyRef, Move, NetChanges, RowRef, TableCounts, UpdateGroup};
-use trem_engine::{Error, Result};
+use trem_engine::{Error, Remedy, Result};
 
 use super::copy::CopyWriter;
 use super::encode::{Raw, Views, ordinals};
-use super::failure::{Failure, Tried};
+use super::failure::{CHANGED, Failure, Tried};
 use super::session::Session;
 use super::writer::{Feed, OldViews, Writer};
 
@@ -45,7 +45,7 @@ pub(super) async fn apply(session: &mut Session, writer: &Writer, net: &NetChang
 
 impl<'a> Keyed<'a> {
     fn of(session: &'a mut Session, writer: &'a Writer, net: &'a NetChanges) -> Result<Self> {
-        let views = Views::of(net.batches.iter().map(|b| &b.rows), &writer.logical)?;
+        let views = Views::of(net.batches.iter().map(|b| &b.rows), &writer.types)?;
         let old = OldViews::of(&writer.schema, &net.batches)?;
         Ok(Self { session, writer, net, views, old, conflicts: 0 })
     }
@@ -193,7 +193,7 @@ impl<'a> Keyed<'a> {
                 "{count} updated rows are not on the target, and the log does not carry all of their columns"
             ))
             .table(&self.writer.schema.id)
-            .remedy("the target has been changed by someone else: reload the table"));
+            .remedy(Remedy::from(CHANGED).then_reload(&self.writer.schema.id)));
         }
         self.conflicts += count;
         Ok(())

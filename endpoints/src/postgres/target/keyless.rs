@@ -3,11 +3,11 @@
 
 use trem_engine::change::{ChangeBatch, Op, RowRef, TableCounts};
 use trem_engine::schema::Identity;
-use trem_engine::{Error, Result};
+use trem_engine::{Error, Remedy, Result};
 
 use super::copy::CopyWriter;
 use super::encode::Views;
-use super::failure::Tried;
+use super::failure::{CHANGED, Tried};
 use super::session::Session;
 use super::writer::{Feed, Writer};
 
@@ -19,7 +19,7 @@ const ARRAY_ROWS: usize = 10_000;
 
 /// Applies the batches inside the open transaction.
 pub(super) async fn apply(session: &mut Session, writer: &Writer, batches: &[ChangeBatch]) -> Result<TableCounts> {
-    let views = Views::of(batches.iter().map(|b| &b.rows), &writer.logical)?;
+    let views = Views::of(batches.iter().map(|b| &b.rows), &writer.types)?;
     let searches = batches.iter().any(|b| b.ops.iter().any(|op| *op != Op::Insert));
     if searches {
         session.plan_freely(true).await.map_err(|f| Error::from(f).table(&writer.schema.id))?;
@@ -144,7 +144,7 @@ impl Keyless<'_> {
         let Some(old) = &batch.old else {
             return Err(Error::fatal("the log updates a row without saying which").into());
         };
-        let old_views = Views::of(std::iter::once(&old.images), &w.logical)?;
+        let old_views = Views::of(std::iter::once(&old.images), &w.types)?;
         for at in rows {
             let place = batch.old_row(at.row as usize);
             let place = place.ok_or_else(|| Error::fatal("the log updates a row without saying which"))?;
@@ -157,7 +157,7 @@ impl Keyless<'_> {
                 self.counts.conflicts += 1;
                 if !unknown.is_empty() {
                     let e = Error::fatal("an updated row is not on the target, and the log does not carry all of it");
-                    return Err(e.remedy("the target has been changed by someone else: reload the table").into());
+                    return Err(e.remedy(Remedy::from(CHANGED).then_reload(&w.schema.id)).into());
                 }
                 self.insert(std::slice::from_ref(at)).await?;
                 self.counts.inserted -= 1;

@@ -4,23 +4,27 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow_array::ArrayRef;
 use async_trait::async_trait;
 use tokio_postgres::Client;
-use trem_engine::change::{ChangeSet, Step, TableChanges, Truncate};
-use trem_engine::ports::{Applied, Chunk, Epoch, TableState, TargetLane, TaskRecord};
-use trem_engine::position::{Checkpoint, Lineage, Position};
-use trem_engine::schema::{SchemaChange, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition};
+use trem_engine::change::{ReducedSet, ReducedStep, TableChanges, Truncate};
+use trem_engine::ports::{Applied, TargetLane};
+use trem_engine::position::Position;
+use trem_engine::record::{Epoch, RecordChange, TableRecord};
+use trem_engine::schema::{AddedColumns, SecondaryObject, TableId, TableSchema, Type, TypeDefinition};
 use trem_engine::task::OnExisting;
-use trem_engine::{Error, Result};
+use trem_engine::{Error, Remedy, Result};
 
+use super::encode::View;
 use super::facts::Facts;
+use super::fit::without_form;
 use super::session::{BEGIN_SET, Session};
 use super::shape::{TargetTable, create_keys};
 use super::tables::{self, Counts, Writers};
 use super::{bookkeeping, facts, prepare, secondary};
 use crate::failpoint::{self, Point};
-use crate::postgres::quote;
 use crate::postgres::sqlstate::error as pg;
+use crate::postgres::{counterpart, quote};
 
 /// How long an acknowledgement may wait for the target's own background flush.
 const FLUSH_AFTER: Duration = Duration::from_secs(1);
@@ -67,17 +71,9 @@ impl Durability {
 }
 
 impl PgLane {
-    pub(super) async fn open(client: Client, task: &str) -> Result<Self> {
+    pub(super) async fn open(client: Client, task: &str, epoch: Epoch, committed: Option<&Position>) -> Result<Self> {
         let session = Session::over(client).await?;
-        let client = &session.client;
-        end_stalled(client).await;
-        client.batch_execute("BEGIN").await.map_err(pg)?;
-        bookkeeping::create(client).await?;
-        let epoch = bookkeeping::take_epoch(client, task).await?;
-        client.batch_execute("COMMIT").await.map_err(pg)?;
-        let mut durability = Durability::default();
-        let record = bookkeeping::read(client, task).await?;
-        durability.last = record.and_then(|r| r.checkpoint).map(|c| c.position);
+        let durability = Durability { last: committed.cloned(), ..Durability::default() };
         Ok(Self {
             session,
             task: task.to_owned(),
@@ -108,12 +104,31 @@ impl PgLane {
     }
 
     /// Ends a transaction of bookkeeping and tables.
-    async fn end_work(&mut self) -> Result<()> {
-        bookkeeping::fence(&self.session.client, &self.task, self.epoch).await?;
-        self.commit().await
+    async fn end_work(&mut self, changes: &[RecordChange]) -> Result<()> {
+        self.write(changes).await?;
+        self.commit_transaction().await
     }
 
-    async fn commit(&mut self) -> Result<()> {
+    /// Checks the epoch and writes changes of the record, last, so that rows are locked for the shortest time. A lane
+    /// that is locked out learns of it before it has locked the record.
+    async fn write(&mut self, changes: &[RecordChange]) -> Result<()> {
+        if !changes.iter().any(|c| matches!(c, RecordChange::Checkpoint { .. })) {
+            bookkeeping::fence(&self.session.client, &self.task, self.epoch).await?;
+        }
+        for change in changes {
+            let client = Arc::clone(&self.session.client);
+            if let RecordChange::Checkpoint { lane, at, committed_at } = change {
+                let moves = self.session.statement(bookkeeping::MOVE).await?;
+                let of = (self.task.as_str(), self.epoch);
+                bookkeeping::checkpoint(&client, &moves, of, *lane, at, *committed_at).await?;
+            } else {
+                bookkeeping::write(&client, &self.task, change).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit_transaction(&mut self) -> Result<()> {
         failpoint::crash(Point::LaneBeforeCommit);
         if failpoint::fires(Point::LaneCommitLost) {
             let client = &self.session.client;
@@ -161,44 +176,25 @@ impl PgLane {
         client.batch_execute(&sql).await.map_err(|e| pg(e).table(id).of_table())
     }
 
-    async fn change_schema(&mut self, change: &SchemaChange) -> Result<()> {
-        let id = &change.table.id;
-        self.writers.forget(id);
+    async fn add_columns(&mut self, added: &AddedColumns) -> Result<()> {
+        self.writers.forget(&added.next.id);
         self.session.forget_statements();
-        let client = &self.session.client;
-        match &change.kind {
-            SchemaChangeKind::AddColumns { next, existing } => {
-                let added = add_columns(&self.session, &change.table, next, existing).await;
-                added.map_err(|e| e.table(id).of_table())?;
-                let shape = bookkeeping::shape_text(next)?;
-                let sql = "UPDATE trem.table_state SET shape = $4, updated_at = clock_timestamp() \
-                           WHERE task = $1 AND schema_name = $2 AND table_name = $3";
-                client.execute(sql, &[&self.task, &id.schema, &id.table, &shape]).await.map_err(pg)?;
-            }
-            SchemaChangeKind::Reload { .. } => {
-                bookkeeping::set_state(client, &self.task, id, TableState::Reload).await?;
-            }
-            SchemaChangeKind::Suspend { reason, remedy } => {
-                bookkeeping::suspend(client, &self.task, id, reason, remedy).await?;
-            }
-        }
-        Ok(())
+        add_columns(&self.session, added).await.map_err(|e| e.table(&added.next.id).of_table())
     }
 
-    async fn steps(&mut self, set: ChangeSet) -> Result<Applied> {
+    async fn steps(&mut self, set: ReducedSet) -> Result<Applied> {
         let mut applied = Counts::new();
         let mut tables = Vec::new();
-        for step in set.reduce()?.steps {
+        for step in set.steps {
             match step {
-                Step::Table(changes) => tables.push(changes),
-                Step::Rows(batch) => return Err(Error::fatal("internal: rows were not reduced").table(&batch.table.id)),
-                Step::Truncate(truncate) => {
+                ReducedStep::Table(changes) => tables.push(changes),
+                ReducedStep::Truncate(truncate) => {
                     self.flush(&mut tables, &mut applied).await?;
                     self.truncate(&truncate).await?;
                 }
-                Step::Schema(change) => {
+                ReducedStep::AddColumns(added) => {
                     self.flush(&mut tables, &mut applied).await?;
-                    self.change_schema(&change).await?;
+                    self.add_columns(&added).await?;
                 }
             }
         }
@@ -209,7 +205,7 @@ impl PgLane {
 
 /// Ends sessions of this task whose process stopped answering inside a transaction: they would hold their rows' locks
 /// for as long as the operating system believes in the connection. Their epoch is about to be over anyway.
-async fn end_stalled(client: &tokio_postgres::Client) {
+pub(super) async fn end_stalled(client: &Client) {
     let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                WHERE application_name = current_setting('application_name') AND datname = current_database() \
                AND usename = current_user AND pid <> pg_backend_pid() AND xact_start IS NOT NULL \
@@ -219,20 +215,29 @@ async fn end_stalled(client: &tokio_postgres::Client) {
     }
 }
 
-async fn add_columns(
-    session: &Session,
-    before: &TableSchema,
-    next: &TableSchema,
-    existing: &[Option<String>],
-) -> Result<()> {
+/// The one value of an array as a literal, if it is not NULL.
+fn literal(value: &ArrayRef, ty: &Type) -> Result<Option<String>> {
+    let view = View::of(value, ty)?;
+    if view.is_null(0) {
+        return Ok(None);
+    }
+    let mut text = Vec::new();
+    view.put_text(0, &mut text);
+    let text = String::from_utf8(text).map_err(|e| Error::fatal("internal: a value's text").cause(e))?;
+    Ok(Some(quote::literal(&text)))
+}
+
+async fn add_columns(session: &Session, added: &AddedColumns) -> Result<()> {
+    let AddedColumns { before, next, existing } = added;
+    prepare::verdict(next, &without_form(next))?;
     let Session { client, reads, .. } = session;
     let have = TargetTable::read(client, reads, &next.id).await?;
-    let have = have.ok_or_else(|| Error::fatal("the target table is gone").remedy("reload the table"))?;
+    let have = have.ok_or_else(|| Error::fatal("the target table is gone").remedy(Remedy::Reload(next.id.clone())))?;
     let name = quote::table(&next.id);
     let added = next.columns.iter().filter(|c| before.column(&c.name).is_none());
-    for (column, value) in added.zip(existing.iter().chain(std::iter::repeat(&None))) {
-        let quoted = quote::ident(&column.name);
-        let value = value.as_ref().map(|v| format!("{}::{}", quote::literal(v), column.native.name));
+    for (column, value) in added.zip(existing.columns()) {
+        let (quoted, ty) = (quote::ident(&column.name), counterpart::name(column));
+        let value = literal(value, &column.ty)?.map(|v| format!("{v}::{ty}"));
         if have.column(&column.name).is_some() {
             // Someone was ahead of the log: the rows that are there get the value they have at the source.
             if let Some(value) = value {
@@ -242,7 +247,7 @@ async fn add_columns(
         }
         let not_null = if column.nullable { "" } else { " NOT NULL" };
         let default = value.as_ref().map(|v| format!(" DEFAULT {v}")).unwrap_or_default();
-        let mut sql = format!("ALTER TABLE {name} ADD COLUMN {quoted} {}{default}{not_null};", column.native.name);
+        let mut sql = format!("ALTER TABLE {name} ADD COLUMN {quoted} {ty}{default}{not_null};");
         if value.is_some() {
             sql.push_str(&format!("ALTER TABLE {name} ALTER COLUMN {quoted} DROP DEFAULT;"));
         }
@@ -255,93 +260,82 @@ async fn add_columns(
 
 #[async_trait]
 impl TargetLane for PgLane {
-    fn epoch(&self) -> Epoch {
-        self.epoch
+    fn refresh(&mut self) {
+        self.writers.forget_all();
+        self.session.forget_statements();
     }
 
-    async fn record(&mut self) -> Result<TaskRecord> {
-        Ok(bookkeeping::read(&self.session.client, &self.task).await?.unwrap_or_default())
-    }
-
-    async fn begin(&mut self, lineage: &Lineage) -> Result<()> {
-        let sql = "UPDATE trem.task SET lineage = $3, updated_at = clock_timestamp() WHERE task = $1 AND epoch = $2";
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&self.task, &self.epoch.0, &lineage.0];
-        match self.session.client.execute(sql, &parameters).await.map_err(pg)? {
-            1 => Ok(()),
-            _ => Err(bookkeeping::fenced(&self.task)),
+    async fn commit(&mut self, changes: &[RecordChange]) -> Result<()> {
+        self.begin_work().await?;
+        self.end_work(changes).await?;
+        for change in changes {
+            if let RecordChange::Checkpoint { at, .. } = change {
+                self.durability.last = Some(at.position.clone());
+            }
         }
+        Ok(())
     }
 
     async fn prepare_types(&mut self, types: &[TypeDefinition]) -> Result<()> {
         self.begin_work().await?;
-        for sql in prepare::missing_types(&self.session.client, types).await? {
-            self.session.client.batch_execute(&sql).await.map_err(pg)?;
+        for ddl in prepare::missing_types(&self.session.client, types).await? {
+            self.session.client.batch_execute(&ddl.sql).await.map_err(pg)?;
         }
-        self.end_work().await
+        self.end_work(&[]).await
     }
 
-    async fn prepare(&mut self, table: &Arc<TableSchema>, on_existing: OnExisting, load: bool) -> Result<()> {
+    async fn prepare(
+        &mut self,
+        mut record: TableRecord,
+        known: Option<&TableRecord>,
+        on_existing: OnExisting,
+    ) -> Result<TableRecord> {
         self.begin_work().await?;
+        let table = Arc::clone(&record.target);
         self.writers.forget(&table.id);
         let client = &self.session.client;
         bookkeeping::claim(client, &table.id).await?;
-        let known = bookkeeping::origin(client, &self.task, &table.id).await?;
         let (reads, replica) = (&self.session.reads, self.session.replica);
         let facts = Facts::read(client, reads, Some(&self.task), &[&table.id], on_existing, replica).await?;
-        let decision = prepare::decide(&facts, table, on_existing, load, known);
-        if let Err(refused) = prepare::verdict(table, &decision.findings) {
+        let decision = prepare::decide(&facts, &record, known, on_existing);
+        if let Err(refused) = prepare::verdict(&table, &decision.findings) {
             // What has been looked at is the operator's to mend now: no lock stays on it.
             client.batch_execute("ROLLBACK").await.map_err(pg)?;
             self.in_transaction = false;
             return Err(refused);
         }
-        for sql in &decision.before {
+        for sql in decision.schema.iter().chain(&decision.before) {
             client.batch_execute(sql).await.map_err(|e| pg(e).table(&table.id))?;
         }
-        bookkeeping::put_table(client, &self.task, table, decision.origin).await?;
-        self.end_work().await
+        record.origin = decision.origin;
+        self.end_work(&[RecordChange::Table(Box::new(record.clone()))]).await?;
+        Ok(record)
     }
 
-    async fn plan_chunks(&mut self, table: &Arc<TableSchema>, chunks: &[Chunk], empty: bool) -> Result<()> {
+    async fn empty(&mut self, table: &Arc<TableSchema>, changes: &[RecordChange]) -> Result<()> {
         self.begin_work().await?;
         let client = &self.session.client;
-        let keeps = bookkeeping::origin(client, &self.task, &table.id).await?.is_some_and(|o| o.keeps_rows);
-        // A chunk that is in and is not to stay was read at a snapshot that is gone.
-        let loaded = bookkeeping::any_chunk_done(client, &self.task, &table.id).await?;
-        if keeps && loaded {
-            return Err(Error::refused(
-                "its load was interrupted, and the rows loaded so far cannot be told from those it keeps",
-            )
-            .table(&table.id)
-            .remedy(format!("empty it on the target (DELETE FROM {}), then reload it", quote::table(&table.id))));
+        if facts::held(client, &[&table.id]).await?.is_empty() {
+            let sql = format!("TRUNCATE {}", quote::table(&table.id));
+            client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id))?;
+        } else {
+            self.delete_all(&table.id).await?;
         }
-        if !keeps && (empty || loaded) {
-            if facts::held(client, &[&table.id]).await?.is_empty() {
-                let sql = format!("TRUNCATE {}", quote::table(&table.id));
-                client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id))?;
-            } else {
-                self.delete_all(&table.id).await?;
-            }
-        }
-        bookkeeping::put_chunks(client, &self.task, &table.id, chunks).await?;
-        self.end_work().await
+        self.end_work(changes).await
     }
 
-    async fn finish_table(&mut self, table: &Arc<TableSchema>) -> Result<()> {
+    async fn finish(&mut self, record: &TableRecord, changes: &[RecordChange]) -> Result<()> {
         self.begin_work().await?;
+        let table = &record.target;
         self.writers.forget(&table.id);
         let client = &self.session.client;
-        let created = bookkeeping::origin(client, &self.task, &table.id).await?.is_some_and(|o| o.created_by_trem);
-        if created {
+        if record.origin.created {
             let have = TargetTable::read(client, &self.session.reads, &table.id).await?;
             for sql in create_keys(table, have.as_ref()) {
                 client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id))?;
             }
         }
-        if !bookkeeping::set_state(client, &self.task, &table.id, TableState::Ready).await? {
-            return Err(Error::fatal("internal: a table is finished that the record does not know").table(&table.id));
-        }
-        self.end_work().await
+        self.end_work(changes).await
     }
 
     async fn create_secondary(&mut self, objects: &[SecondaryObject]) -> Result<()> {
@@ -349,50 +343,21 @@ impl TargetLane for PgLane {
         secondary::create(&self.session.client, objects).await
     }
 
-    async fn suspend(&mut self, table: &Arc<TableSchema>, reason: &str, remedy: &str) -> Result<()> {
-        self.begin_work().await?;
-        let client = &self.session.client;
-        if bookkeeping::origin(client, &self.task, &table.id).await?.is_none() {
-            let state = TableState::Suspended;
-            let origin = bookkeeping::Origin { state, created_by_trem: false, keeps_rows: false };
-            bookkeeping::put_table(client, &self.task, table, origin).await?;
-        }
-        bookkeeping::suspend(client, &self.task, &table.id, reason, remedy).await?;
-        self.end_work().await
-    }
-
-    async fn forget_table(&mut self, table: &TableId) -> Result<()> {
-        self.begin_work().await?;
-        self.writers.forget(table);
-        bookkeeping::forget_table(&self.session.client, &self.task, table).await?;
-        self.end_work().await
-    }
-
-    async fn apply(&mut self, set: ChangeSet, next: &Checkpoint) -> Result<Applied> {
+    async fn apply(&mut self, set: ReducedSet, changes: &[RecordChange]) -> Result<Applied> {
         if !self.open_set {
             self.begin(BEGIN_SET).await?;
         } else if !self.in_transaction {
             return Err(Error::fatal("internal: the beginning of this transaction has been rolled back"));
         }
-        let (open, committed_at) = (set.open, set.committed_at);
+        let span = set.span.clone();
         let applied = self.steps(set).await?;
-        if open {
+        if span.open {
             self.open_set = true;
             return Ok(applied);
         }
-        // Last, so that the row is locked for the shortest time.
-        let sql = "UPDATE trem.task SET lineage = $3, position_order = $4::text::numeric, position = $5, \
-                   committed_at = coalesce($6, committed_at), updated_at = clock_timestamp() \
-                   WHERE task = $1 AND epoch = $2";
-        let order = next.position.order().to_string();
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
-            [&self.task, &self.epoch.0, &next.lineage.0, &order, &next.position.resume(), &committed_at];
-        let statement = self.session.statement(sql).await?;
-        if self.session.client.execute(&statement, &parameters).await.map_err(pg)? != 1 {
-            return Err(bookkeeping::fenced(&self.task));
-        }
-        self.commit().await?;
-        self.durability.last = Some(next.position.clone());
+        self.write(changes).await?;
+        self.commit_transaction().await?;
+        self.durability.last = Some(span.end);
         Ok(applied)
     }
 
@@ -431,14 +396,14 @@ impl PgLane {
     /// A synchronous commit takes everything before it to disk, where the background writer leaves the last page.
     async fn force_flush(&self) -> Result<()> {
         let sql = format!(
-            "UPDATE trem.task SET updated_at = clock_timestamp() \
+            "UPDATE trem.lane SET updated_at = clock_timestamp() \
              WHERE task = {} AND epoch = {}",
             quote::literal(&self.task),
             self.epoch.0
         );
         match self.session.client.execute(&sql, &[]).await.map_err(pg)? {
-            1 => Ok(()),
-            _ => Err(bookkeeping::fenced(&self.task)),
+            0 => Err(bookkeeping::fenced(&self.task)),
+            _ => Ok(()),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use trem_engine::change::ChangeBatch;
-use trem_engine::ports::{Chunk, Epoch, Loader};
-use trem_engine::position::Position;
+use trem_engine::ports::Loader;
+use trem_engine::record::{Epoch, RecordChange, TableRecord};
 use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::{Error, Result};
 
@@ -22,14 +22,13 @@ pub(super) struct PgLoader {
     session: Session,
     task: String,
     epoch: Epoch,
-    /// The table of the last chunk, and whether its rows are kept.
-    known: Option<(Arc<Writer>, bool)>,
+    /// The table of the last chunk.
+    known: Option<Arc<Writer>>,
     open: Option<OpenChunk>,
 }
 
 struct OpenChunk {
     table: TableId,
-    chunk: u32,
     writer: Arc<Writer>,
     keeps_rows: bool,
     copy: Option<CopyWriter>,
@@ -43,28 +42,26 @@ impl PgLoader {
         Ok(Self { session, task: task.to_owned(), epoch, known: None, open: None })
     }
 
-    async fn writer(&mut self, table: &Arc<TableSchema>) -> Result<(Arc<Writer>, bool)> {
-        if let Some((writer, keeps)) = self.known.as_ref().filter(|(w, _)| w.schema == *table) {
-            return Ok((Arc::clone(writer), *keeps));
+    async fn writer(&mut self, table: &Arc<TableSchema>) -> Result<Arc<Writer>> {
+        if let Some(writer) = self.known.as_ref().filter(|w| w.schema == *table) {
+            return Ok(Arc::clone(writer));
         }
-        let client = &self.session.client;
-        let origin = bookkeeping::origin(client, &self.task, &table.id).await?;
-        let keeps = origin.is_some_and(|o| o.keeps_rows);
         let writers = Writer::open_all(&self.session, std::slice::from_ref(table), 0).await?;
         let writer = Arc::new(writers.into_iter().next().ok_or_else(|| Error::fatal("internal: a table's writer"))?);
-        self.known = Some((Arc::clone(&writer), keeps));
-        Ok((writer, keeps))
+        self.known = Some(Arc::clone(&writer));
+        Ok(writer)
     }
 }
 
 #[async_trait]
 impl Loader for PgLoader {
-    async fn start_chunk(&mut self, table: &Arc<TableSchema>, chunk: &Chunk) -> Result<()> {
+    async fn start_chunk(&mut self, record: &TableRecord) -> Result<()> {
+        let (table, keeps_rows) = (&record.target, record.origin.keeps_rows);
         if self.open.is_some() {
             return Err(Error::fatal("internal: a chunk begins before the last one has ended").table(&table.id));
         }
         self.session.client.batch_execute("BEGIN").await.map_err(pg)?;
-        let (writer, keeps_rows) = self.writer(table).await?;
+        let writer = self.writer(table).await?;
         if keeps_rows {
             let sql = format!(
                 "CREATE TEMPORARY TABLE {STAGED} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA",
@@ -73,7 +70,7 @@ impl Loader for PgLoader {
             );
             self.session.client.batch_execute(&sql).await.map_err(pg)?;
         }
-        self.open = Some(OpenChunk { table: table.id.clone(), chunk: chunk.id, writer, keeps_rows, copy: None });
+        self.open = Some(OpenChunk { table: table.id.clone(), writer, keeps_rows, copy: None });
         Ok(())
     }
 
@@ -89,19 +86,18 @@ impl Loader for PgLoader {
                 CopyWriter::start(&self.session.client, &into, w.copy_columns(&all)).await?
             }
         };
-        let views = views_of(&rows.rows, &w.logical)?;
+        let views = views_of(&rows.rows, &w.types)?;
         copy.rows(&views, all_rows(rows.len())).await.map_err(|f| Error::from(f).table(&open.table))?;
         open.copy = Some(copy);
         Ok(())
     }
 
-    async fn finish_chunk(&mut self, snapshot: &Position) -> Result<u64> {
+    async fn finish_chunk(&mut self, done: &RecordChange) -> Result<()> {
         let open = self.open.take().ok_or_else(|| Error::fatal("internal: the end of a chunk that has not begun"))?;
         let at = |e: Error| e.table(&open.table);
-        let rows = match open.copy {
-            Some(copy) => copy.finish().await.map_err(|f| at(f.into()))?,
-            None => 0,
-        };
+        if let Some(copy) = open.copy {
+            copy.finish().await.map_err(|f| at(f.into()))?;
+        }
         let client = &self.session.client;
         if open.keeps_rows {
             let w = &open.writer;
@@ -114,9 +110,9 @@ impl Loader for PgLoader {
             client.batch_execute(&sql).await.map_err(|e| at(pg(e)))?;
         }
         bookkeeping::fence(client, &self.task, self.epoch).await?;
-        bookkeeping::chunk_done(client, &self.task, &open.table, open.chunk, snapshot, rows).await?;
+        bookkeeping::write(client, &self.task, done).await?;
         client.batch_execute("COMMIT").await.map_err(pg)?;
         failpoint::crash(Point::LoaderAfterCommit);
-        Ok(rows)
+        Ok(())
     }
 }

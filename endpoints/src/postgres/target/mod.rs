@@ -8,6 +8,9 @@ mod copy;
 mod encode;
 mod facts;
 mod failure;
+mod fit;
+mod format1;
+mod generated;
 mod keyed;
 mod keyless;
 mod lane;
@@ -21,15 +24,15 @@ mod tables;
 mod together;
 mod writer;
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
-use trem_engine::ports::{Epoch, Finding, Loader, Severity, TablePreview, TableState, Target, TargetLane, TaskRecord};
+use trem_engine::ports::{Finding, Loader, Severity, TablePreview, Target, TargetLane};
+use trem_engine::position::Position;
+use trem_engine::record::{Epoch, TaskRecord};
 use trem_engine::schema::{Catalog, TableId};
 use trem_engine::task::OnExisting;
-use trem_engine::{Error, Result};
+use trem_engine::{Error, Remedy, Result};
 
 use super::config::PgConfig;
 use super::connect::database_identity;
@@ -82,16 +85,17 @@ impl Target for PostgresTarget {
         self.ask(check).await
     }
 
-    async fn plan(&self, catalog: &Catalog, on_existing: OnExisting, load: bool) -> Result<Vec<TablePreview>> {
+    async fn plan(
+        &self,
+        catalog: &Catalog,
+        known: &TaskRecord,
+        on_existing: OnExisting,
+        load: bool,
+    ) -> Result<Vec<TablePreview>> {
         self.ask(async |client| {
-            let task = bookkeeping::exists(client).await?.then_some(self.task.as_str());
-            let known = match task {
-                Some(task) => bookkeeping::origins(client, task).await?,
-                None => HashMap::new(),
-            };
+            let task = bookkeeping::format(client).await?.map(|_| self.task.as_str());
             let replica = session::become_replica(client).await?;
-            let settings = (on_existing, load);
-            prepare::plan(client, task, replica, catalog, settings, &known).await
+            prepare::plan(client, task, replica, catalog, (on_existing, load), known).await
         })
         .await
     }
@@ -100,32 +104,42 @@ impl Target for PostgresTarget {
         self.ask(async |client| bookkeeping::read(client, &self.task).await).await
     }
 
-    async fn open_lane(&self) -> Result<Box<dyn TargetLane>> {
-        Ok(Box::new(lane::PgLane::open(self.connect().await?, &self.task).await?))
+    async fn take_over(&self) -> Result<(Epoch, TaskRecord)> {
+        self.ask(async |client| {
+            lane::end_stalled(client).await;
+            bookkeeping::take_over(client, &self.task).await
+        })
+        .await
+    }
+
+    async fn open_lane(&self, epoch: Epoch, committed: Option<&Position>) -> Result<Box<dyn TargetLane>> {
+        Ok(Box::new(lane::PgLane::open(self.connect().await?, &self.task, epoch, committed).await?))
     }
 
     async fn open_loader(&self, epoch: Epoch) -> Result<Box<dyn Loader>> {
         Ok(Box::new(loader::PgLoader::open(&self.config, &self.task, epoch).await?))
     }
 
-    async fn reload(&self, table: &TableId) -> Result<()> {
+    async fn request_reload(&self, table: &TableId) -> Result<()> {
         let client = self.connect().await?;
-        let known = bookkeeping::exists(&client).await?
-            && bookkeeping::set_state(&client, &self.task, table, TableState::Reload).await?;
-        if known {
+        if bookkeeping::request_reload(&client, &self.task, table).await? {
             return Ok(());
         }
         Err(Error::refused(format!("task {} does not know this table", self.task))
             .table(table)
-            .remedy("see `trem status` for the tables it knows"))
+            .remedy("the status of the task names the tables it knows"))
+    }
+
+    async fn requests(&self) -> Result<Vec<TableId>> {
+        self.ask(async |client| bookkeeping::requests(client, &self.task).await).await
     }
 
     async fn forget(&self) -> Result<()> {
         let client = self.connect().await?;
-        if !bookkeeping::exists(&client).await? {
-            return Ok(());
+        match bookkeeping::format(&client).await? {
+            None => Ok(()),
+            Some(_) => bookkeeping::forget(&client, &self.task).await,
         }
-        bookkeeping::forget(&client, &self.task).await
     }
 }
 
@@ -143,12 +157,17 @@ async fn check(client: &Client) -> Result<Vec<Finding>> {
     let (recovery, read_only): (bool, bool) = (row.try_get(2).map_err(pg)?, row.try_get(3).map_err(pg)?);
     let (create, database): (bool, String) = (row.try_get(4).map_err(pg)?, row.try_get(5).map_err(pg)?);
     let user: String = row.try_get(6).map_err(pg)?;
-    let mut say = |ok: bool, subject: &str, message: String, remedy: &str| {
+    let mut say = |ok: bool, subject: &str, message: String, remedy: Remedy| {
         let severity = if ok { Severity::Ok } else { Severity::Error };
-        let remedy = (!ok).then(|| remedy.to_owned());
+        let remedy = (!ok).then_some(remedy);
         out.push(Finding { severity, subject: subject.to_owned(), message, remedy });
     };
-    say(number >= 140_000, "target version", format!("PostgreSQL {version}"), "PostgreSQL 14 or later is needed");
+    say(
+        number >= 140_000,
+        "target version",
+        format!("PostgreSQL {version}"),
+        "PostgreSQL 14 or later is needed".into(),
+    );
     let writable = !recovery && !read_only;
     let found = if recovery {
         "is a standby"
@@ -161,14 +180,18 @@ async fn check(client: &Client) -> Result<Vec<Finding>> {
         writable,
         "target",
         format!("the server {found}"),
-        "name the primary in the endpoint's url, with default_transaction_read_only off",
+        "name the primary in the endpoint's url, with default_transaction_read_only off".into(),
     );
     let found = if create { "may" } else { "may not" };
     say(
         create,
         "target privileges",
         format!("{user} {found} create schemas in database {database}"),
-        &format!("GRANT CREATE ON DATABASE {} TO {}", super::quote::ident(&database), super::quote::ident(&user)),
+        Remedy::Sql(format!(
+            "GRANT CREATE ON DATABASE {} TO {}",
+            super::quote::ident(&database),
+            super::quote::ident(&user)
+        )),
     );
     out.extend(temporary_tables(client, &database, &user).await?);
     out.push(replica_role(client, &user).await?);
@@ -184,13 +207,13 @@ async fn temporary_tables(client: &Client, database: &str, user: &str) -> Result
         severity: Severity::Error,
         subject: "target privileges".to_owned(),
         message: format!("{user} may not create temporary tables in database {database}"),
-        remedy: Some(format!("GRANT TEMPORARY ON DATABASE {database} TO {user}")),
+        remedy: Some(Remedy::Sql(format!("GRANT TEMPORARY ON DATABASE {database} TO {user}"))),
     }))
 }
 
 /// Whether triggers and foreign keys can be kept out of the way.
 async fn replica_role(client: &Client, user: &str) -> Result<Finding> {
-    let finding = |severity, message: &str, remedy: Option<String>| Finding {
+    let finding = |severity, message: &str, remedy: Option<Remedy>| Finding {
         severity,
         subject: "session_replication_role".to_owned(),
         message: message.to_owned(),
@@ -202,9 +225,12 @@ async fn replica_role(client: &Client, user: &str) -> Result<Finding> {
     Ok(finding(
         Severity::Warning,
         "may not be set: triggers and foreign keys of target tables fire for replicated rows",
-        Some(format!(
-            "GRANT SET ON PARAMETER session_replication_role TO {} (PostgreSQL 15 and later), or drop them",
-            super::quote::ident(user)
-        )),
+        Some(
+            Remedy::from(format!(
+                "GRANT SET ON PARAMETER session_replication_role TO {} (PostgreSQL 15 and later)",
+                super::quote::ident(user)
+            ))
+            .or("drop them"),
+        ),
     ))
 }

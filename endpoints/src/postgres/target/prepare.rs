@@ -4,22 +4,27 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio_postgres::Client;
-use trem_engine::ports::{Finding, Severity, TablePreview, TableState};
-use trem_engine::schema::{Catalog, Identity, TableId, TableSchema, TypeDefinition};
+use trem_engine::ports::{Ddl, DdlKind, Finding, Severity, TablePreview};
+use trem_engine::record::{Origin, TableRecord, TableState, TaskRecord};
+use trem_engine::schema::{Catalog, Column, Identity, TableId, TableSchema, TypeDefinition};
 use trem_engine::task::OnExisting;
-use trem_engine::{Error, Result};
+use trem_engine::{Error, Remedy, Result};
 
-use super::bookkeeping::Origin;
 use super::facts::{Facts, existing_schemas};
-use super::shape::{Reads, TargetTable, create_keys, create_table};
+use super::fit::without_form;
+use super::generated;
+use super::shape::{Reads, TargetTable, create_keys, create_table, too_long};
 use crate::postgres::catalog::get;
 use crate::postgres::quote;
 use crate::postgres::sqlstate::error as pg;
+use crate::postgres::types::DIALECT;
 
 /// What a run would do with one table.
 pub(super) struct Decision {
     pub(super) exists: bool,
-    /// Statements before the load.
+    /// The statement for a schema that is missing.
+    pub(super) schema: Option<String>,
+    /// Statements for the table before the load.
     pub(super) before: Vec<String>,
     /// Statements after the load.
     pub(super) after: Vec<String>,
@@ -28,17 +33,19 @@ pub(super) struct Decision {
     pub(super) origin: Origin,
 }
 
-/// Decides, and changes nothing. `known`: what the task remembers of the table.
+/// Decides, and changes nothing. `known`: what the task remembers of the table, under whichever name.
 pub(super) fn decide(
     facts: &Facts,
-    table: &TableSchema,
+    record: &TableRecord,
+    known: Option<&TableRecord>,
     on_existing: OnExisting,
-    load: bool,
-    known: Option<Origin>,
 ) -> Decision {
+    let table = record.target.as_ref();
+    let load = record.state == TableState::Loading;
+    // By other rules it was another table.
+    let known = known.filter(|k| k.target.id == table.id);
     let have = facts.tables.get(&table.id);
-    let state = if load { TableState::Loading } else { TableState::Ready };
-    let ours = known.is_some_and(|k| k.created_by_trem);
+    let ours = known.is_some_and(|k| k.origin.created);
     let reload = known.is_some_and(|k| k.state == TableState::Reload);
     // What a reload can empty keeps what others have made of it since: indexes, grants, columns.
     let replaceable = |h: &TargetTable| {
@@ -47,26 +54,30 @@ pub(super) fn decide(
     let recreate = load && have.is_some_and(replaceable);
     let keyed = matches!(table.identity, Identity::Key | Identity::KeyWithFullImage);
     let keep = load && have.is_some() && on_existing == OnExisting::Keep;
-    let kept =
-        known.is_some_and(|k| k.keeps_rows) && !matches!(on_existing, OnExisting::Truncate | OnExisting::Recreate);
+    let kept = known.is_some_and(|k| k.origin.keeps_rows)
+        && !matches!(on_existing, OnExisting::Truncate | OnExisting::Recreate);
     let keeps_rows = keep && keyed && (kept || !reload);
-    let origin = Origin { state, created_by_trem: have.is_none() || recreate || ours, keeps_rows };
-    let mut d =
-        Decision { exists: have.is_some(), before: Vec::new(), after: Vec::new(), findings: Vec::new(), origin };
+    let origin = Origin { created: have.is_none() || recreate || ours, keeps_rows };
+    let (before, after, findings) = (Vec::new(), Vec::new(), Vec::new());
+    let mut d = Decision { exists: have.is_some(), schema: None, before, after, findings, origin };
     let name = quote::table(&table.id);
+    let formless = without_form(table);
     if let Some(other) = facts.holders.get(&table.id) {
-        let remedy = format!("exclude it from `tables` of one of the two tasks, or `trem drop` task {other}");
+        let remedy = format!("exclude it from `tables` of one of the two tasks, or drop task {other}");
         d.findings.push(forbid(table, format!("task {other} writes this table of the target already"), remedy));
     }
+    d.findings.extend(too_long(table));
     d.findings.extend(privileges(facts, table, have, recreate));
     match have.filter(|_| !recreate) {
+        None if !formless.is_empty() => d.findings.extend(formless),
         None => {
             if d.exists {
                 d.findings.extend(undroppable(facts, table));
                 d.before.push(format!("DROP TABLE {name}"));
             } else if !facts.schemas.contains_key(&table.id.schema) {
-                d.before.push(format!("CREATE SCHEMA {}", quote::ident(&table.id.schema)));
+                d.schema = Some(create_schema(&table.id.schema));
             }
+            d.findings.extend(generated::left_out(table));
             d.before.push(create_table(table));
             let keys = create_keys(table, None);
             if load { d.after = keys } else { d.before.extend(keys) }
@@ -90,8 +101,12 @@ pub(super) fn decide(
     d
 }
 
-fn forbid(table: &TableSchema, message: String, remedy: String) -> Finding {
-    Finding { severity: Severity::Error, subject: table.id.to_string(), message, remedy: Some(remedy) }
+fn create_schema(name: &str) -> String {
+    format!("CREATE SCHEMA {}", quote::ident(name))
+}
+
+fn forbid(table: &TableSchema, message: String, remedy: impl Into<Remedy>) -> Finding {
+    Finding { severity: Severity::Error, subject: table.id.to_string(), message, remedy: Some(remedy.into()) }
 }
 
 /// What the role must be granted before it can take the table up.
@@ -100,7 +115,7 @@ fn privileges(facts: &Facts, table: &TableSchema, have: Option<&TargetTable>, re
     let mut found = Vec::new();
     match facts.schemas.get(&table.id.schema) {
         None if !facts.may_create_schemas => {
-            let remedy = format!("CREATE SCHEMA {schema} AUTHORIZATION {role}");
+            let remedy = Remedy::Sql(format!("CREATE SCHEMA {schema} AUTHORIZATION {role}"));
             found.push(forbid(table, "the role may not create the schema, which is missing".to_owned(), remedy));
         }
         None => {}
@@ -112,13 +127,13 @@ fn privileges(facts: &Facts, table: &TableSchema, have: Option<&TargetTable>, re
                 .collect();
             if !missing.is_empty() {
                 let missing = missing.join(", ");
-                let remedy = format!("GRANT {missing} ON SCHEMA {schema} TO {role}");
+                let remedy = Remedy::Sql(format!("GRANT {missing} ON SCHEMA {schema} TO {role}"));
                 found.push(forbid(table, format!("the role has no {missing} on schema {schema}"), remedy));
             }
         }
     }
     let Some(have) = have.filter(|h| h.other_kind.is_none() && !h.owned) else { return found };
-    let remedy = format!("ALTER TABLE {} OWNER TO {role}", quote::table(&table.id));
+    let remedy = Remedy::Sql(format!("ALTER TABLE {} OWNER TO {role}", quote::table(&table.id)));
     if recreate {
         let message = format!("it belongs to role {}, and only its owner can create it anew", have.owner);
         found.push(forbid(table, message, remedy));
@@ -143,20 +158,21 @@ fn hazards(facts: &Facts, table: &TableSchema) -> Vec<Finding> {
 /// What must be dropped by hand before the table can be.
 fn undroppable(facts: &Facts, table: &TableSchema) -> Option<Finding> {
     let objects = facts.dependents.get(&table.id)?.join(", ");
-    let remedy = "drop what depends on it, or set on-existing to truncate".to_owned();
+    let remedy = "drop what depends on it, or set on-existing to truncate";
     Some(forbid(table, format!("it cannot be created anew: {objects} depend on it"), remedy))
 }
 
 fn refusal(table: &TableSchema, message: &str) -> Finding {
-    let remedy = "set on-existing to keep, truncate or recreate, or empty the target table".to_owned();
+    let remedy = "set on-existing to keep, truncate or recreate, or empty the target table";
     forbid(table, message.to_owned(), remedy)
 }
 
 /// Loading again begins with an empty table, which would take rows that the source never had.
 fn own_rows(table: &TableSchema) -> Finding {
-    let name = quote::table(&table.id);
-    let remedy = format!("empty it on the target (DELETE FROM {name}), then `trem reload` it; or `trem drop` the task");
-    forbid(table, "it must be emptied to be loaded again, and on-existing has kept its rows".to_owned(), remedy)
+    let empty = Remedy::Sql(format!("DELETE FROM {}", quote::table(&table.id)));
+    let remedy = empty.then_reload(&table.id).or(Remedy::StartAnew);
+    let message = "the target table must be emptied to be loaded again, and on-existing has kept its rows";
+    forbid(table, message.to_owned(), remedy)
 }
 
 /// The first finding that forbids, as an error.
@@ -166,13 +182,14 @@ pub(super) fn verdict(table: &TableSchema, findings: &[Finding]) -> Result<()> {
     let more = if errors.len() > 1 { format!(" (and {} more)", errors.len() - 1) } else { String::new() };
     let e = Error::refused(format!("{}: {}{more}", first.subject, first.message)).table(&table.id);
     Err(match &first.remedy {
-        Some(remedy) => e.remedy(remedy),
+        Some(remedy) => e.remedy(remedy.clone()),
         None => e,
     })
 }
 
 /// The statements that create the user-defined types which are missing.
-pub(super) async fn missing_types(client: &Client, types: &[TypeDefinition]) -> Result<Vec<String>> {
+pub(super) async fn missing_types(client: &Client, types: &[TypeDefinition]) -> Result<Vec<Ddl>> {
+    let types: Vec<&TypeDefinition> = types.iter().filter(|t| t.dialect == DIALECT).collect();
     if types.is_empty() {
         return Ok(Vec::new());
     }
@@ -188,19 +205,19 @@ pub(super) async fn missing_types(client: &Client, types: &[TypeDefinition]) -> 
         there.insert(TableId { schema: get(&row, 0)?, table: get(&row, 1)? }, get(&row, 2)?);
     }
     let mut schemas = existing_schemas(client, schemas).await?;
-    let mut out: Vec<String> = Vec::new();
+    let mut out: Vec<Ddl> = Vec::new();
     for ty in types {
         let Some(have) = there.get(&ty.id) else {
             if schemas.insert(ty.id.schema.clone()) {
-                out.push(format!("CREATE SCHEMA {}", quote::ident(&ty.id.schema)));
+                out.push(Ddl { kind: DdlKind::Schema, sql: create_schema(&ty.id.schema) });
             }
-            out.push(ty.ddl.clone());
+            out.push(Ddl { kind: DdlKind::Type, sql: ty.ddl.clone() });
             continue;
         };
         if let Some(label) = ty.labels.iter().find(|l| !have.contains(l)) {
             let (name, label) = (quote::table(&ty.id), quote::literal(label));
             return Err(Error::refused(format!("type {} on the target lacks label {label}", ty.id))
-                .remedy(format!("ALTER TYPE {name} ADD VALUE {label}")));
+                .remedy(Remedy::Sql(format!("ALTER TYPE {name} ADD VALUE {label}"))));
         }
     }
     Ok(out)
@@ -213,7 +230,7 @@ pub(super) async fn plan(
     replica: bool,
     catalog: &Catalog,
     (on_existing, load): (OnExisting, bool),
-    known: &HashMap<TableId, Origin>,
+    known: &TaskRecord,
 ) -> Result<Vec<TablePreview>> {
     let ids: Vec<&TableId> = catalog.tables.iter().map(|t| &t.id).collect();
     let facts = Facts::read(client, &Reads::default(), task, &ids, on_existing, replica).await?;
@@ -222,21 +239,25 @@ pub(super) async fn plan(
     let mut types = Some(missing_types(client, &catalog.types).await);
     let mut out = Vec::with_capacity(ids.len());
     for table in &catalog.tables {
-        if known.get(&table.id).is_some_and(|k| k.state != TableState::Reload) {
+        let known = known.of_target(&table.id);
+        if known.is_some_and(|k| k.state != TableState::Reload) {
             // The task has met it: a run goes on with it as it is.
             let (table, exists) = (Arc::clone(table), facts.tables.contains_key(&table.id));
             out.push(TablePreview { table, exists, ddl: Vec::new(), findings: Vec::new() });
             continue;
         }
-        let decision = decide(&facts, table, on_existing, load, known.get(&table.id).copied());
+        let state = if load { TableState::Loading } else { TableState::Ready };
+        let record = TableRecord::new(table, table, state);
+        let decision = decide(&facts, &record, known, on_existing);
         let mut findings = decision.findings;
-        for column in table.columns.iter().filter(|c| unknown.contains(&c.native.name)) {
+        let own = |c: &&Column| c.native.dialect == DIALECT && unknown.contains(&c.native.name);
+        for column in table.columns.iter().filter(own) {
             let name = &column.native.name;
             findings.push(Finding {
                 severity: Severity::Error,
                 subject: format!("{}.{}", table.id, column.name),
                 message: format!("the target has no type {name}"),
-                remedy: Some(format!("create type {name}, or the extension it belongs to, on the target")),
+                remedy: Some(format!("create type {name}, or the extension it belongs to, on the target").into()),
             });
         }
         let mut ddl = Vec::new();
@@ -246,14 +267,16 @@ pub(super) async fn plan(
                 severity: Severity::Error,
                 subject: "types".to_owned(),
                 message: e.message().to_owned(),
-                remedy: e.remedy_text().map(str::to_owned),
+                remedy: e.advice().cloned(),
             }),
             None => {}
         }
-        ddl.extend(decision.before);
-        ddl.extend(decision.after);
+        let of = |kind| move |sql| Ddl { kind, sql };
+        ddl.extend(decision.schema.into_iter().map(of(DdlKind::Schema)));
+        ddl.extend(decision.before.into_iter().map(of(DdlKind::BeforeLoad)));
+        ddl.extend(decision.after.into_iter().map(of(DdlKind::AfterLoad)));
         // A run creates a schema with the first table or type that needs it.
-        ddl.retain(|sql| !sql.starts_with("CREATE SCHEMA") || schemas.insert(sql.clone()));
+        ddl.retain(|d| d.kind != DdlKind::Schema || schemas.insert(d.sql.clone()));
         out.push(TablePreview { table: Arc::clone(table), exists: decision.exists, ddl, findings });
     }
     Ok(out)
@@ -262,7 +285,7 @@ pub(super) async fn plan(
 /// Types that the target has not and that the run would not create: of an extension, most likely.
 async fn unknown_types(client: &Client, catalog: &Catalog) -> Result<HashSet<String>> {
     let mut created: HashSet<String> = HashSet::new();
-    for ty in &catalog.types {
+    for ty in catalog.types.iter().filter(|t| t.dialect == DIALECT) {
         created.insert(format!("{}.{}", ty.id.schema, ty.id.table));
         created.insert(quote::table(&ty.id));
     }
@@ -273,7 +296,8 @@ async fn unknown_types(client: &Client, catalog: &Catalog) -> Result<HashSet<Str
             || created.contains(&unquoted(element))
             || catalog.types.iter().any(|t| t.ddl.ends_with(&with_range))
     };
-    let names: HashSet<&str> = catalog.tables.iter().flat_map(|t| &t.columns).map(|c| c.native.name.as_str()).collect();
+    let own = catalog.tables.iter().flat_map(|t| &t.columns).filter(|c| c.native.dialect == DIALECT);
+    let names: HashSet<&str> = own.map(|c| c.native.name.as_str()).collect();
     let names: Vec<&str> = names.into_iter().filter(|n| !brought(n.split('[').next().unwrap_or(n))).collect();
     let sql = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regtype(name) IS NULL";
     let rows = client.query(sql, &[&names]).await.map_err(pg)?;

@@ -4,15 +4,22 @@ use tokio_postgres::Client;
 use trem_engine::Result;
 use trem_engine::schema::{SecondaryKind, SecondaryObject};
 
+use crate::postgres::quote;
 use crate::postgres::sqlstate::error as pg;
+use crate::postgres::types::DIALECT;
 
 /// Creates those that are not there.
 pub(super) async fn create(client: &Client, objects: &[SecondaryObject]) -> Result<()> {
     for object in objects {
+        if object.ddl.dialect != DIALECT {
+            let (table, name, dialect) = (&object.table, &object.name, &object.ddl.dialect);
+            tracing::warn!(%table, name, %dialect, "is defined in another database's SQL: not created");
+            continue;
+        }
         if exists(client, object).await? {
             continue;
         }
-        match client.batch_execute(&object.ddl).await.map_err(pg) {
+        match client.batch_execute(&object.ddl.render(quote::ident)).await.map_err(pg) {
             Ok(()) => tracing::info!(table = %object.table, name = object.name, "created after the load"),
             Err(error) if client.is_closed() => return Err(error),
             Err(error) => {
@@ -27,8 +34,8 @@ pub(super) async fn create(client: &Client, objects: &[SecondaryObject]) -> Resu
 async fn exists(client: &Client, object: &SecondaryObject) -> Result<bool> {
     let sql = match object.kind {
         SecondaryKind::Index => {
-            "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-             WHERE n.nspname = $1 AND c.relname = $3 AND $2 <> ''"
+            "SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid \
+             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2 AND x.relname = $3"
         }
         SecondaryKind::Constraint | SecondaryKind::ForeignKey => {
             "SELECT FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid \

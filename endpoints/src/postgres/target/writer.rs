@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arrow_schema::DataType;
 use trem_engine::change::{ChangeBatch, KeyRef, RowRef};
-use trem_engine::schema::{LogicalType, TableId, TableSchema};
-use trem_engine::{Error, Result};
+use trem_engine::schema::{TableId, TableSchema, Type};
+use trem_engine::{Error, Remedy, Result};
 
 use super::copy::CopyColumn;
 use super::encode::{Cell, Form, Raw, Views, array};
@@ -41,7 +42,7 @@ pub(super) struct Writer {
     /// The table's name, quoted.
     pub(super) name: String,
     pub(super) columns: Vec<WriterColumn>,
-    pub(super) logical: Vec<LogicalType>,
+    pub(super) types: Vec<Type>,
     /// Names, quoted, of columns that only the target has and that can be written.
     pub(super) extra: Vec<String>,
     /// Their values of a row `t` as a temporary table holds them.
@@ -81,7 +82,7 @@ impl Writer {
             false => hazards(&session.client, &ids).await?,
         };
         let one = |(schema, number): (&Arc<TableSchema>, usize)| {
-            let gone = || Error::fatal("the target table is gone").remedy("reload the table to create it again");
+            let gone = || Error::fatal("the target table is gone").remedy(Remedy::Reload(schema.id.clone()));
             let have = have.get(&schema.id).ok_or_else(|| gone().table(&schema.id))?;
             let hazard = hazards.remove(&schema.id).and_then(|h| h.into_iter().next());
             Self::of(schema, have, hazard, number)
@@ -95,9 +96,9 @@ impl Writer {
             let found = have.column(&column.name).ok_or_else(|| {
                 Error::fatal(format!("the target table has lost column {}", column.name))
                     .table(&schema.id)
-                    .remedy("reload the table, or add the column again")
+                    .remedy(Remedy::Reload(schema.id.clone()).or("add the column again"))
             })?;
-            let form = Form::of(column.logical, &found.receive);
+            let form = Form::of(&column.ty, &found.receive);
             // Arrays of other types would need their numbers looked up; text with a cast says the same.
             let builtin = |f: &Form| *f != Form::Text || matches!(found.base.as_str(), "text" | "character varying");
             columns.push(WriterColumn {
@@ -119,7 +120,7 @@ impl Writer {
             extra_held: extra().map(held).collect(),
             binary: have.columns.iter().all(|c| !c.receive.is_empty()),
             name: quote::table(&schema.id),
-            logical: schema.columns.iter().map(|c| c.logical).collect(),
+            types: schema.columns.iter().map(|c| c.ty.clone()).collect(),
             columns,
             other_unique: have.other_unique(&key_names(schema)),
             partitioned: have.partitioned,
@@ -210,8 +211,12 @@ impl Writer {
         format!("(SELECT * FROM unnest({}) AS u ({})) AS {alias}", arrays.join(", "), names.join(", "))
     }
 
+    fn zoned(&self, column: usize) -> bool {
+        matches!(self.types[column], Type::TimestampTz(_))
+    }
+
     fn element_type(&self, column: usize, form: Form) -> &'static str {
-        if form == Form::Timestamp && self.logical[column] == LogicalType::TimestampTz {
+        if form == Form::Timestamp && self.zoned(column) {
             // The two share their binary form, not their arrays.
             "timestamptz"
         } else {
@@ -240,8 +245,10 @@ impl Writer {
     /// Whether an update that meets a row by its key has this column to write. Keys may be equal and yet not the same:
     /// 1 and 1.00, or text under a collation that takes no notice of case.
     fn settable(&self, column: usize) -> bool {
-        use LogicalType as L;
-        let blurred = matches!(self.logical[column], L::Numeric | L::Text | L::Other | L::Float32 | L::Float64);
+        let ty = &self.types[column];
+        // Exact decimals and all that is carried as text, but for JSON, and floats.
+        let blurred =
+            (ty.arrow() == DataType::Utf8 && *ty != Type::Json) || matches!(ty, Type::Float32 | Type::Float64);
         !self.columns[column].always_identity && (blurred || !self.schema.key.contains(&column))
     }
 
@@ -290,7 +297,7 @@ impl Writer {
     fn array<'a>(&self, column: usize, cells: impl ExactSizeIterator<Item = Cell<'a>>) -> Result<Raw> {
         let element = self.columns[column].element;
         let mut bytes = array(element, cells)?;
-        if element == Some(Form::Timestamp) && self.logical[column] == LogicalType::TimestampTz {
+        if element == Some(Form::Timestamp) && self.zoned(column) {
             bytes[8..12].copy_from_slice(&1184u32.to_be_bytes());
         }
         Ok(Raw(bytes))
@@ -325,7 +332,7 @@ impl<'a> OldViews<'a> {
     /// Looks at the old images of `batches`.
     pub(super) fn of(schema: &TableSchema, batches: &'a [ChangeBatch]) -> Result<Self> {
         let columns = schema.old_columns();
-        let logical: Vec<LogicalType> = columns.iter().map(|i| schema.columns[*i].logical).collect();
+        let types: Vec<Type> = columns.iter().map(|i| schema.columns[*i].ty.clone()).collect();
         let key = schema.key.iter().filter_map(|k| columns.iter().position(|c| c == k)).collect();
         let mut at = Vec::new();
         let mut images = Vec::new();
@@ -333,7 +340,7 @@ impl<'a> OldViews<'a> {
             at.push(images.len());
             images.extend(batch.old.as_ref().map(|o| &o.images));
         }
-        Ok(Self { views: Views::of(images.into_iter(), &logical)?, at, key })
+        Ok(Self { views: Views::of(images.into_iter(), &types)?, at, key })
     }
 
     fn key_column(&self, batch: usize, nth: usize) -> &super::encode::View<'a> {

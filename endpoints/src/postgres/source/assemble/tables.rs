@@ -4,18 +4,53 @@ use std::sync::Arc;
 
 use trem_engine::Result;
 use trem_engine::change::{BatchBuilder, Step};
-use trem_engine::schema::{SchemaChange, SchemaChangeKind, TableSchema};
+use trem_engine::ports::StreamTable;
+use trem_engine::schema::{SchemaChange, SchemaChangeKind, TableId, TableSchema};
 
 use super::{Assembler, Live, Need, width};
 use crate::postgres::source::relation::{self, Difference};
-use crate::postgres::types::Wire;
+use crate::postgres::types::{TypeBook, Wire, table_number};
 use crate::postgres::wire::pgoutput::{Begin, Relation};
 
 impl Assembler {
     /// The tables that are followed, each with its index.
     pub(in crate::postgres::source) fn followed(&self) -> Vec<(usize, Arc<TableSchema>)> {
-        let followed = self.tables.iter().enumerate().filter(|(_, t)| !t.suspended && t.schema.native_id != 0);
+        let followed = self.tables.iter().enumerate().filter(|(_, t)| !t.suspended && t.schema.native_id.is_some());
         followed.map(|(index, t)| (index, Arc::clone(&t.schema))).collect()
+    }
+
+    /// Takes changes of these tables in too, from where reading stands.
+    pub(in crate::postgres::source) fn add(&mut self, tables: Vec<StreamTable>, types: &TypeBook) -> Result<()> {
+        for table in tables {
+            let live = Live::new(table, types, self.end)?;
+            let (id, number) = (live.schema.id.clone(), table_number(&live.schema));
+            let index = match self.tables.iter().position(|t| t.schema.id == id) {
+                Some(index) => {
+                    self.tables[index] = live;
+                    index
+                }
+                None => {
+                    self.tables.push(live);
+                    self.tables.len() - 1
+                }
+            };
+            self.lost.retain(|(_, lost, _)| *lost != index);
+            self.waiting.retain(|waiting| *waiting != index);
+            let own = self.descriptions.values().filter(|r| r.id == number);
+            for relation in own.cloned().collect::<Vec<_>>() {
+                self.relations.insert(relation.id, Some(index));
+                self.tables[index].unchecked = Some(relation);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes no later change of a table in, but `last`.
+    pub(in crate::postgres::source) fn withdraw(&mut self, table: &TableId, last: SchemaChangeKind) -> Result<()> {
+        match self.tables.iter().position(|t| t.schema.id == *table && !t.suspended) {
+            Some(index) => self.reshape(index, last, Vec::new()),
+            None => Ok(()),
+        }
     }
 
     /// The catalogue says, as of `place` in the log, that a table cannot be followed any more. Nothing in the log says
@@ -44,19 +79,20 @@ impl Assembler {
 
     pub(super) fn relation(&mut self, relation: Relation) -> Result<Option<Need>> {
         let named = |t: &Live| (&t.schema.id.schema, &t.schema.id.table) == (&relation.schema, &relation.name);
-        let numbered = |t: &Live| t.schema.native_id == relation.id;
+        let numbered = |t: &Live| table_number(&t.schema) == relation.id;
         // A renamed table that was taken in under its new name is recorded twice with one number.
         let exact = self.tables.iter().position(|t| numbered(t) && named(t));
         let by_number = || self.tables.iter().position(numbered);
         let found = exact.or_else(by_number).or_else(|| self.tables.iter().position(named));
         let others = self.tables.iter().enumerate().filter(|(i, t)| numbered(t) && Some(*i) != found && !t.suspended);
         let others: Vec<usize> = others.map(|(i, _)| i).collect();
-        self.renamed.retain(|i| self.tables[*i].schema.native_id != relation.id);
+        self.renamed.retain(|i| table_number(&self.tables[*i].schema) != relation.id);
         for index in others {
             self.tables[index].unchecked = Some(relation.clone());
             self.renamed.push(index);
         }
         self.relations.insert(relation.id, found);
+        self.descriptions.insert(relation.id, relation.clone());
         if let Some(index) = found {
             self.described = true;
             self.tables[index].unchecked = Some(relation);
@@ -66,7 +102,8 @@ impl Assembler {
 
     /// A change that commits at `commit` has come for this number under a name that is not that of all its records.
     fn names_taken(&mut self, relation: u32, commit: u64) -> Result<()> {
-        let due = |t: &Live| t.schema.native_id == relation && t.loaded.as_ref().is_none_or(|l| commit >= l.lowest);
+        let due =
+            |t: &Live| table_number(&t.schema) == relation && t.loaded.as_ref().is_none_or(|l| commit >= l.lowest);
         while let Some(at) = self.renamed.iter().position(|i| due(&self.tables[*i])) {
             let index = self.renamed.swap_remove(at);
             if !self.tables[index].suspended {
@@ -93,8 +130,8 @@ impl Assembler {
     }
 
     pub(super) fn suspend(&mut self, index: usize, reason: String) -> Result<()> {
-        let remedy = relation::remedy(&self.task, &self.tables[index].schema);
-        self.reshape(index, SchemaChangeKind::Suspend { reason, remedy }, Vec::new())
+        let kind = relation::suspend(&self.tables[index].schema, reason);
+        self.reshape(index, kind, Vec::new())
     }
 
     /// The answer to [`Need::Added`].

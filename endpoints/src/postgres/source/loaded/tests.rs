@@ -17,7 +17,7 @@ fn loaded() -> Loaded {
         range: ChunkRange::Key { column: 0, lower: lower.map(KeyBound::Int), upper: upper.map(KeyBound::Int) },
         snapshot: lsn::position(at),
     };
-    Loaded::new(&[chunk(Some(10), None, 200), chunk(None, Some(10), 100)], 50).unwrap().unwrap()
+    Loaded::new(&[chunk(Some(10), None, 200), chunk(None, Some(10), 100)], None, 50).unwrap().unwrap()
 }
 
 fn at(commit: u64) -> Begin {
@@ -101,17 +101,40 @@ fn what_is_read_again_has_its_limits() {
 #[test]
 fn older_chunks_need_no_filter() {
     let chunk = LoadedChunk { range: ChunkRange::Whole, snapshot: lsn::position(50) };
-    assert!(Loaded::new(std::slice::from_ref(&chunk), 50).unwrap().is_none());
-    assert!(Loaded::new(&[chunk], 49).unwrap().unwrap().contains(&key(1), at(49)));
+    assert!(Loaded::new(std::slice::from_ref(&chunk), None, 50).unwrap().is_none());
+    assert!(Loaded::new(&[chunk], None, 49).unwrap().unwrap().contains(&key(1), at(49)));
+}
+
+/// A table that has caught up on its own has more than its chunks brought.
+#[test]
+fn what_committed_before_the_tables_own_place_is_left_out() {
+    let chunk = |lower: Option<i64>, upper: Option<i64>, at| LoadedChunk {
+        range: ChunkRange::Key { column: 0, lower: lower.map(KeyBound::Int), upper: upper.map(KeyBound::Int) },
+        snapshot: lsn::position(at),
+    };
+    let chunks = [chunk(None, Some(10), 100), chunk(Some(10), None, 200)];
+    let l = Loaded::new(&chunks, Some(150), 50).unwrap().unwrap();
+    assert_eq!((l.lowest, l.highest), (150, 200));
+    for (n, commit, verdict) in
+        [(9, 149, Verdict::Skip), (9, 150, Verdict::Apply), (10, 199, Verdict::Skip), (10, 200, Verdict::Apply)]
+    {
+        assert_eq!(l.insert(&key(n), at(commit)), verdict, "{n} {commit}");
+    }
+    let l = Loaded::new(&[], Some(150), 50).unwrap().unwrap();
+    assert_eq!((l.lowest, l.highest), (150, 150));
+    assert_eq!(l.delete(&key(1), at(149)), Verdict::Skip);
+    assert_eq!(l.delete(&key(1), at(150)), Verdict::Apply);
+    assert!(l.done(150) && !l.done(149));
+    assert!(Loaded::new(&[], Some(50), 50).unwrap().is_none());
 }
 
 #[test]
 fn keys_from_text_and_binary_are_the_same_bound() {
-    let text = bound(LogicalType::Int32, Wire::Int4, Field::Text(b"-7")).unwrap();
-    assert_eq!(text, bound(LogicalType::Int32, Wire::Int4, Field::Binary(&(-7i32).to_be_bytes())).unwrap());
+    let text = bound(&Type::Int32, Wire::Int4, Field::Text(b"-7")).unwrap();
+    assert_eq!(text, bound(&Type::Int32, Wire::Int4, Field::Binary(&(-7i32).to_be_bytes())).unwrap());
     assert_eq!(literal(Wire::Int4, Field::Binary(&(-7i32).to_be_bytes())).unwrap(), "'-7'");
     assert_eq!(literal(Wire::Text, Field::Text(b"it's")).unwrap(), "'it''s'");
-    assert!(bound(LogicalType::Int32, Wire::Int4, Field::Null).is_err());
+    assert!(bound(&Type::Int32, Wire::Int4, Field::Null).is_err());
 }
 
 /// One change of rows that are told apart by a large value, which the log has only when it is new.
@@ -201,7 +224,7 @@ impl Target {
             chunks.push(LoadedChunk { range, snapshot: lsn::position(place(*after)) });
         }
         let last = *read_after.iter().max()?;
-        Some(Self { rows, loaded: Loaded::new(&chunks, 0).unwrap()?, chunks: last })
+        Some(Self { rows, loaded: Loaded::new(&chunks, None, 0).unwrap()?, chunks: last })
     }
 
     /// Takes in one change of transaction `n`; a row is read again after `later` more.

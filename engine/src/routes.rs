@@ -1,0 +1,122 @@
+//! The routes of all tables of a task, and the catalogue that a target sees by them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::ports::Rules;
+use crate::route::Route;
+use crate::schema::{Catalog, SecondaryObject, TableId, TableSchema};
+use crate::template::Names;
+
+/// Where every table of a catalogue goes. A table that cannot go anywhere is a matter of its own: the others have their
+/// routes all the same.
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// In the catalogue's order.
+    routes: Vec<Route>,
+    refused: Vec<(Arc<TableSchema>, Error)>,
+    secondary: Vec<SecondaryObject>,
+    by_source: HashMap<TableId, usize>,
+    by_target: HashMap<TableId, usize>,
+}
+
+impl Routes {
+    /// Applies the rules to the tables of a source as they are now.
+    pub fn of(rules: &dyn Rules, catalog: &Catalog) -> Self {
+        let mut out = Self::default();
+        let mut found: Vec<Route> = Vec::with_capacity(catalog.tables.len());
+        for table in &catalog.tables {
+            match rules.check(table).and_then(|()| rules.route(table)) {
+                Ok(route) => found.push(route),
+                Err(error) => out.refused.push((Arc::clone(table), error.table(&table.id))),
+            }
+        }
+        let mut sources: HashMap<TableId, Vec<TableId>> = HashMap::new();
+        for route in &found {
+            sources.entry(route.target().id.clone()).or_default().push(route.source().id.clone());
+        }
+        for route in found {
+            let (source, target) = (&route.source().id, &route.target().id);
+            let mut others = sources[target].iter().filter(|id| *id != source).peekable();
+            if others.peek().is_some() {
+                let names: Vec<String> = others.map(ToString::to_string).collect();
+                out.refused.push((Arc::clone(route.source()), same_target(source, target, &names.join(", "))));
+                continue;
+            }
+            out.by_source.insert(source.clone(), out.routes.len());
+            out.by_target.insert(target.clone(), out.routes.len());
+            out.routes.push(route);
+        }
+        out.secondary = catalog.secondary.iter().filter_map(|object| out.secondary_object(object)).collect();
+        out
+    }
+
+    /// The routes, in the catalogue's order.
+    pub fn all(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// Tables that have no route, and why: class `Refused`, the table named, with a remedy.
+    pub fn refused(&self) -> &[(Arc<TableSchema>, Error)] {
+        &self.refused
+    }
+
+    /// The route of a source table.
+    pub fn of_source(&self, id: &TableId) -> Option<&Route> {
+        self.by_source.get(id).map(|at| &self.routes[*at])
+    }
+
+    /// The route that leads to a target table.
+    pub fn of_target(&self, id: &TableId) -> Option<&Route> {
+        self.by_target.get(id).map(|at| &self.routes[*at])
+    }
+
+    /// Indexes and constraints under the target's names, in the order in which they can be created. Those of tables
+    /// without a route are left out, and those that name a column that does not get to the target.
+    pub fn secondary(&self) -> &[SecondaryObject] {
+        &self.secondary
+    }
+
+    /// The catalogue as a target sees it. Types keep their names.
+    pub fn target_catalog(&self, source: &Catalog) -> Catalog {
+        let tables = self.routes.iter().map(|route| Arc::clone(route.target())).collect();
+        Catalog { tables, types: source.types.clone(), secondary: self.secondary.clone() }
+    }
+
+    fn secondary_object(&self, object: &SecondaryObject) -> Option<SecondaryObject> {
+        let route = self.of_source(&object.table)?;
+        let ddl = object.ddl.renamed(&object.table, self)?;
+        Some(SecondaryObject { table: route.target().id.clone(), name: object.name.clone(), kind: object.kind, ddl })
+    }
+
+    fn has_refused(&self, id: &TableId) -> bool {
+        self.refused.iter().any(|(table, _)| table.id == *id)
+    }
+}
+
+/// A table that is not part of the task is called the same at both ends.
+impl Names for Routes {
+    fn table(&self, id: &TableId) -> Option<TableId> {
+        match self.of_source(id) {
+            Some(route) => Some(route.target().id.clone()),
+            None => (!self.has_refused(id)).then(|| id.clone()),
+        }
+    }
+
+    fn column(&self, table: &TableId, column: &str) -> Option<String> {
+        match self.of_source(table) {
+            Some(route) => route.column(column).map(str::to_owned),
+            None => (!self.has_refused(table)).then(|| column.to_owned()),
+        }
+    }
+}
+
+fn same_target(source: &TableId, target: &TableId, others: &str) -> Error {
+    let message = format!("would become the target table {target}, which {others} would become too");
+    Error::refused(message).table(source).remedy("rename one of them in [[rules]], or exclude it in [[tables]]")
+}
+
+#[cfg(test)]
+#[path = "routes/tests.rs"]
+mod tests;

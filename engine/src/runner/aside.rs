@@ -1,0 +1,225 @@
+//! Tables that are loaded, brought to where the main stream is: at once where that has not gone past them, otherwise by
+//! a stream of their own that reads the log from where they were loaded until it meets the main one.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::change::{ChangeSet, TableCounts};
+use crate::error::{Error, Result};
+use crate::ports::{ChangeStream, StreamRequest, StreamRole, StreamTable, TargetLane};
+use crate::position::Position;
+use crate::record::{RecordChange, TableRecord, TableState};
+use crate::schema::TableId;
+
+use super::pipeline::{at_source, reduced_by};
+use super::run::{Ask, Meeting, Run};
+use super::stage::{Held, News, Stage};
+
+/// A stream that was where the main one had been such a time ago is close enough to make that wait.
+const CLOSE: Duration = Duration::from_millis(500);
+/// How often the source hears from us.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Brings tables to where the others are.
+pub(super) struct CatchUp<'a> {
+    run: &'a Arc<Run>,
+}
+
+impl<'a> CatchUp<'a> {
+    pub(super) fn new(run: &'a Arc<Run>) -> Self {
+        Self { run }
+    }
+
+    /// Takes tables as they come, all that wait at a time.
+    pub(super) async fn run(&self, mut loaded: mpsc::UnboundedReceiver<TableId>) -> Result<()> {
+        while let Some(first) = loaded.recv().await {
+            let mut tables = vec![first];
+            while let Ok(next) = loaded.try_recv() {
+                tables.push(next);
+            }
+            self.join(tables).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings these tables to where the others are.
+    pub(super) async fn join(&self, tables: Vec<TableId>) -> Result<()> {
+        let Some(Meeting { at, join }) = self.meet().await? else { return Ok(()) };
+        let (here, behind): (Vec<TableId>, Vec<TableId>) = tables.into_iter().partition(|id| self.is_at(id, &at));
+        let joining = self.stream_tables(&here, &at);
+        if join.send(joining).is_err() && !here.is_empty() {
+            // The main stream did not wait so long.
+            return Box::pin(self.join([here, behind].concat())).await;
+        }
+        if behind.is_empty() { Ok(()) } else { self.follow(behind).await }
+    }
+
+    /// Asks the main stream to wait; `None` when it has ended.
+    async fn meet(&self) -> Result<Option<Meeting>> {
+        let (ask, meeting) = oneshot::channel();
+        if self.run.asks.send(Ask(ask)).await.is_err() {
+            return Ok(None);
+        }
+        Ok(meeting.await.ok())
+    }
+
+    /// Whether the main stream, at this place, has not gone past what the table needs.
+    fn is_at(&self, id: &TableId, at: &Position) -> bool {
+        let low = self.run.book.read(|r| r.table(id).map(|t| (t.state, t.low())));
+        match low {
+            // Nothing of it was read: its changes count from where it joins.
+            Some((TableState::Ready, _) | (_, None)) | None => true,
+            Some((_, Some(low))) => *at <= low,
+        }
+    }
+
+    fn stream_tables(&self, tables: &[TableId], from: &Position) -> Vec<StreamTable> {
+        self.run.book.read(|r| tables.iter().filter_map(|id| r.table(id)).map(|t| stream_table(t, from)).collect())
+    }
+
+    /// Follows the log for these tables alone until they are where the main stream is.
+    async fn follow(&self, tables: Vec<TableId>) -> Result<()> {
+        let low = |r: &crate::record::TaskRecord| tables.iter().filter_map(|id| r.table(id)?.low()).min();
+        let missing = || Error::fatal("internal: a table that was loaded has no place in the log");
+        let from = self.run.book.read(low).ok_or_else(missing)?;
+        let task = &self.run.task;
+        tracing::info!(task = %task.plan.name, tables = tables.len(), %from, "catching up beside the stream");
+        let request = StreamRequest {
+            tables: self.stream_tables(&tables, &from),
+            from: from.clone(),
+            expected: Vec::new(),
+            limits: task.plan.batch,
+            role: StreamRole::Aside,
+        };
+        let stream = task.source.stream(request).await?;
+        let lane = task.target.open_lane(self.run.book.epoch, None).await?;
+        let stage = Stage::new(Arc::clone(&task.rules), task.target.abilities());
+        let held = Held::default();
+        let aside = Aside { run: self.run, stream, lane, stage: Some(stage), tables, held, applied: from };
+        aside.run(self).await
+    }
+}
+
+/// What a stream delivers of a table of the record, where it starts at `from`.
+pub(super) fn stream_table(record: &TableRecord, from: &Position) -> StreamTable {
+    let own = record.position.clone().filter(|p| p > from);
+    let start = own.as_ref().unwrap_or(from);
+    let mut loaded = record.loaded();
+    if loaded.iter().all(|c| c.snapshot <= *start) {
+        loaded.clear();
+    }
+    StreamTable { schema: Arc::clone(&record.source), from: own, loaded }
+}
+
+/// A stream beside the main one.
+struct Aside<'a> {
+    run: &'a Arc<Run>,
+    stream: Box<dyn ChangeStream>,
+    lane: Box<dyn TargetLane>,
+    /// Always there between two sets.
+    stage: Option<Stage>,
+    /// The tables that still follow it.
+    tables: Vec<TableId>,
+    held: Held,
+    applied: Position,
+}
+
+impl Aside<'_> {
+    async fn run(mut self, catch_up: &CatchUp<'_>) -> Result<()> {
+        while !self.tables.is_empty() {
+            self.approach().await?;
+            let Some(Meeting { at, join }) = catch_up.meet().await? else { return Ok(()) };
+            self.read_to(&at).await?;
+            let joining = catch_up.stream_tables(&self.tables, &at);
+            if join.send(joining).is_ok() {
+                let (task, at) = (&self.run.task.plan.name, &self.applied);
+                tracing::info!(%task, tables = self.tables.len(), %at, "caught up");
+                break;
+            }
+        }
+        self.stream.close(None).await
+    }
+
+    /// Reads on until the main stream is close.
+    async fn approach(&mut self) -> Result<()> {
+        loop {
+            let asked = Instant::now();
+            let Some(goal) = self.run.reached() else { return Ok(()) };
+            self.read_to(&goal).await?;
+            if asked.elapsed() < CLOSE {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads and applies everything before this place, and perhaps more.
+    async fn read_to(&mut self, goal: &Position) -> Result<()> {
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.applied < *goal && !self.tables.is_empty() {
+            if !self.stream.full() {
+                self.stream.pace(true);
+                tokio::select! {
+                    biased;
+                    _ = heartbeat.tick() => self.stream.ack(None).await?,
+                    filled = self.stream.fill() => filled?,
+                }
+            }
+            let there = self.stream.between().is_some_and(|at| at >= *goal);
+            if (there || self.stream.full())
+                && let Some(set) = self.stream.take()?
+            {
+                self.apply(set).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, set: ChangeSet) -> Result<()> {
+        let missing = || Error::fatal("internal: reducing a set has failed before");
+        let (stage, staged) = reduced_by(self.stage.take().ok_or_else(missing)?, set).await?;
+        self.stage = Some(stage);
+        let span = staged.set.span.clone();
+        self.run.task.reporter.add(&staged.kept);
+        let (mut changes, news) = self.held.with(span.open, staged.changes, staged.news);
+        if !span.open {
+            changes.push(RecordChange::Position(self.tables.clone(), span.end.clone()));
+        }
+        let applied = self.lane.apply(staged.set, &changes).await?;
+        self.run.book.note(&changes)?;
+        let counts: Vec<(TableId, TableCounts)> = at_source(applied, &staged.sources);
+        self.run.task.reporter.add(&counts);
+        if span.open {
+            return Ok(());
+        }
+        self.applied = span.end;
+        self.tell(news)
+    }
+
+    /// Tables that cannot be followed do not join the others.
+    fn tell(&mut self, news: Vec<News>) -> Result<()> {
+        let task = &self.run.task.plan.name;
+        let mut gone = HashSet::new();
+        let mut again = None;
+        for one in news {
+            match one {
+                News::Suspended { table, reason, remedy } => {
+                    tracing::error!(%task, %table, "suspended: {reason} (remedy: {remedy})");
+                    gone.insert(table);
+                }
+                News::Reload { table, reason } => {
+                    tracing::warn!(%task, %table, "loaded again: {reason}");
+                    again =
+                        Some(Error::transient("a table has to be loaded again before it has caught up").table(&table));
+                    gone.insert(table);
+                }
+            }
+        }
+        self.tables.retain(|t| !gone.contains(t));
+        again.map_or(Ok(()), Err)
+    }
+}

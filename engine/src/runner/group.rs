@@ -1,0 +1,379 @@
+//! Tables that are taken up together, beside the stream of the others: prepared, read at one snapshot, loaded, and
+//! brought to where the others are.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::Duration;
+
+use crate::chunk::Chunk;
+use crate::error::{Class, Error, Result};
+use crate::ports::{ChunkOptions, Snapshot, SnapshotKind, TargetLane};
+use crate::record::{RecordChange, TableRecord, TableState};
+use crate::remedy::Remedy;
+use crate::route::Route;
+use crate::routes::Routes;
+use crate::schema::{Identity, SecondaryKind, TableId, TableSchema};
+use crate::task::{AfterLoad, OnExisting};
+
+use super::aside::CatchUp;
+use super::load::{Loading, load};
+use super::retry::Backoff;
+use super::run::{Hold, Run};
+
+/// A table is cut into so many parts for each worker, so that none is left with a long one at the end.
+const PARTS_PER_WORKER: u64 = 3;
+
+/// Tables that are taken up together.
+pub(super) struct Group {
+    pub(super) run: Arc<Run>,
+    /// By their names at the source.
+    pub(super) tables: Vec<TableId>,
+    /// The snapshot that the task began with, if it is to be read.
+    pub(super) first: Option<(Arc<dyn Snapshot>, Hold)>,
+}
+
+impl Group {
+    /// Takes the tables up until all of them are with the others or suspended. What may heal is tried again without a
+    /// word to the others, once they are followed.
+    pub(super) async fn run(mut self) -> Result<()> {
+        let mut backoff = Backoff::new(self.run.task.plan.retry);
+        loop {
+            let before = self.run.task.reporter.snapshot().rows_loaded();
+            let Err(error) = self.attempt().await else { return Ok(()) };
+            if self.run.task.reporter.snapshot().rows_loaded() > before {
+                backoff.progressed();
+            }
+            let pause = match error.class() {
+                Class::Table => Some(Duration::ZERO),
+                Class::Transient if self.run.reached().is_some() => backoff.next(),
+                _ => None,
+            };
+            let Some(pause) = pause else { return Err(error) };
+            let stored = self.run.task.target.record().await?.unwrap_or_default();
+            self.run.book.reread(&self.tables, stored);
+            if error.class() == Class::Table {
+                match self.leave_out(&error).await? {
+                    true => continue,
+                    false => return Err(error),
+                }
+            }
+            let (task, retry_in_ms) = (&self.run.task.plan.name, pause.as_millis() as u64);
+            tracing::warn!(%task, retry_in_ms, "loading beside the stream failed: {error}");
+            self.run.task.reporter.update(|p| p.retries += 1);
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn lane(&self) -> Result<Box<dyn TargetLane>> {
+        self.run.task.target.open_lane(self.run.book.epoch, None).await
+    }
+
+    /// Leaves out the table that an error is about; whether it was about one of these.
+    async fn leave_out(&mut self, error: &Error) -> Result<bool> {
+        let of = |id: &TableId| self.run.book.read(|r| r.table(id).or_else(|| r.of_target(id)).cloned());
+        let Some(known) = error.table_id().and_then(of) else { return Ok(false) };
+        if !self.tables.contains(known.id()) || self.run.starting {
+            return Ok(false);
+        }
+        self.run.suspend(self.lane().await?.as_mut(), &known, error).await?;
+        self.tables.retain(|id| id != known.id());
+        Ok(true)
+    }
+
+    /// Those of the tables that are not with the others.
+    fn pending(&self) -> Vec<TableId> {
+        let done = |id: &&TableId| !matches!(self.run.book.state(id), Some(TableState::Ready | TableState::Suspended));
+        self.tables.iter().filter(done).cloned().collect()
+    }
+
+    async fn attempt(&mut self) -> Result<()> {
+        self.tables = self.pending();
+        if self.tables.is_empty() {
+            return Ok(());
+        }
+        let plan = &self.run.task.plan;
+        let mut lane = self.lane().await?;
+        if !plan.mode.loads() && !self.tables.iter().any(|id| self.run.book.state(id).is_some()) {
+            return self.without_load(lane.as_mut()).await;
+        }
+        let (snapshot, hold) = self.snapshot().await?;
+        // Asked after the snapshot, the catalogue is not older than the rows.
+        let (catalog, routes) = self.run.look().await?;
+        lane.prepare_types(&catalog.types).await?;
+        self.refuse(lane.as_mut(), &routes).await?;
+        let mut tables = Vec::new();
+        for id in self.tables.clone() {
+            let Some(route) = routes.of_source(&id) else { continue };
+            match self.take_up(lane.as_mut(), snapshot.as_ref(), route).await {
+                Ok(loading) => tables.push(loading),
+                Err(error) => self.set_aside(lane.as_mut(), route, error).await?,
+            }
+        }
+        let (send, loaded) = mpsc::unbounded_channel();
+        let loading = load(&self.run, &snapshot, tables, send);
+        let joining = self.join(lane, loaded, &routes, hold);
+        tokio::try_join!(loading, joining).map(drop)
+    }
+
+    /// A snapshot of the tables, and what keeps the log that follows it.
+    async fn snapshot(&mut self) -> Result<(Arc<dyn Snapshot>, Hold)> {
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
+        let plan = &self.run.task.plan;
+        let hold = self.run.hold();
+        let (catalog, _) = self.run.look().await?;
+        let mut tables = catalog.tables;
+        tables.retain(|t| self.tables.contains(&t.id));
+        let kind = match plan.mode.follows() {
+            true => {
+                tables.retain(|t| t.identity != Identity::InsertOnly);
+                // Before the snapshot: what commits after it is in the log for us.
+                self.run.publish(&tables).await?;
+                SnapshotKind::Additional
+            }
+            false => SnapshotKind::Standalone,
+        };
+        let snapshot = self.run.task.snapshot(&tables, kind).await?;
+        hold.from(snapshot.start());
+        Ok((snapshot, hold))
+    }
+
+    /// Tables that cannot be taken up, whatever the target says.
+    async fn refuse(&mut self, lane: &mut dyn TargetLane, routes: &Routes) -> Result<()> {
+        for (table, error) in routes.refused() {
+            if self.tables.contains(&table.id) {
+                let route = Route::straight(Arc::clone(table));
+                self.set_aside(lane, &route, copy_of(error)).await?;
+            }
+        }
+        let follows = self.run.task.plan.mode.follows();
+        let keyless = |r: &&Route| follows && r.source().identity == Identity::InsertOnly;
+        for route in routes.all().iter().filter(keyless) {
+            if self.tables.contains(&route.source().id) {
+                self.set_aside(lane, route, no_identity(route.source())).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A table that cannot be taken up stops a task that is about to start, and is left out of one that runs: a table
+    /// that appears must not stop the others.
+    async fn set_aside(&mut self, lane: &mut dyn TargetLane, route: &Route, error: Error) -> Result<()> {
+        let id = &route.source().id;
+        if self.run.starting || !matches!(error.class(), Class::Refused | Class::Table) {
+            return Err(error.table(id));
+        }
+        let table = self.run.book.table(id);
+        let table = table.unwrap_or_else(|| TableRecord::new(route.source(), route.target(), TableState::Suspended));
+        self.run.suspend(lane, &table, &error).await?;
+        self.tables.retain(|t| t != id);
+        Ok(())
+    }
+
+    /// Prepares one table and says which of its chunks are still to be read.
+    async fn take_up(&self, lane: &mut dyn TargetLane, snapshot: &dyn Snapshot, route: &Route) -> Result<Loading> {
+        let known = self.run.book.table(&route.source().id);
+        let interrupted = known.clone().filter(|r| r.state == TableState::Loading && is_same(r, route));
+        // Parts read at two moments need the log to become one.
+        if let Some(record) = interrupted.as_ref().filter(|_| self.run.task.plan.mode.follows())
+            && let Some(chunks) = rest_of(record)
+        {
+            let done = record.chunks.len() - chunks.len();
+            tracing::info!(table = %record.id(), done, left = chunks.len(), "load goes on");
+            return Ok(Loading { route: route.clone(), record: record.clone(), chunks });
+        }
+        let empty = known.is_some();
+        let record = match interrupted {
+            Some(record) => record,
+            None => self.prepare(lane, route, known).await?,
+        };
+        let plan = &self.run.task.plan;
+        let options = ChunkOptions {
+            chunk_bytes: plan.load.chunk_bytes,
+            parts: plan.load.workers as u64 * PARTS_PER_WORKER,
+            resume_above_bytes: plan.load.resume_above_bytes,
+            physical: plan.on_existing != OnExisting::Keep,
+        };
+        let chunks = snapshot.chunks(route.source(), options).await?;
+        self.begin(lane, &record, &chunks, empty).await?;
+        Ok(Loading { route: route.clone(), record, chunks })
+    }
+
+    /// Has the target table made, or fitted, and the table written down.
+    async fn prepare(
+        &self,
+        lane: &mut dyn TargetLane,
+        route: &Route,
+        known: Option<TableRecord>,
+    ) -> Result<TableRecord> {
+        let id = &route.source().id;
+        let known = known.map(|mut record| {
+            if record.state == TableState::Loading {
+                tracing::warn!(table = %id, "changed while it was being loaded: loaded again from the start");
+            }
+            if record.state != TableState::Preparing {
+                record.state = TableState::Reload;
+            }
+            record
+        });
+        let state =
+            if self.run.task.plan.mode.loads() || known.is_some() { TableState::Loading } else { TableState::Ready };
+        let table = TableRecord::new(route.source(), route.target(), state);
+        let record = lane.prepare(table, known.as_ref(), self.run.task.plan.on_existing).await?;
+        self.run.book.note(&[RecordChange::Table(Box::new(record.clone()))])?;
+        if known.is_some() {
+            self.run.book.commit(lane, &[RecordChange::Taken(id.clone())]).await?;
+        }
+        Ok(record)
+    }
+
+    /// Writes down which chunks will be read. `empty`: rows of an interrupted load go first.
+    async fn begin(
+        &self,
+        lane: &mut dyn TargetLane,
+        record: &TableRecord,
+        chunks: &[Chunk],
+        empty: bool,
+    ) -> Result<()> {
+        let loaded = record.any_chunk_done();
+        if record.origin.keeps_rows && loaded {
+            let what = "its load was interrupted, and the rows loaded so far cannot be told from those it keeps";
+            let empty = format!("delete all rows of {} on the target", record.target.id);
+            let remedy = Remedy::from(empty).then_reload(record.id());
+            return Err(Error::refused(what).table(record.id()).remedy(remedy));
+        }
+        let planned = [RecordChange::Chunks(record.id().clone(), chunks.to_vec())];
+        if (empty || loaded) && !record.origin.keeps_rows {
+            lane.empty(&record.target, &planned).await?;
+            return self.run.book.note(&planned);
+        }
+        self.run.book.commit(lane, &planned).await
+    }
+
+    /// Finishes tables as they are loaded, and brings them to where the others are.
+    async fn join(
+        &self,
+        mut lane: Box<dyn TargetLane>,
+        mut loaded: mpsc::UnboundedReceiver<Arc<Loading>>,
+        routes: &Routes,
+        hold: Hold,
+    ) -> Result<()> {
+        let follows = self.run.task.plan.mode.follows();
+        let (finished, ready) = mpsc::unbounded_channel();
+        let finish = async {
+            // Moved in, so that the other half learns of the end.
+            let finished = finished;
+            while let Some(table) = loaded.recv().await {
+                self.finish(lane.as_mut(), &table, follows).await?;
+                self.secondary(lane.as_mut(), routes, |o| {
+                    o.kind != SecondaryKind::ForeignKey && o.table == table.record.target.id
+                })
+                .await?;
+                let _ = finished.send(table.record.id().clone());
+            }
+            Ok(lane)
+        };
+        let catch_up = async {
+            match follows {
+                true => CatchUp::new(&self.run).run(ready).await,
+                false => Ok(()),
+            }
+        };
+        let (mut lane, ()) = tokio::try_join!(finish, catch_up)?;
+        drop(hold);
+        self.secondary(lane.as_mut(), routes, |_| true).await
+    }
+
+    async fn finish(&self, lane: &mut dyn TargetLane, table: &Loading, follows: bool) -> Result<()> {
+        let id = table.record.id();
+        let ready = RecordChange::state(id, TableState::Ready);
+        let changes: &[RecordChange] = if follows { &[] } else { std::slice::from_ref(&ready) };
+        lane.finish(&table.record, changes).await.map_err(|e| e.table(&table.record.target.id))?;
+        self.run.book.note(changes)?;
+        let rows = self.run.book.read(|r| r.table(id).map_or(0, TableRecord::rows_loaded));
+        tracing::info!(task = %self.run.task.plan.name, table = %id, rows, "table loaded");
+        Ok(())
+    }
+
+    /// Creates those indexes and constraints that the task wants and that are not there.
+    async fn secondary(
+        &self,
+        lane: &mut dyn TargetLane,
+        routes: &Routes,
+        which: impl Fn(&crate::schema::SecondaryObject) -> bool,
+    ) -> Result<()> {
+        create_secondary(&self.run, lane, routes, which).await
+    }
+
+    /// Tables whose rows are taken to be on the target already.
+    async fn without_load(&mut self, lane: &mut dyn TargetLane) -> Result<()> {
+        let (catalog, routes) = self.run.look().await?;
+        let mut tables = catalog.tables.clone();
+        tables.retain(|t| self.tables.contains(&t.id) && t.identity != Identity::InsertOnly);
+        self.run.publish(&tables).await?;
+        lane.prepare_types(&catalog.types).await?;
+        self.refuse(lane, &routes).await?;
+        for id in self.tables.clone() {
+            let Some(route) = routes.of_source(&id) else { continue };
+            match self.prepare(lane, route, None).await {
+                Ok(_) => CatchUp::new(&self.run).join(vec![id]).await?,
+                Err(error) => self.set_aside(lane, route, error).await?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Creates those indexes and constraints of tables of the task that it wants and that are not there.
+pub(super) async fn create_secondary(
+    run: &Run,
+    lane: &mut dyn TargetLane,
+    routes: &Routes,
+    which: impl Fn(&crate::schema::SecondaryObject) -> bool,
+) -> Result<()> {
+    let wanted = |kind| match run.task.plan.after_load {
+        AfterLoad::Keys => false,
+        AfterLoad::Indexes => kind == SecondaryKind::Index,
+        AfterLoad::IndexesAndConstraints => true,
+    };
+    let there = |id: &TableId| {
+        let state = run.book.read(|r| r.of_target(id).map(|t| (t.state, t.chunks.iter().all(|c| c.done.is_some()))));
+        matches!(state, Some((TableState::Ready, _) | (TableState::Loading, true)))
+    };
+    let objects = routes.secondary().iter().filter(|o| wanted(o.kind) && which(o) && there(&o.table));
+    let objects: Vec<_> = objects.cloned().collect();
+    if objects.is_empty() { Ok(()) } else { lane.create_secondary(&objects).await }
+}
+
+/// Whether what was begun is what would be begun now.
+fn is_same(record: &TableRecord, route: &Route) -> bool {
+    let same_columns = record.target.id == route.target().id && record.target.same_shape(route.target());
+    same_columns && record.source.same_shape(route.source())
+}
+
+/// The chunks that an interrupted load has still to read, if it can go on.
+fn rest_of(record: &TableRecord) -> Option<Vec<Chunk>> {
+    let goes_on = |c: &crate::record::ChunkRecord| c.done.is_some() || c.chunk.range.survives();
+    if record.chunks.is_empty() || !record.chunks.iter().all(goes_on) {
+        return None;
+    }
+    Some(record.chunks.iter().filter(|c| c.done.is_none()).map(|c| c.chunk.clone()).collect())
+}
+
+/// A table that must not be published.
+pub(super) fn no_identity(table: &TableSchema) -> Error {
+    Error::refused("it has nothing to tell its rows apart by")
+        .table(&table.id)
+        .remedy("give it a primary key, or let the log carry whole rows")
+}
+
+/// Errors have one owner, and the routes are asked again.
+fn copy_of(error: &Error) -> Error {
+    let copy = Error::new(error.class(), error.reason());
+    match error.advice() {
+        Some(remedy) => copy.remedy(remedy.clone()),
+        None => copy,
+    }
+}

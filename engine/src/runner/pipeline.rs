@@ -1,0 +1,192 @@
+//! Applying beside reading: one task reduces a set to its net effect while another one applies the set before it.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Duration, Instant};
+
+use crate::change::{ChangeSet, Span, TableCounts};
+use crate::error::{Error, Result};
+use crate::ports::{Applied, TargetLane};
+use crate::position::{Checkpoint, Lineage, Position};
+use crate::record::{LaneId, RecordChange};
+use crate::schema::TableId;
+
+use super::run::Run;
+use super::stage::{Held, News, Sources, Stage, Staged};
+
+/// Up to so many rows a set is reduced where it is; more would keep others from running.
+const REDUCED_AT_ONCE: usize = 2_000;
+/// How often the target is asked what it has durably, while something is not yet.
+pub(super) const DURABLE_POLL: Duration = Duration::from_millis(100);
+
+/// What the main stream has to be done.
+pub(super) enum Work {
+    /// A set.
+    Apply(ChangeSet),
+    /// Changes of the record; of these tables changes come from now on.
+    Commit(Vec<RecordChange>, Vec<TableId>),
+    /// What the target durably has; whether that is to be all there is.
+    AskDurable(bool),
+}
+
+/// What has come of it.
+pub(super) enum Outcome {
+    Applied { span: Span, news: Vec<News>, rows: u64, durable: Option<Position> },
+    Committed,
+    Durable(Option<Position>),
+}
+
+enum Ready {
+    Apply(Staged, usize),
+    Other(Work),
+}
+
+/// The two tasks. Work goes in on one side, outcomes come out on the other, in the same order.
+pub(super) struct Pipeline {
+    work: mpsc::Sender<Work>,
+    outcomes: mpsc::Receiver<Outcome>,
+    tasks: JoinSet<Result<()>>,
+}
+
+impl Pipeline {
+    pub(super) fn start(run: &Arc<Run>, lane: Box<dyn TargetLane>, lineage: Lineage) -> Self {
+        let (work, gathered) = mpsc::channel(1);
+        let (reduced, todo) = mpsc::channel(1);
+        let (done, outcomes) = mpsc::channel(1);
+        let stage = Stage::new(Arc::clone(&run.task.rules), run.task.target.abilities());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(reduce_all(Arc::clone(run), stage, gathered, reduced));
+        let applier = Applier { run: Arc::clone(run), lane, lineage, held: Held::default(), asked: Instant::now() };
+        tasks.spawn(applier.run(todo, done));
+        Self { work, outcomes, tasks }
+    }
+
+    pub(super) async fn send(&self, work: Work) -> Result<()> {
+        self.work.send(work).await.map_err(|_| gone())
+    }
+
+    /// The next outcome. Cancel-safe.
+    pub(super) async fn outcome(&mut self) -> Result<Outcome> {
+        self.outcomes.recv().await.ok_or_else(gone)
+    }
+
+    /// Ends what is being done, if anything is: its transaction is rolled back.
+    pub(super) fn abort(&mut self) {
+        self.tasks.abort_all();
+    }
+
+    /// The error that ended it, if one did: whoever only saw the other end of a channel close has none.
+    pub(super) async fn cause(self) -> Option<Error> {
+        let Self { work, outcomes, mut tasks } = self;
+        drop((work, outcomes));
+        let mut first = None;
+        while let Some(ended) = tasks.join_next().await {
+            let ended = ended.unwrap_or_else(|e| Err(Error::fatal("reducing or applying a set panicked").cause(e)));
+            first = first.or(ended.err());
+        }
+        first
+    }
+}
+
+fn gone() -> Error {
+    Error::fatal("internal: the applier ended early")
+}
+
+async fn reduce_all(
+    run: Arc<Run>,
+    mut stage: Stage,
+    mut gathered: mpsc::Receiver<Work>,
+    reduced: mpsc::Sender<Ready>,
+) -> Result<()> {
+    while let Some(work) = gathered.recv().await {
+        let ready = match work {
+            Work::Apply(set) => {
+                let rows = set.rows();
+                let staged;
+                (stage, staged) = reduced_by(stage, set).await?;
+                run.task.reporter.add(&staged.kept);
+                Ready::Apply(staged, rows)
+            }
+            Work::Commit(changes, tables) => {
+                tables.iter().for_each(|t| stage.resume(t));
+                Ready::Other(Work::Commit(changes, tables))
+            }
+            ask @ Work::AskDurable(_) => Ready::Other(ask),
+        };
+        if reduced.send(ready).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Reduces a set, out of the way of others if it is large.
+pub(super) async fn reduced_by(mut stage: Stage, set: ChangeSet) -> Result<(Stage, Staged)> {
+    if set.rows() <= REDUCED_AT_ONCE {
+        let staged = stage.reduce(set)?;
+        return Ok((stage, staged));
+    }
+    let reduce = spawn_blocking(move || {
+        let staged = stage.reduce(set)?;
+        Ok((stage, staged))
+    });
+    reduce.await.map_err(|e| Error::fatal("reducing a set panicked").cause(e))?
+}
+
+/// What an apply did, by the tables' names at the source.
+pub(super) fn at_source(applied: Applied, sources: &Sources) -> Vec<(TableId, TableCounts)> {
+    let named = |(id, counts): (TableId, TableCounts)| (sources.get(&id).cloned().unwrap_or(id), counts);
+    applied.tables.into_iter().map(named).collect()
+}
+
+struct Applier {
+    run: Arc<Run>,
+    lane: Box<dyn TargetLane>,
+    lineage: Lineage,
+    held: Held,
+    asked: Instant,
+}
+
+impl Applier {
+    async fn run(mut self, mut todo: mpsc::Receiver<Ready>, done: mpsc::Sender<Outcome>) -> Result<()> {
+        while let Some(ready) = todo.recv().await {
+            let outcome = match ready {
+                Ready::Apply(staged, rows) => self.apply(staged, rows).await?,
+                Ready::Other(Work::Commit(changes, _)) => {
+                    self.lane.refresh();
+                    self.run.book.commit(self.lane.as_mut(), &changes).await?;
+                    Outcome::Committed
+                }
+                Ready::Other(Work::AskDurable(now)) => Outcome::Durable(self.lane.durable(now).await?),
+                Ready::Other(Work::Apply(_)) => return Err(Error::fatal("internal: a set was not reduced")),
+            };
+            if matches!(&outcome, Outcome::Durable(_) | Outcome::Applied { durable: Some(_), .. }) {
+                self.asked = Instant::now();
+            }
+            if done.send(outcome).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, staged: Staged, rows: usize) -> Result<Outcome> {
+        let Staged { set, changes, news, kept: _, sources } = staged;
+        let span = set.span.clone();
+        let (mut changes, news) = self.held.with(span.open, changes, news);
+        if !span.open {
+            let at = Checkpoint { lineage: self.lineage.clone(), position: span.end.clone() };
+            changes.push(RecordChange::Checkpoint { lane: LaneId::MAIN, at, committed_at: span.committed_at });
+        }
+        let began = Instant::now();
+        let applied = self.lane.apply(set, &changes).await?;
+        self.run.book.note(&changes)?;
+        tracing::debug!(rows, open = span.open, took = ?began.elapsed(), "applied a set");
+        self.run.task.reporter.add(&at_source(applied, &sources));
+        let ask = !span.open && self.asked.elapsed() >= DURABLE_POLL;
+        let durable = if ask { self.lane.durable(false).await? } else { None };
+        Ok(Outcome::Applied { span, news, rows: rows as u64, durable })
+    }
+}

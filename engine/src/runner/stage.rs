@@ -1,0 +1,188 @@
+//! What a set amounts to on the target: mapped table by table, reduced, with the changes of the record that go with it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::change::{ChangeSet, ReducedSet, ReducedStep, Reducer, Step, TableCounts, Truncate};
+use crate::error::{Error, Result};
+use crate::ports::{Abilities, Rules};
+use crate::record::RecordChange;
+use crate::remedy::Remedy;
+use crate::route::Route;
+use crate::schema::{AddedColumns, SchemaChange, SchemaChangeKind, TableId, TableSchema};
+
+/// The routes of the tables of one stream.
+pub(super) struct Stage {
+    rules: Arc<dyn Rules>,
+    abilities: Abilities,
+    routes: HashMap<TableId, Route>,
+    sources: Arc<Sources>,
+    /// Tables of which nothing is passed on any more.
+    ended: HashSet<TableId>,
+}
+
+/// Names at the source of target tables that are called otherwise.
+pub(super) type Sources = HashMap<TableId, TableId>;
+
+/// A set on its way to the target.
+pub(super) struct Staged {
+    pub(super) set: ReducedSet,
+    pub(super) changes: Vec<RecordChange>,
+    pub(super) news: Vec<News>,
+    /// Changes that do not get to the target, by source table.
+    pub(super) kept: Vec<(TableId, TableCounts)>,
+    pub(super) sources: Arc<Sources>,
+}
+
+/// What is to be told of a table once the set has taken effect.
+#[derive(Debug)]
+pub(super) enum News {
+    Suspended { table: TableId, reason: String, remedy: Remedy },
+    Reload { table: TableId, reason: String },
+}
+
+/// What takes effect only with the end of a transaction that is passed on in parts.
+#[derive(Default)]
+pub(super) struct Held {
+    changes: Vec<RecordChange>,
+    news: Vec<News>,
+}
+
+impl Held {
+    /// What a part brings; whatever has been held comes out with the last one.
+    pub(super) fn with(
+        &mut self,
+        open: bool,
+        changes: Vec<RecordChange>,
+        news: Vec<News>,
+    ) -> (Vec<RecordChange>, Vec<News>) {
+        self.changes.extend(changes);
+        self.news.extend(news);
+        if open {
+            return Default::default();
+        }
+        let Self { changes, news } = std::mem::take(self);
+        (changes, news)
+    }
+}
+
+impl Stage {
+    pub(super) fn new(rules: Arc<dyn Rules>, abilities: Abilities) -> Self {
+        let (routes, sources, ended) = Default::default();
+        Self { rules, abilities, routes, sources, ended }
+    }
+
+    /// A table is delivered again.
+    pub(super) fn resume(&mut self, table: &TableId) {
+        self.ended.remove(table);
+    }
+
+    fn route(&mut self, table: &Arc<TableSchema>) -> Result<Route> {
+        let same = |route: &&Route| Arc::ptr_eq(route.source(), table) || route.source() == table;
+        if let Some(route) = self.routes.get(&table.id).filter(same) {
+            return Ok(route.clone());
+        }
+        let route = self.rules.route(table)?;
+        if route.target().id != table.id {
+            Arc::make_mut(&mut self.sources).insert(route.target().id.clone(), table.id.clone());
+        }
+        self.routes.insert(table.id.clone(), route.clone());
+        Ok(route)
+    }
+
+    /// What the set amounts to.
+    pub(super) fn reduce(&mut self, set: ChangeSet) -> Result<Staged> {
+        if set.span.open && !self.abilities.open_sets {
+            let what = "a transaction of the source does not fit the limits, and the target takes whole ones only";
+            return Err(Error::refused(what).remedy("raise batch.max-rows and batch.max-bytes above its size"));
+        }
+        let mut reducer = Reducer::new(self.abilities.reduction);
+        let mut out = Outcome::default();
+        for step in set.steps {
+            match step {
+                Step::Rows(batch) if self.ended.contains(&batch.table.id) => {}
+                Step::Rows(batch) => {
+                    let route = self.route(&batch.table)?;
+                    let mapped = route.map(batch)?;
+                    if mapped.counts != TableCounts::default() {
+                        out.kept.push((route.source().id.clone(), mapped.counts));
+                    }
+                    reducer.rows(mapped.rows);
+                }
+                Step::Truncate(truncate) => self.truncate(truncate, &mut reducer, &mut out)?,
+                Step::Schema(change) => self.change(change, &mut reducer, &mut out)?,
+            }
+        }
+        let Outcome { changes, news, kept } = out;
+        Ok(Staged { set: reducer.finish(set.span)?, changes, news, kept, sources: Arc::clone(&self.sources) })
+    }
+
+    fn truncate(&mut self, truncate: Truncate, reducer: &mut Reducer, out: &mut Outcome) -> Result<()> {
+        let mut tables = Vec::new();
+        for table in &truncate.tables {
+            if !self.ended.contains(&table.id) {
+                tables.push(Arc::clone(self.route(table)?.target()));
+            }
+        }
+        if self.abilities.truncate {
+            return reducer.step(ReducedStep::Truncate(Truncate { tables, ..truncate }));
+        }
+        for table in &truncate.tables {
+            let remedy = Remedy::from("empty the table on the target").then_reload(&table.id);
+            self.ended.insert(table.id.clone());
+            out.suspend(&table.id, "it was emptied at the source, which this target cannot follow".to_owned(), remedy);
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, change: SchemaChange, reducer: &mut Reducer, out: &mut Outcome) -> Result<()> {
+        let id = change.table.id.clone();
+        match change.kind {
+            SchemaChangeKind::AddColumns { next, existing } => {
+                let before = Arc::clone(self.route(&change.table)?.target());
+                match self.route(&next) {
+                    Ok(route) if self.abilities.add_columns => {
+                        let target = Arc::clone(route.target());
+                        out.changes.push(RecordChange::Shape { source: next, target: Arc::clone(&target) });
+                        return reducer.step(ReducedStep::AddColumns(AddedColumns { before, next: target, existing }));
+                    }
+                    Ok(_) => {
+                        let remedy = Remedy::from("add the columns on the target").then_reload(&id);
+                        self.ended.insert(id.clone());
+                        out.suspend(&id, "columns were added, which this target cannot follow".to_owned(), remedy);
+                    }
+                    Err(error) => {
+                        let remedy = error.way_back(&id);
+                        self.ended.insert(id.clone());
+                        out.suspend(&id, format!("columns were added: {}", error.reason()), remedy);
+                    }
+                }
+            }
+            SchemaChangeKind::Reload { reason } => {
+                out.changes.push(RecordChange::State {
+                    table: id.clone(),
+                    state: crate::record::TableState::Reload,
+                    reason: Some(reason.clone()),
+                    remedy: None,
+                });
+                out.news.push(News::Reload { table: id, reason });
+            }
+            SchemaChangeKind::Suspend { reason, remedy } => out.suspend(&id, reason, remedy),
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Outcome {
+    changes: Vec<RecordChange>,
+    news: Vec<News>,
+    kept: Vec<(TableId, TableCounts)>,
+}
+
+impl Outcome {
+    fn suspend(&mut self, table: &TableId, reason: String, remedy: Remedy) {
+        self.changes.push(RecordChange::suspend(table, &reason, &remedy));
+        self.news.push(News::Suspended { table: table.clone(), reason, remedy });
+    }
+}

@@ -1,0 +1,100 @@
+//! What the log does not tell and somebody has to look for: tables that are new, tables that have lost what tells their
+//! rows apart, and requests that were written down from outside.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::error::{Error, Result};
+use crate::record::TableState;
+use crate::schema::{Identity, TableId};
+
+use super::control::Command;
+use super::group::no_identity;
+use super::run::Run;
+
+/// Something that the main loop has to see to.
+pub(super) enum Found {
+    /// A table that is selected and not known.
+    New(TableId),
+    /// A table that somebody wants to be loaded again.
+    Asked(TableId),
+    /// A table that has lost what tells its rows apart, and the error that says so.
+    Unkeyed(TableId, Error),
+}
+
+/// Looks from time to time, and at once when told to. It ends when it is dropped.
+pub(super) struct Watch {
+    found: mpsc::Receiver<Found>,
+    _looking: JoinSet<()>,
+}
+
+impl Watch {
+    pub(super) fn new(run: &Arc<Run>) -> Self {
+        let (send, found) = mpsc::channel(16);
+        let mut looking = JoinSet::new();
+        looking.spawn(watch(Arc::clone(run), send));
+        Self { found, _looking: looking }
+    }
+
+    /// The next find. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Found {
+        match self.found.recv().await {
+            Some(found) => found,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn watch(run: Arc<Run>, found: mpsc::Sender<Found>) {
+    let mut told = HashSet::new();
+    loop {
+        let news = tokio::select! {
+            command = run.control.command() => match command {
+                Command::Reload(table) => vec![Found::Asked(table)],
+                Command::Rediscover => look(&run, &mut told).await,
+            },
+            () = tokio::time::sleep(run.task.plan.rediscover) => look(&run, &mut told).await,
+        };
+        for one in news {
+            if found.send(one).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A failure here is met again, and reported, by the stream itself.
+async fn look(run: &Run, told: &mut HashSet<TableId>) -> Vec<Found> {
+    let (source, target) = tokio::join!(discovered(run), run.task.target.requests());
+    let failed = |e: Error| tracing::debug!(error = %e, "could not look for what is new");
+    let mut news = source.unwrap_or_else(|e| {
+        failed(e);
+        Vec::new()
+    });
+    // Told once: what is new is taken up or suspended, and then it is known.
+    news.retain(|one| !matches!(one, Found::New(id) if !told.insert(id.clone())));
+    let requests = target.unwrap_or_else(|e| {
+        failed(e);
+        Vec::new()
+    });
+    news.extend(requests.into_iter().map(Found::Asked));
+    news
+}
+
+async fn discovered(run: &Run) -> Result<Vec<Found>> {
+    let catalog = run.task.source.discover(&run.task.plan.selection).await?;
+    let news = catalog.tables.iter().filter_map(|t| match run.book.state(&t.id) {
+        None => {
+            tracing::info!(table = %t.id, "new: it is taken up beside the stream");
+            Some(Found::New(t.id.clone()))
+        }
+        Some(state) if t.identity == Identity::InsertOnly && state == TableState::Ready => {
+            Some(Found::Unkeyed(t.id.clone(), no_identity(t)))
+        }
+        Some(_) => None,
+    });
+    Ok(news.collect())
+}

@@ -1,0 +1,100 @@
+//! Rules as they are written, and every message of one that is refused.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+
+use super::*;
+use crate::config::{Problems, parse};
+
+const TASK: &str = r#"
+[endpoints.shop]
+kind = "postgres"
+url = "postgres://trem@127.0.0.1:5432/shop"
+[endpoints.nothing]
+kind = "null"
+[tasks.copy]
+source = "shop"
+target = "nothing"
+tables = [{ include = "public.*" }]
+"#;
+
+fn read(rules: &str) -> Result<RuleList, Problems> {
+    let env = |name: &str| match name {
+        "SCHEMA" => Some("dw".to_owned()),
+        "URL" => Some("postgres://u:hush-hush@h/d".to_owned()),
+        "NOTHING" => Some(String::new()),
+        _ => None,
+    };
+    Ok(parse(Path::new("tasks.toml"), &format!("{TASK}{rules}"), &env)?.tasks.remove(0).rules)
+}
+
+/// One rule of these keys is refused, with this message.
+#[track_caller]
+fn refused(keys: &str, message: &str) {
+    let found = read(&format!("[[tasks.copy.rules]]\n{keys}\n")).expect_err("a rule that is refused").to_string();
+    assert!(found.contains(message), "`{message}` is not in: {found}");
+    assert!(!found.contains("hush-hush"), "{found}");
+}
+
+#[test]
+fn the_documented_rules_are_read_in_order() {
+    let manual = include_str!("../../../../docs/CONFIGURATION.md");
+    let example = manual.split("```toml\n").find(|block| block.contains(".rules]]")).unwrap();
+    let example = example.split("```").next().unwrap().replace("shop-to-reports", "copy");
+    let rule = |glob: &str, action| Rule { matches: Glob::parse(glob).unwrap(), action };
+    let to = |name: &str| name.to_owned();
+    let expected = vec![
+        rule("public.*", Action::RenameSchema { to: to("dw") }),
+        rule("dw.orders", Action::RenameTable { to: to("sales") }),
+        rule("dw.*", Action::RenameColumn { column: to("id"), to: to("number") }),
+    ];
+    assert_eq!(read(&example).unwrap(), RuleList::new(expected));
+    assert_eq!(read("").unwrap(), RuleList::default());
+}
+
+#[test]
+fn variables_are_replaced() {
+    let rules = "rules = [{ match = '${SCHEMA}.*', action = 'rename-table', to = 'x$${${SCHEMA}' }]";
+    let expected =
+        Rule { matches: Glob::parse("dw.*").unwrap(), action: Action::RenameTable { to: "x${dw".to_owned() } };
+    assert_eq!(read(rules).unwrap(), RuleList::new(vec![expected]));
+}
+
+#[test]
+fn actions_and_their_keys() {
+    refused(
+        "match = 'a.*'\naction = 'create-column'\ncolumn = 'c'\ntype = 'text'\nvalue = '1'",
+        "tasks.toml:13:10: tasks.copy.rules[0].action: action \"create-column\" is not supported by this version: \
+         expected \"rename-schema\", \"rename-table\" or \"rename-column\"",
+    );
+    refused("match = 'a.*'\naction = 5", "rules[0].action: expected \"rename-schema\", ");
+    refused("action = 'rename-table'\nto = 'b'", "tasks.toml:11:1: tasks.copy.rules: missing key `match`");
+    refused("match = 'a.*'\nto = 'b'", "missing key `action`");
+    refused("match = 'a.*'\naction = 'rename-table'", "the key `to` is missing, which rename-table needs");
+    refused(
+        "match = 'a.*'\naction = 'rename-column'\nto = 'b'",
+        "tasks.toml:11:1: tasks.copy.rules: the key `column` is missing, which rename-column needs",
+    );
+    refused(
+        "match = 'a.*'\naction = 'rename-table'\nto = 'b'\ncolumn = 'c'",
+        "tasks.toml:15:10: tasks.copy.rules[0].column: rename-table has no use for `column`: leave the key out",
+    );
+    refused("match = 'a.*'\naction = 'rename-schema'\nto = 'b'\nvalue = '1'", "rename-schema has no use for `value`");
+    refused("match = 'a.*'\naction = 'rename-schema'\nto = 'b'\nfrom = '1'", "unknown key `from`");
+}
+
+#[test]
+fn patterns_and_names() {
+    let rename = |glob: &str, to: &str| format!("match = {glob}\naction = 'rename-table'\nto = {to}");
+    refused(&rename("'a'", "'b'"), "tasks.copy.rules[0].match: bad pattern: `a` is not of the form schema.table");
+    refused(&rename("['a.b']", "'b'"), "expected a pattern such as \"public.*\", found a list");
+    refused(&rename("'${URL}.x'", "'b'"), "bad pattern, which is not shown");
+    refused(&rename("'a.*'", "''"), "rules[0].to: expected a name, such as \"orders\", found an empty one");
+    refused(&rename("'a.*'", "'${NOTHING}'"), "found an empty one");
+    refused(&rename("'a.*'", "'${URL}'"), "found a URL");
+    refused(&rename("'a.*'", "'${NOT_SET}'"), "the environment variable NOT_SET is not set");
+    refused(&rename("'a.*'", "7"), "expected a name, such as \"orders\", found the integer 7");
+    let message = read("rules = 'postgres://u:hush-hush@h/d'\n").expect_err("no list").to_string();
+    assert!(message.contains("tasks.copy.rules: expected a list of tables"), "{message}");
+}
