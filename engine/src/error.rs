@@ -25,6 +25,15 @@ pub enum Class {
     Fatal,
 }
 
+/// Which end a table is at. The same name may be another table at the other one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Where rows come from.
+    Source,
+    /// Where they go.
+    Target,
+}
+
 /// Shorthand for results of this crate's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -36,7 +45,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     class: Class,
     message: String,
-    table: Option<TableId>,
+    table: Option<(Side, TableId)>,
     remedy: Option<Remedy>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -67,9 +76,15 @@ impl Error {
         Self::new(Class::Fatal, message)
     }
 
-    /// Names the table it happened to.
+    /// Names the table of the source it happened to, unless a table is named already.
     pub fn table(mut self, table: &TableId) -> Self {
-        self.0.table.get_or_insert_with(|| table.clone());
+        self.0.table.get_or_insert_with(|| (Side::Source, table.clone()));
+        self
+    }
+
+    /// Names the table of the target it happened to, unless a table is named already.
+    pub fn target_table(mut self, table: &TableId) -> Self {
+        self.0.table.get_or_insert_with(|| (Side::Target, table.clone()));
         self
     }
 
@@ -106,7 +121,12 @@ impl Error {
 
     /// The table it happened to, if it happened to one.
     pub fn table_id(&self) -> Option<&TableId> {
-        self.0.table.as_ref()
+        self.0.table.as_ref().map(|(_, table)| table)
+    }
+
+    /// The end that this table is at.
+    pub fn side(&self) -> Option<Side> {
+        self.0.table.as_ref().map(|(side, _)| *side)
     }
 
     /// What the operator should do, if that is known.
@@ -139,7 +159,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(table) = &self.0.table {
+        if let Some((_, table)) = &self.0.table {
             write!(f, "{table}: ")?;
         }
         f.write_str(&self.reason())?;

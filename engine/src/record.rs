@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::{Chunk, LoadedChunk};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Side};
 use crate::position::{Checkpoint, Lineage, Position};
 use crate::remedy::Remedy;
 use crate::schema::{TableId, TableSchema};
@@ -244,6 +244,15 @@ impl TaskRecord {
     /// The table of this name on the target.
     pub fn of_target(&self, id: &TableId) -> Option<&TableRecord> {
         self.tables.iter().find(|t| t.target.id == *id)
+    }
+
+    /// The table that an error is about.
+    pub fn about(&self, error: &Error) -> Option<&TableRecord> {
+        let id = error.table_id()?;
+        match error.side()? {
+            Side::Source => self.table(id),
+            Side::Target => self.of_target(id),
+        }
     }
 
     /// The state of a table, if it is known.

@@ -86,7 +86,7 @@ impl NetChanges {
             for row in 0..batch.len() {
                 merge
                     .change(&batches, &keys, RowRef { batch: b as u32, row: row as u32 })
-                    .map_err(|e| e.table(&table.id))?;
+                    .map_err(|e| e.target_table(&table.id))?;
             }
         }
         let total: usize = batches.iter().map(ChangeBatch::len).sum();
@@ -133,7 +133,7 @@ struct Keys {
 impl Keys {
     fn of(table: &TableSchema, batches: &[ChangeBatch]) -> Result<Self> {
         if table.key.is_empty() {
-            return Err(Error::fatal("internal: net changes of a table without a key").table(&table.id));
+            return Err(Error::fatal("internal: net changes of a table without a key").target_table(&table.id));
         }
         let fields = table.key.iter().map(|i| SortField::new(table.columns[*i].ty.arrow())).collect();
         let converter = RowConverter::new(fields).map_err(|e| internal(&e))?;
@@ -296,7 +296,7 @@ impl Finish<'_> {
             let (image, unknown) = merged.resolve(batches, &row);
             match row.origin {
                 None if !unknown.is_empty() => {
-                    return Err(Error::fatal("the log inserts a row with unknown columns").table(&self.table.id));
+                    return Err(Error::fatal("the log inserts a row with unknown columns").target_table(&self.table.id));
                 }
                 None => self.net.inserts.push(image),
                 Some(origin) if self.keys.get(origin) == key => groups.entry(unknown).or_default().push(image),

@@ -60,7 +60,7 @@ impl TableChanges {
     fn of(table: Arc<TableSchema>, batches: Vec<ChangeBatch>, reduction: Reduction) -> Result<Self> {
         let effect = match (table.identity, reduction) {
             (Identity::Key | Identity::KeyWithFullImage, Reduction::Net) => {
-                Effect::Net(NetChanges::of(batches).map_err(|e| e.table(&table.id))?)
+                Effect::Net(NetChanges::of(batches).map_err(|e| e.target_table(&table.id))?)
             }
             _ => Effect::Log(batches),
         };

@@ -46,7 +46,8 @@ impl Group {
             }
             let pause = match error.class() {
                 Class::Table => Some(Duration::ZERO),
-                Class::Transient if self.run.reached().is_some() => backoff.next(),
+                // What was refused while others are followed (no slot is free) must not stop them.
+                Class::Transient | Class::Refused if self.run.reached().is_some() => backoff.next(),
                 _ => None,
             };
             let Some(pause) = pause else { return Err(error) };
@@ -71,8 +72,7 @@ impl Group {
 
     /// Leaves out the table that an error is about; whether it was about one of these.
     async fn leave_out(&mut self, error: &Error) -> Result<bool> {
-        let of = |id: &TableId| self.run.book.read(|r| r.table(id).or_else(|| r.of_target(id)).cloned());
-        let Some(known) = error.table_id().and_then(of) else { return Ok(false) };
+        let Some(known) = self.run.book.read(|r| r.about(error).cloned()) else { return Ok(false) };
         if !self.tables.contains(known.id()) || self.run.starting {
             return Ok(false);
         }
@@ -94,7 +94,8 @@ impl Group {
         }
         let plan = &self.run.task.plan;
         let mut lane = self.lane().await?;
-        if !plan.mode.loads() && !self.tables.iter().any(|id| self.run.book.state(id).is_some()) {
+        let begun = |id: &TableId| self.run.book.state(id).is_some_and(|s| s != TableState::Preparing);
+        if !plan.mode.loads() && !self.tables.iter().any(begun) {
             return self.without_load(lane.as_mut()).await;
         }
         let (snapshot, hold) = self.snapshot().await?;
@@ -111,7 +112,7 @@ impl Group {
             }
         }
         let (send, loaded) = mpsc::unbounded_channel();
-        let loading = load(&self.run, &snapshot, tables, send);
+        let loading = load(&self.run, snapshot, tables, send);
         let joining = self.join(lane, loaded, &routes, hold);
         tokio::try_join!(loading, joining).map(drop)
     }
@@ -218,8 +219,8 @@ impl Group {
             }
             record
         });
-        let state =
-            if self.run.task.plan.mode.loads() || known.is_some() { TableState::Loading } else { TableState::Ready };
+        let again = known.as_ref().is_some_and(|r| r.state == TableState::Reload);
+        let state = if self.run.task.plan.mode.loads() || again { TableState::Loading } else { TableState::Ready };
         let table = TableRecord::new(route.source(), route.target(), state);
         let record = lane.prepare(table, known.as_ref(), self.run.task.plan.on_existing).await?;
         self.run.book.note(&[RecordChange::Table(Box::new(record.clone()))])?;
@@ -290,7 +291,7 @@ impl Group {
         let id = table.record.id();
         let ready = RecordChange::state(id, TableState::Ready);
         let changes: &[RecordChange] = if follows { &[] } else { std::slice::from_ref(&ready) };
-        lane.finish(&table.record, changes).await.map_err(|e| e.table(&table.record.target.id))?;
+        lane.finish(&table.record, changes).await.map_err(|e| e.target_table(&table.record.target.id))?;
         self.run.book.note(changes)?;
         let rows = self.run.book.read(|r| r.table(id).map_or(0, TableRecord::rows_loaded));
         tracing::info!(task = %self.run.task.plan.name, table = %id, rows, "table loaded");

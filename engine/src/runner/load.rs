@@ -33,10 +33,11 @@ pub(super) struct Loading {
 
 type Queue = Arc<Mutex<VecDeque<(Arc<Loading>, Chunk)>>>;
 
-/// Loads these tables; each is sent to `loaded` when its last chunk is in.
+/// Loads these tables; each is sent to `loaded` when its last chunk is in. The snapshot is let go with the last chunk of
+/// all: what it holds at the source is not needed while tables catch up.
 pub(super) async fn load(
     run: &Arc<Run>,
-    snapshot: &Arc<dyn Snapshot>,
+    snapshot: Arc<dyn Snapshot>,
     tables: Vec<Loading>,
     loaded: mpsc::UnboundedSender<Arc<Loading>>,
 ) -> Result<()> {
@@ -56,7 +57,7 @@ pub(super) async fn load(
         let batch_bytes = run.task.plan.memory_bytes / (workers * BATCHES_PER_WORKER);
         let worker = Worker {
             run: Arc::clone(run),
-            snapshot: Arc::clone(snapshot),
+            snapshot: Arc::clone(&snapshot),
             queue: Arc::clone(&queue),
             batch_bytes: batch_bytes.clamp(64 << 10, MAX_BATCH_BYTES),
             done: done.clone(),

@@ -112,9 +112,8 @@ impl Task {
 
     /// Leaves out the table that an error is about; whether it was about a table of the record.
     async fn leave_out(&self, error: &Error) -> Result<bool> {
-        let Some(id) = error.table_id() else { return Ok(false) };
         let (epoch, record) = self.target.take_over().await?;
-        let Some(known) = record.table(id).or_else(|| record.of_target(id)) else { return Ok(false) };
+        let Some(known) = record.about(error) else { return Ok(false) };
         let (reason, remedy) = (error.reason(), error.way_back(known.id()));
         tracing::error!(task = %self.plan.name, table = %known.id(), "suspended: {reason} (remedy: {remedy})");
         let mut lane = self.target.open_lane(epoch, None).await?;

@@ -83,6 +83,7 @@ pub async fn preflight(task: &Task) -> Result<Preflight> {
     findings.extend(unmatched(&plan.selection, &catalog));
     let routes = Routes::of(task.rules.as_ref(), &catalog);
     findings.extend(routes.refused().iter().map(refused));
+    findings.extend(task.rules.unmatched(&catalog.tables).into_iter().map(idle));
     let known = task.target.record().await?.unwrap_or_default();
     let mapped = routes.target_catalog(&catalog);
     let previews = task.target.plan(&mapped, &known, plan.on_existing, plan.mode.loads()).await?;
@@ -96,6 +97,15 @@ fn refused((table, error): &(Arc<TableSchema>, Error)) -> Finding {
         subject: table.id.to_string(),
         message: error.reason(),
         remedy: error.advice().cloned(),
+    }
+}
+
+fn idle(rule: String) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        subject: rule,
+        message: "it applies to no table of the task".to_owned(),
+        remedy: Some("correct its `match`; names are those that the rules before it give".into()),
     }
 }
 

@@ -281,7 +281,7 @@ impl Committed {
         for gone in &net.deletes {
             let key = key(*gone);
             rows.remove(&key)
-                .ok_or_else(|| Error::fatal(format!("a deleted row was not there: {key:?}")).table(&table.id))?;
+                .ok_or_else(|| Error::fatal(format!("a deleted row was not there: {key:?}")).target_table(&table.id))?;
         }
         let fill = |old: &Row, at: RowRef| -> Row {
             let mask = net.batches[at.batch as usize].mask(at.row as usize);
@@ -328,7 +328,7 @@ impl MemoryLane {
         match existing {
             _ if known.is_some() => rows.clear(),
             OnExisting::Refuse if load && !rows.is_empty() => {
-                return Err(Error::refused("the target table has rows").table(&table.target.id));
+                return Err(Error::refused("the target table has rows").target_table(&table.target.id));
             }
             OnExisting::Refuse | OnExisting::Keep => {}
             OnExisting::Truncate | OnExisting::Recreate => rows.clear(),

@@ -38,7 +38,7 @@ pub(super) struct Keyed<'a> {
 /// Applies net changes inside the open transaction.
 pub(super) async fn apply(session: &mut Session, writer: &Writer, net: &NetChanges) -> Result<TableCounts> {
     let mut keyed = Keyed::of(session, writer, net)?;
-    keyed.run().await.map_err(|f| Error::from(f).table(&writer.schema.id))?;
+    keyed.run().await.map_err(|f| Error::from(f).target_table(&writer.schema.id))?;
     writer.proven.store(true, Ordering::Relaxed);
     Ok(TableCounts { conflicts: keyed.conflicts, ..net.counts() })
 }
@@ -192,7 +192,7 @@ impl<'a> Keyed<'a> {
             return Err(Error::fatal(format!(
                 "{count} updated rows are not on the target, and the log does not carry all of their columns"
             ))
-            .table(&self.writer.schema.id)
+            .target_table(&self.writer.schema.id)
             .remedy(Remedy::from(CHANGED).then_reload(&self.writer.schema.id)));
         }
         self.conflicts += count;

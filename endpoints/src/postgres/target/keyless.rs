@@ -22,15 +22,15 @@ pub(super) async fn apply(session: &mut Session, writer: &Writer, batches: &[Cha
     let views = Views::of(batches.iter().map(|b| &b.rows), &writer.types)?;
     let searches = batches.iter().any(|b| b.ops.iter().any(|op| *op != Op::Insert));
     if searches {
-        session.plan_freely(true).await.map_err(|f| Error::from(f).table(&writer.schema.id))?;
+        session.plan_freely(true).await.map_err(|f| Error::from(f).target_table(&writer.schema.id))?;
     }
     let mut keyless = Keyless { session, writer, views, counts: TableCounts::default() };
     for (number, batch) in batches.iter().enumerate() {
-        keyless.batch(number as u32, batch).await.map_err(|f| Error::from(f).table(&writer.schema.id))?;
+        keyless.batch(number as u32, batch).await.map_err(|f| Error::from(f).target_table(&writer.schema.id))?;
     }
     let counts = keyless.counts;
     if searches {
-        session.plan_freely(false).await.map_err(|f| Error::from(f).table(&writer.schema.id))?;
+        session.plan_freely(false).await.map_err(|f| Error::from(f).target_table(&writer.schema.id))?;
     }
     Ok(counts)
 }

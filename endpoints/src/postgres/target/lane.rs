@@ -179,7 +179,7 @@ impl PgLane {
     async fn add_columns(&mut self, added: &AddedColumns) -> Result<()> {
         self.writers.forget(&added.next.id);
         self.session.forget_statements();
-        add_columns(&self.session, added).await.map_err(|e| e.table(&added.next.id).of_table())
+        add_columns(&self.session, added).await.map_err(|e| e.target_table(&added.next.id).of_table())
     }
 
     async fn steps(&mut self, set: ReducedSet) -> Result<Applied> {
@@ -305,7 +305,7 @@ impl TargetLane for PgLane {
             return Err(refused);
         }
         for sql in decision.schema.iter().chain(&decision.before) {
-            client.batch_execute(sql).await.map_err(|e| pg(e).table(&table.id))?;
+            client.batch_execute(sql).await.map_err(|e| pg(e).target_table(&table.id))?;
         }
         record.origin = decision.origin;
         self.end_work(&[RecordChange::Table(Box::new(record.clone()))]).await?;
@@ -317,7 +317,7 @@ impl TargetLane for PgLane {
         let client = &self.session.client;
         if facts::held(client, &[&table.id]).await?.is_empty() {
             let sql = format!("TRUNCATE {}", quote::table(&table.id));
-            client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id))?;
+            client.batch_execute(&sql).await.map_err(|e| pg(e).target_table(&table.id))?;
         } else {
             self.delete_all(&table.id).await?;
         }
@@ -332,7 +332,7 @@ impl TargetLane for PgLane {
         if record.origin.created {
             let have = TargetTable::read(client, &self.session.reads, &table.id).await?;
             for sql in create_keys(table, have.as_ref()) {
-                client.batch_execute(&sql).await.map_err(|e| pg(e).table(&table.id))?;
+                client.batch_execute(&sql).await.map_err(|e| pg(e).target_table(&table.id))?;
             }
         }
         self.end_work(changes).await

@@ -58,7 +58,7 @@ impl Loader for PgLoader {
     async fn start_chunk(&mut self, record: &TableRecord) -> Result<()> {
         let (table, keeps_rows) = (&record.target, record.origin.keeps_rows);
         if self.open.is_some() {
-            return Err(Error::fatal("internal: a chunk begins before the last one has ended").table(&table.id));
+            return Err(Error::fatal("internal: a chunk begins before the last one has ended").target_table(&table.id));
         }
         self.session.client.batch_execute("BEGIN").await.map_err(pg)?;
         let writer = self.writer(table).await?;
@@ -87,14 +87,14 @@ impl Loader for PgLoader {
             }
         };
         let views = views_of(&rows.rows, &w.types)?;
-        copy.rows(&views, all_rows(rows.len())).await.map_err(|f| Error::from(f).table(&open.table))?;
+        copy.rows(&views, all_rows(rows.len())).await.map_err(|f| Error::from(f).target_table(&open.table))?;
         open.copy = Some(copy);
         Ok(())
     }
 
     async fn finish_chunk(&mut self, done: &RecordChange) -> Result<()> {
         let open = self.open.take().ok_or_else(|| Error::fatal("internal: the end of a chunk that has not begun"))?;
-        let at = |e: Error| e.table(&open.table);
+        let at = |e: Error| e.target_table(&open.table);
         if let Some(copy) = open.copy {
             copy.finish().await.map_err(|f| at(f.into()))?;
         }

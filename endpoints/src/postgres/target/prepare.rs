@@ -180,7 +180,7 @@ pub(super) fn verdict(table: &TableSchema, findings: &[Finding]) -> Result<()> {
     let errors: Vec<&Finding> = findings.iter().filter(|f| f.severity == Severity::Error).collect();
     let Some(first) = errors.first() else { return Ok(()) };
     let more = if errors.len() > 1 { format!(" (and {} more)", errors.len() - 1) } else { String::new() };
-    let e = Error::refused(format!("{}: {}{more}", first.subject, first.message)).table(&table.id);
+    let e = Error::refused(format!("{}: {}{more}", first.subject, first.message)).target_table(&table.id);
     Err(match &first.remedy {
         Some(remedy) => e.remedy(remedy.clone()),
         None => e,

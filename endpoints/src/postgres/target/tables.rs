@@ -67,7 +67,7 @@ pub(super) async fn apply(
     for TableChanges { table, effect } in tables {
         let writer = writers.of(&table.id)?;
         let counts = match effect {
-            Effect::Net(net) => match Plan::of(session, &writer, &net).map_err(|e| e.table(&table.id))? {
+            Effect::Net(net) => match Plan::of(session, &writer, &net).map_err(|e| e.target_table(&table.id))? {
                 Some(plan) => {
                     together.add(session, Small::new(&writer, net, plan.steps), plan.calls, applied).await?;
                     continue;
@@ -82,7 +82,7 @@ pub(super) async fn apply(
                 keyless::apply(session, &writer, &batches).await
             }
         };
-        applied.entry(table.id.clone()).or_default().add(&counts.map_err(|e| e.table(&table.id))?);
+        applied.entry(table.id.clone()).or_default().add(&counts.map_err(|e| e.target_table(&table.id))?);
     }
     together.finish(session, applied).await
 }

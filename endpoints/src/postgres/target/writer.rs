@@ -83,7 +83,7 @@ impl Writer {
         };
         let one = |(schema, number): (&Arc<TableSchema>, usize)| {
             let gone = || Error::fatal("the target table is gone").remedy(Remedy::Reload(schema.id.clone()));
-            let have = have.get(&schema.id).ok_or_else(|| gone().table(&schema.id))?;
+            let have = have.get(&schema.id).ok_or_else(|| gone().target_table(&schema.id))?;
             let hazard = hazards.remove(&schema.id).and_then(|h| h.into_iter().next());
             Self::of(schema, have, hazard, number)
         };
@@ -95,7 +95,7 @@ impl Writer {
         for column in &schema.columns {
             let found = have.column(&column.name).ok_or_else(|| {
                 Error::fatal(format!("the target table has lost column {}", column.name))
-                    .table(&schema.id)
+                    .target_table(&schema.id)
                     .remedy(Remedy::Reload(schema.id.clone()).or("add the column again"))
             })?;
             let form = Form::of(&column.ty, &found.receive);
