@@ -4,6 +4,7 @@
 //! Inside this crate dependencies go one way: vocabulary (`position`, `types`, `schema`, `change`, `route`, `record`,
 //! `error`, `remedy`, `task`), then [`ports`], then [`runner`]. `docs/ARCHITECTURE.md` is the map.
 
+pub mod budget;
 pub mod change;
 pub mod chunk;
 pub mod error;

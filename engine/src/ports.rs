@@ -315,8 +315,8 @@ pub trait Target: Send + Sync {
     /// Looks at privileges and settings; changes nothing.
     async fn check(&self) -> Result<Vec<Finding>>;
 
-    /// What a run would do for these tables, and what stands against it; changes nothing. `known`: what is remembered of
-    /// the task.
+    /// What a run would do for these tables, and what stands against it; changes nothing. `known`: what is remembered
+    /// of the task.
     async fn plan(
         &self,
         catalog: &Catalog,

@@ -131,7 +131,8 @@ impl TableRecord {
         self.chunks.iter().filter_map(done).collect()
     }
 
-    /// From where on the log is needed to bring the loaded rows to where the others are; `None` while nothing is loaded.
+    /// From where on the log is needed to bring the loaded rows to where the others are; `None` while nothing is
+    /// loaded.
     pub fn low(&self) -> Option<Position> {
         let read_at = self.chunks.iter().filter_map(|c| c.done.as_ref());
         self.position.clone().or_else(|| read_at.min().cloned())

@@ -4,4 +4,5 @@
 
 mod memory_conformance;
 mod random_worlds;
+mod sharing_memory;
 mod taking_up;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use trem_engine::Result;
+use trem_engine::budget::Budget;
 use trem_engine::ports::{NoRules, Rules, Target};
 use trem_engine::progress::Reporter;
 use trem_engine::route::Route;
@@ -31,7 +32,6 @@ fn plan(rng: &mut StdRng) -> TaskPlan {
             chunk_bytes: 1,
             resume_above_bytes: if rng.random() { 0 } else { u64::MAX },
         },
-        memory_bytes: 1 << 20,
         retry: RetryPolicy { initial: Duration::ZERO, max: Duration::ZERO, give_up_after: None },
         rediscover: Duration::from_millis(50),
     }
@@ -54,19 +54,21 @@ struct World {
     source: MemorySource,
     target: MemoryTarget,
     rules: Arc<dyn Rules>,
+    budget: Budget,
     /// 1, or more where reading takes long, so that tables are loaded beside the stream of others.
     tempo: u64,
 }
 
 /// One process: it is killed after some time, or runs until it has everything.
 async fn process(rng: &mut StdRng, world: &World, kill: bool) {
-    let World { plan, source, target, rules, tempo } = world;
+    let World { plan, source, target, rules, budget, tempo } = world;
     let task = Task {
         plan: plan.clone(),
         source: Arc::new(source.clone()),
         target: Arc::new(target.clone()),
         rules: Arc::clone(rules),
         reporter: Reporter::default(),
+        budget: budget.clone(),
     };
     let life = Duration::from_millis(if kill { rng.random_range(1..400) * tempo } else { 600_000 });
     let control = Control::default();
@@ -144,7 +146,9 @@ async fn world(seed: u64) {
         source.read_slowly(Duration::from_millis(rng.random_range(1..600)));
     }
     let rules = rules(rng);
-    let world = World { plan: plan(rng), source: source.clone(), target: target.clone(), rules, tempo };
+    // Of all processes: one that is killed gives back what it held.
+    let budget = Budget::new(if rng.random() { 16 << 20 } else { 8 << 10 });
+    let world = World { plan: plan(rng), source: source.clone(), target: target.clone(), rules, budget, tempo };
     let writer = tokio::spawn(write(tempo, StdRng::seed_from_u64(seed ^ 0x5eed), tables, source.clone(), 60));
     for _ in 0..rng.random_range(0..5) {
         process(rng, &world, true).await;
@@ -158,6 +162,7 @@ async fn world(seed: u64) {
     process(rng, &world, false).await;
     let named = |id: &TableId| world.rules.route(&bare(id)).expect("a route").target().id.clone();
     let expected = source.database().rows.into_iter().map(|(id, rows)| (named(&id), rows)).collect();
+    assert_eq!(world.budget.held(), 0, "bytes that nobody holds any more");
     assert_eq!(trimmed(target.database()), trimmed(Database { rows: expected }), "source and target differ");
 }
 

@@ -82,12 +82,18 @@ impl World {
             selection: Selection { rules: vec![TableRule { include, exclude: Vec::new() }] },
             batch: BatchLimits { max_rows: 10, max_bytes: 1 << 20, linger: Duration::ZERO },
             load: LoadOptions { workers: 2, chunk_bytes: 1, resume_above_bytes: u64::MAX },
-            memory_bytes: 1 << 20,
             retry: RetryPolicy { initial: Duration::ZERO, max: Duration::ZERO, give_up_after: None },
             rediscover: Duration::from_secs(60),
         };
         let (source, target) = (Arc::new(self.source.clone()), Arc::new(self.target.clone()));
-        let task = Task { plan, source, target, rules: Arc::new(NoRules), reporter: Reporter::default() };
+        let task = Task {
+            plan,
+            source,
+            target,
+            rules: Arc::new(NoRules),
+            reporter: Reporter::default(),
+            budget: trem_engine::budget::Budget::new(16 << 20),
+        };
         task.run(Until::Current, &Control::default()).await.unwrap();
     }
 

@@ -54,5 +54,6 @@ pub fn build(config: &TaskConfig) -> Result<Task, Error> {
         target: target.ok_or_else(|| Error::refused(format!("{} can only be a source", config.target)))?,
         rules: Arc::new(config.rules.clone()),
         reporter: Reporter::default(),
+        budget: config.budget.clone(),
     })
 }

@@ -27,7 +27,6 @@ fn plan() -> TaskPlan {
         selection: Selection { rules: vec![TableRule { include, exclude: Vec::new() }] },
         batch: BatchLimits::default(),
         load: LoadOptions { workers: 2, chunk_bytes: 1, resume_above_bytes: 0 },
-        memory_bytes: 1 << 20,
         retry: RetryPolicy::default(),
         rediscover: Duration::from_secs(60),
     }
@@ -52,6 +51,7 @@ async fn every_row_and_every_change_is_counted() {
             target: Arc::clone(&target),
             rules: Arc::new(NoRules),
             reporter: reporter.clone(),
+            budget: trem_engine::budget::Budget::new(1 << 20),
         };
         run(&reporter).run(Until::Current, &Control::default()).await.unwrap();
         assert_eq!(reporter.snapshot().rows_loaded(), rows as u64, "seed {seed}");

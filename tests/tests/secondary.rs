@@ -45,7 +45,8 @@ async fn keys_are_built_with_enough_memory() {
     let world = World::one().await;
     let note = "CREATE SCHEMA seen; CREATE TABLE seen.memory (setting text);
                 CREATE FUNCTION seen.note() RETURNS event_trigger LANGUAGE plpgsql AS
-                  $$ BEGIN INSERT INTO seen.memory VALUES (current_setting('maintenance_work_mem')); END $$;
+                  $$ BEGIN INSERT INTO seen.memory SELECT current_setting('maintenance_work_mem')
+                     FROM pg_event_trigger_ddl_commands() WHERE schema_name = 'public'; END $$;
                 CREATE EVENT TRIGGER note ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION seen.note();
                 ALTER EVENT TRIGGER note ENABLE ALWAYS";
     world.target.exec(note).await;

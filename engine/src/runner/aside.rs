@@ -16,6 +16,7 @@ use crate::record::{RecordChange, TableRecord, TableState};
 use crate::schema::TableId;
 
 use super::pipeline::{at_source, reduced_by};
+use super::room::COPIES;
 use super::run::{Ask, Meeting, Run};
 use super::stage::{Held, News, Stage};
 
@@ -160,7 +161,11 @@ impl Aside<'_> {
     async fn read_to(&mut self, goal: &Position) -> Result<()> {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (task, mut room) = (&self.run.task, None);
         while self.applied < *goal && !self.tables.is_empty() {
+            if room.is_none() {
+                room = Some(task.budget.room(task.plan.batch.max_bytes.saturating_mul(COPIES)).await?);
+            }
             if !self.stream.full() {
                 self.stream.pace(true);
                 tokio::select! {
@@ -174,6 +179,7 @@ impl Aside<'_> {
                 && let Some(set) = self.stream.take()?
             {
                 self.apply(set).await?;
+                room = None;
             }
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Following the log: the main stream gathers while the pipeline applies, so that sets grow by themselves when the target
-//! is behind and stay small when it is not. Tables that are loaded meanwhile join it where it stands.
+//! Following the log: the main stream gathers while the pipeline applies, so that sets grow by themselves when the
+//! target is behind and stay small when it is not. Tables that are loaded meanwhile join it where it stands.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,17 +10,19 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::change::ChangeSet;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ports::{ChangeStream, StreamRequest, StreamRole, StreamTable, TargetLane};
 use crate::position::{Checkpoint, Position};
 use crate::progress::Phase;
-use crate::record::{RecordChange, TableState};
+use crate::record::TableState;
 use crate::schema::{SchemaChangeKind, TableId};
 
 use super::aside::stream_table;
+use super::first::first_tables;
 use super::group::Group;
 use super::pipeline::{DURABLE_POLL, Outcome, Pipeline, Work};
-use super::run::{Ask, Meeting, Run};
+use super::room::SetRoom;
+use super::run::{Ask, Meeting, Run, ended_well, made_ready};
 use super::stage::News;
 use super::watch::{Found, Watch};
 
@@ -32,8 +34,6 @@ const IDLE_CHECKPOINT: Duration = Duration::from_secs(10);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// And how long the source may take to be told.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long the first tables that are loaded wait for others before they are followed.
-const GRACE: Duration = Duration::from_secs(1);
 /// How long the main stream waits for tables that are about to join.
 const MEETING: Duration = Duration::from_secs(5);
 
@@ -49,11 +49,11 @@ pub(super) struct Follow {
 impl Follow {
     /// Follows the log until told to stop, or until the goal is reached.
     pub(super) async fn run(mut self, mut lane: Box<dyn TargetLane>) -> Result<()> {
-        tokio::select! {
-            () = self.run.control.token().clone().cancelled_owned() => return Ok(()),
-            ready = self.wait_for_tables(lane.as_mut()) => ready?,
-        }
         let from = self.checkpoint.position.clone();
+        tokio::select! {
+            () = self.run.control.token().cancelled() => return Ok(()),
+            ready = first_tables(&self.run, &mut self.asks, &mut self.groups, &from, lane.as_mut()) => ready?,
+        }
         let (tables, expected) = self.run.book.read(|r| {
             let of = |state| r.tables.iter().filter(move |t| t.state == state);
             let tables: Vec<_> = of(TableState::Ready).map(|t| stream_table(t, &from)).collect();
@@ -83,40 +83,6 @@ impl Follow {
             cause = state.pipeline.cause() => cause.map_or(ended, Err),
         }
     }
-
-    /// Waits until there is something to follow, or nothing left to wait for.
-    async fn wait_for_tables(&mut self, lane: &mut dyn TargetLane) -> Result<()> {
-        let ready = |run: &Run| !run.book.in_state(&[TableState::Ready]).is_empty();
-        if ready(&self.run) {
-            // They have waited long enough.
-            return Ok(());
-        }
-        self.run.task.reporter.update(|p| p.phase = Phase::Loading);
-        let grace = Instant::now() + GRACE;
-        while !self.groups.is_empty() && !(Instant::now() >= grace && ready(&self.run)) {
-            tokio::select! {
-                Some(Ask(ask)) = self.asks.recv() => {
-                    let (join, joining) = oneshot::channel();
-                    let _ = ask.send(Meeting { at: self.checkpoint.position.clone(), join });
-                    if let Ok(tables) = joining.await {
-                        self.run.book.commit(lane, &made_ready(&tables)).await?;
-                    }
-                }
-                Some(ended) = self.groups.join_next() => ended_well(ended)?,
-                () = sleep_until(grace), if Instant::now() < grace => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What is written down of tables that join.
-fn made_ready(tables: &[StreamTable]) -> Vec<RecordChange> {
-    tables.iter().map(|t| RecordChange::state(&t.schema.id, TableState::Ready)).collect()
-}
-
-fn ended_well(ended: std::result::Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
-    ended.unwrap_or_else(|e| Err(Error::fatal("loading beside the stream panicked").cause(e)))
 }
 
 /// Tables that are about to join.
@@ -145,6 +111,8 @@ struct Loop {
     pending: u8,
     /// Bytes of the newest set of those.
     pending_bytes: usize,
+    /// Room for what the stream gathers.
+    room: SetRoom,
     /// A position reached without changes since the last set.
     idle: Option<Position>,
     idle_since: Instant,
@@ -164,6 +132,7 @@ impl Loop {
         let now = Instant::now();
         Self {
             watch: Watch::new(&follow.run),
+            room: SetRoom::new(&follow.run.task.budget, follow.run.task.plan.batch.max_bytes),
             applied: follow.checkpoint.position.clone(),
             follow,
             stream,
@@ -203,6 +172,7 @@ impl Loop {
             if self.free() && !self.open && self.unsettled() && self.reaches_goal(&self.applied) {
                 self.send(Work::AskDurable(true)).await?;
             }
+            let fills = moves && !self.stream.full() && self.has_room();
             let unsettled = self.free() && self.unsettled();
             self.stream.pace(self.free());
             let wake = self.waiting_since.map_or_else(|| Instant::now() + HEARTBEAT, |since| since + linger);
@@ -220,15 +190,24 @@ impl Loop {
                 _ = heartbeat.tick() => self.acknowledge().await?,
                 () = sleep_until(self.ask_at), if unsettled => self.send(Work::AskDurable(false)).await?,
                 () = sleep_until(wake), if moves && self.waiting_since.is_some() && self.free() => {}
-                filled = self.stream.fill(), if moves && !self.stream.full() => filled?,
+                granted = self.room.granted(), if moves => granted?,
+                filled = self.stream.fill(), if fills => filled?,
             }
         }
     }
 
-    fn tell_paused(&self) {
+    fn tell_paused(&mut self) {
         let paused = self.follow.run.control.is_paused();
         tracing::info!(task = %self.follow.run.task.plan.name, paused, "told to pause or to go on");
         self.follow.run.task.reporter.update(|p| p.phase = if paused { Phase::Paused } else { Phase::Following });
+        if paused {
+            self.room.give_back();
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        let gathered = self.stream.ready() || self.stream.between().is_none();
+        self.room.is_for_more(gathered)
     }
 
     fn free(&self) -> bool {
@@ -315,7 +294,8 @@ impl Loop {
         self.idle_since = Instant::now();
         self.open = set.span.open;
         self.pending_bytes = set.span.bytes;
-        self.send(Work::Apply(set)).await
+        let room = self.room.take();
+        self.send(Work::Apply(set, room)).await
     }
 
     async fn send(&mut self, work: Work) -> Result<()> {

@@ -7,6 +7,7 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::budget::{Budget, Room};
 use crate::change::ChangeBatch;
 use crate::chunk::Chunk;
 use crate::error::{Error, Result};
@@ -15,6 +16,7 @@ use crate::record::{RecordChange, TableRecord};
 use crate::route::Route;
 use crate::schema::TableId;
 
+use super::room::COPIES;
 use super::run::Run;
 
 /// Rows in flight beyond this many bytes a worker gain nothing: they only leave the cache.
@@ -33,8 +35,8 @@ pub(super) struct Loading {
 
 type Queue = Arc<Mutex<VecDeque<(Arc<Loading>, Chunk)>>>;
 
-/// Loads these tables; each is sent to `loaded` when its last chunk is in. The snapshot is let go with the last chunk of
-/// all: what it holds at the source is not needed while tables catch up.
+/// Loads these tables; each is sent to `loaded` when its last chunk is in. The snapshot is let go with the last chunk
+/// of all: what it holds at the source is not needed while tables catch up.
 pub(super) async fn load(
     run: &Arc<Run>,
     snapshot: Arc<dyn Snapshot>,
@@ -54,7 +56,7 @@ pub(super) async fn load(
     let (done, mut finished) = mpsc::channel(workers.max(1));
     let mut set = JoinSet::new();
     for _ in 0..workers {
-        let batch_bytes = run.task.plan.memory_bytes / (workers * BATCHES_PER_WORKER);
+        let batch_bytes = run.task.budget.bytes() / (workers * BATCHES_PER_WORKER);
         let worker = Worker {
             run: Arc::clone(run),
             snapshot: Arc::clone(&snapshot),
@@ -115,17 +117,24 @@ impl Worker {
 
     /// Loads one chunk.
     async fn chunk(&self, loader: &mut dyn Loader, table: &Loading, chunk: &Chunk) -> Result<RecordChange> {
-        let (send, mut batches) = mpsc::channel::<Result<ChangeBatch>>(1);
+        let (send, mut batches) = mpsc::channel::<Result<(ChangeBatch, Room)>>(1);
         let route = table.route.clone();
-        let reader = read(Arc::clone(&self.snapshot), route.clone(), chunk.clone(), self.batch_bytes, send);
+        let reader = Reader {
+            snapshot: Arc::clone(&self.snapshot),
+            route: route.clone(),
+            chunk: chunk.clone(),
+            batch_bytes: self.batch_bytes,
+            budget: self.run.task.budget.clone(),
+        };
         // Decoding and encoding run beside each other, so a slow target does not leave the source idle.
         let mut reading = JoinSet::new();
-        reading.spawn(reader);
+        reading.spawn(reader.run(send));
         let id = table.record.id();
         loader.start_chunk(&table.record).await?;
         let mut rows = 0;
         while let Some(batch) = batches.recv().await {
-            let mapped = route.map(batch?)?;
+            let (batch, _room) = batch?;
+            let mapped = route.map(batch)?;
             self.run.task.reporter.add(&[(id.clone(), mapped.counts)]);
             let count = mapped.rows.len() as u64;
             loader.load(mapped.rows).await?;
@@ -142,18 +151,27 @@ impl Worker {
     }
 }
 
-async fn read(
+/// Reads one chunk ahead of the loader, as far as there is room.
+struct Reader {
     snapshot: Arc<dyn Snapshot>,
     route: Route,
     chunk: Chunk,
     batch_bytes: usize,
-    send: mpsc::Sender<Result<ChangeBatch>>,
-) {
-    let mut rows = snapshot.read(route.source(), &chunk, batch_bytes);
-    while let Some(batch) = rows.next().await {
-        let failed = batch.is_err();
-        if send.send(batch).await.is_err() || failed {
-            return;
+    budget: Budget,
+}
+
+impl Reader {
+    async fn run(self, send: mpsc::Sender<Result<(ChangeBatch, Room)>>) {
+        let mut rows = self.snapshot.read(self.route.source(), &self.chunk, self.batch_bytes);
+        loop {
+            // Before it is read: a batch that waits for room would be in memory all the same.
+            let room = self.budget.room(self.batch_bytes * COPIES).await;
+            let Some(batch) = rows.next().await else { return };
+            let batch = batch.and_then(|batch| Ok((batch, room?)));
+            let failed = batch.is_err();
+            if send.send(batch).await.is_err() || failed {
+                return;
+            }
         }
     }
 }

@@ -7,18 +7,21 @@ mod aside;
 mod attempt;
 mod book;
 mod control;
+mod first;
 mod follow;
 mod group;
 mod load;
 mod pipeline;
 mod preflight;
 mod retry;
+mod room;
 mod run;
 mod stage;
 mod watch;
 
 use std::sync::Arc;
 
+use crate::budget::Budget;
 use crate::error::{Class, Error, Result};
 use crate::ports::{Rules, Snapshot, SnapshotKind, Source, Target};
 use crate::position::Position;
@@ -46,6 +49,8 @@ pub struct Task {
     pub rules: Arc<dyn Rules>,
     /// Where progress is told.
     pub reporter: Reporter,
+    /// The task's share of the memory of the process.
+    pub budget: Budget,
 }
 
 /// How long a task runs.

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Duration, Instant};
 
+use crate::budget::Room;
 use crate::change::{ChangeSet, Span, TableCounts};
 use crate::error::{Error, Result};
 use crate::ports::{Applied, TargetLane};
@@ -23,8 +24,8 @@ pub(super) const DURABLE_POLL: Duration = Duration::from_millis(100);
 
 /// What the main stream has to be done.
 pub(super) enum Work {
-    /// A set.
-    Apply(ChangeSet),
+    /// A set, and the room that it takes until it is applied.
+    Apply(ChangeSet, Option<Room>),
     /// Changes of the record; of these tables changes come from now on.
     Commit(Vec<RecordChange>, Vec<TableId>),
     /// What the target durably has; whether that is to be all there is.
@@ -39,7 +40,7 @@ pub(super) enum Outcome {
 }
 
 enum Ready {
-    Apply(Staged, usize),
+    Apply(Staged, usize, Option<Room>),
     Other(Work),
 }
 
@@ -102,12 +103,12 @@ async fn reduce_all(
 ) -> Result<()> {
     while let Some(work) = gathered.recv().await {
         let ready = match work {
-            Work::Apply(set) => {
+            Work::Apply(set, room) => {
                 let rows = set.rows();
                 let staged;
                 (stage, staged) = reduced_by(stage, set).await?;
                 run.task.reporter.add(&staged.kept);
-                Ready::Apply(staged, rows)
+                Ready::Apply(staged, rows, room)
             }
             Work::Commit(changes, tables) => {
                 tables.iter().for_each(|t| stage.resume(t));
@@ -153,14 +154,18 @@ impl Applier {
     async fn run(mut self, mut todo: mpsc::Receiver<Ready>, done: mpsc::Sender<Outcome>) -> Result<()> {
         while let Some(ready) = todo.recv().await {
             let outcome = match ready {
-                Ready::Apply(staged, rows) => self.apply(staged, rows).await?,
+                Ready::Apply(staged, rows, room) => {
+                    let outcome = self.apply(staged, rows).await?;
+                    drop(room);
+                    outcome
+                }
                 Ready::Other(Work::Commit(changes, _)) => {
                     self.lane.refresh();
                     self.run.book.commit(self.lane.as_mut(), &changes).await?;
                     Outcome::Committed
                 }
                 Ready::Other(Work::AskDurable(now)) => Outcome::Durable(self.lane.durable(now).await?),
-                Ready::Other(Work::Apply(_)) => return Err(Error::fatal("internal: a set was not reduced")),
+                Ready::Other(Work::Apply(..)) => return Err(Error::fatal("internal: a set was not reduced")),
             };
             if matches!(&outcome, Outcome::Durable(_) | Outcome::Applied { durable: Some(_), .. }) {
                 self.asked = Instant::now();

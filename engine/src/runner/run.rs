@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinError;
 
 use crate::error::{Error, Result};
 use crate::ports::StreamTable;
@@ -167,4 +168,13 @@ impl Drop for Hold {
     fn drop(&mut self) {
         self.run.places().holds.remove(&self.number);
     }
+}
+
+/// What is written down of tables that join.
+pub(super) fn made_ready(tables: &[StreamTable]) -> Vec<RecordChange> {
+    tables.iter().map(|t| RecordChange::state(&t.schema.id, TableState::Ready)).collect()
+}
+
+pub(super) fn ended_well(ended: std::result::Result<Result<()>, JoinError>) -> Result<()> {
+    ended.unwrap_or_else(|e| Err(Error::fatal("loading beside the stream panicked").cause(e)))
 }

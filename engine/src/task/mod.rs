@@ -129,8 +129,6 @@ pub struct TaskPlan {
     pub batch: BatchLimits,
     /// The full load.
     pub load: LoadOptions,
-    /// Bytes of row buffers that the task may hold.
-    pub memory_bytes: usize,
     /// Retries.
     pub retry: RetryPolicy,
     /// How often the source is asked for new tables.

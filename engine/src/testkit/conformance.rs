@@ -127,7 +127,6 @@ pub fn plan() -> TaskPlan {
         selection: Selection { rules: vec![TableRule { include, exclude: Vec::new() }] },
         batch: BatchLimits { max_rows: 40, max_bytes: 1 << 20, linger: Duration::ZERO },
         load: LoadOptions { workers: 2, chunk_bytes: 64 << 10, resume_above_bytes: 64 << 10 },
-        memory_bytes: 16 << 20,
         retry: RetryPolicy { give_up_after: Some(Duration::from_secs(20)), ..RetryPolicy::default() },
         rediscover: Duration::from_secs(60),
     }
@@ -140,6 +139,7 @@ async fn catch_up(rig: &dyn Rig) {
         target: rig.target(),
         rules: Arc::new(NoRules),
         reporter: Reporter::default(),
+        budget: crate::budget::Budget::new(16 << 20),
     };
     task.run(Until::Current, &Control::default()).await.expect("the task catches up");
 }

@@ -19,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use trem_endpoints::kind::{self, Configured};
+use trem_engine::budget::Budget;
 use trem_engine::task::TaskPlan;
 use trem_transforms::RuleList;
 
@@ -36,6 +37,8 @@ pub struct Config {
 pub struct TaskConfig {
     /// What the runner sees.
     pub plan: TaskPlan,
+    /// Its share of the memory of the process.
+    pub budget: Budget,
     /// Where rows come from.
     pub source: Endpoint,
     /// Where they go.

@@ -13,6 +13,7 @@ pub type Leaf = Spanned<Value>;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct File {
+    pub memory: Option<Leaf>,
     #[serde(default)]
     pub endpoints: BTreeMap<String, Spanned<Endpoint>>,
     #[serde(default)]

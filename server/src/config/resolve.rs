@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use toml::{Spanned, Value};
+use trem_engine::budget::Budget;
 use trem_engine::task::{
     AfterLoad, BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
 };
@@ -29,6 +30,7 @@ const AFTER_LOAD: [(&str, AfterLoad); 3] = [
     ("indexes-and-constraints", AfterLoad::IndexesAndConstraints),
 ];
 const DEFAULT_MEMORY: u64 = 128 << 20;
+const DEFAULT_PROCESS_MEMORY: u64 = 256 << 20;
 const LEAST_MEMORY: u64 = 8 << 20;
 const DEFAULT_REDISCOVER: Duration = Duration::from_secs(60);
 const MOST_WORKERS: u64 = 64;
@@ -39,7 +41,9 @@ pub fn resolve(
     locator: &Locator<'_>,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
-    let mut r = Resolver { locator, env, problems: Vec::new(), declared: file.endpoints.keys().cloned().collect() };
+    let declared = file.endpoints.keys().cloned().collect();
+    let mut r = Resolver { locator, env, problems: Vec::new(), declared, memory: Budget::new(0) };
+    r.memory = r.process_memory(file);
     let mut endpoints = BTreeMap::new();
     for (name, raw) in &file.endpoints {
         r.no_url(name, raw.span());
@@ -75,6 +79,8 @@ pub struct Resolver<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
     pub problems: Vec<Problem>,
     declared: Vec<String>,
+    /// Of the whole process.
+    memory: Budget,
 }
 
 impl Resolver<'_> {
@@ -128,7 +134,9 @@ impl Resolver<'_> {
         let on_existing = self.word(task.on_existing.as_ref(), &ON_EXISTING);
         let after_load = self.word(task.after_load.as_ref(), &AFTER_LOAD);
         let selection = self.selection(raw);
-        let (batch, memory) = self.batch(task);
+        let memory = self.task_memory(task);
+        let budget = self.memory.share(as_usize(memory));
+        let batch = self.batch(task, budget.bytes() as u64);
         let plan = TaskPlan {
             name: name.to_owned(),
             mode,
@@ -137,12 +145,11 @@ impl Resolver<'_> {
             after_load,
             batch,
             load: self.load(&task.load),
-            memory_bytes: memory,
             retry: self.retry(&task.retry),
             rediscover: self.pause(task.rediscover.as_ref(), DEFAULT_REDISCOVER),
         };
         let rules = self.rules(&task.rules);
-        Some(TaskConfig { plan, source: source?.clone(), target: target?.clone(), rules })
+        Some(TaskConfig { plan, budget, source: source?.clone(), target: target?.clone(), rules })
     }
 
     fn end<'e>(&mut self, leaf: &Leaf, role: &str, endpoints: &'e BTreeMap<String, Endpoint>) -> Option<&'e Endpoint> {
@@ -238,10 +245,36 @@ impl Resolver<'_> {
         None
     }
 
-    fn batch(&mut self, task: &raw::Task) -> (BatchLimits, usize) {
+    /// What all tasks may hold together: enough for the one that may hold most, where nothing is said.
+    fn process_memory(&mut self, file: &raw::File) -> Budget {
+        let most = match &file.memory {
+            Some(leaf) => self.size(Some(leaf), DEFAULT_PROCESS_MEMORY, LEAST_MEMORY),
+            // A size that is wrong is told where its task is resolved.
+            None => {
+                let told = self.problems.len();
+                let tasks = file.tasks.values().map(|t| self.task_memory(t.get_ref())).max();
+                self.problems.truncate(told);
+                DEFAULT_PROCESS_MEMORY.max(tasks.unwrap_or(0))
+            }
+        };
+        Budget::new(as_usize(most))
+    }
+
+    fn task_memory(&mut self, task: &raw::Task) -> u64 {
+        let all = self.memory.bytes() as u64;
+        let memory = self.size(task.memory.as_ref(), DEFAULT_MEMORY, LEAST_MEMORY);
+        if memory > all
+            && let Some(leaf) = &task.memory
+        {
+            let message = format!("{memory} bytes are more than the {all} bytes of all tasks together");
+            self.problem(leaf.span(), format!("{message}: lower it, or raise the `memory` at the top of the file"));
+        }
+        memory
+    }
+
+    fn batch(&mut self, task: &raw::Task, memory: u64) -> BatchLimits {
         let default = BatchLimits::default();
         let max_rows = self.count(task.batch.max_rows.as_ref(), default.max_rows as u64, u32::MAX.into());
-        let memory = self.size(task.memory.as_ref(), DEFAULT_MEMORY, LEAST_MEMORY);
         // One set is applied, one may wait and a third one gathers, each up to twice as large inside a transaction.
         let usual = (default.max_bytes as u64).min(memory / 8);
         let max_bytes = self.size(task.batch.max_bytes.as_ref(), usual, 1);
@@ -252,8 +285,7 @@ impl Resolver<'_> {
             self.problem(leaf.span(), format!("{message}: lower batch.max-bytes or raise memory"));
         }
         let linger = self.duration(task.batch.linger.as_ref(), default.linger);
-        let limits = BatchLimits { max_rows: as_usize(max_rows), max_bytes: as_usize(max_bytes), linger };
-        (limits, as_usize(memory))
+        BatchLimits { max_rows: as_usize(max_rows), max_bytes: as_usize(max_bytes), linger }
     }
 
     fn load(&mut self, raw: &raw::Load) -> LoadOptions {

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use trem_engine::budget::Budget;
 use trem_engine::schema::TableId;
 use trem_engine::task::{Mode, OnExisting};
 
@@ -66,11 +67,31 @@ fn a_small_file_has_defaults() {
     let config = read(&format!("{ENDPOINTS}{TASK}{TABLES}")).unwrap();
     let task = &config.tasks[0];
     assert_eq!((task.plan.mode, task.plan.on_existing), (Mode::FullLoadAndCdc, OnExisting::Refuse));
-    assert_eq!(task.plan.memory_bytes, 128 << 20);
+    assert_eq!(task.budget.bytes(), 128 << 20);
     assert_eq!(task.plan.rediscover, Duration::from_secs(60));
     assert!(task.plan.selection.takes(&TableId::new("public", "a")));
     assert_eq!(task.source.configured.kind(), "postgres");
     assert!(!format!("{config:?}").contains("hush-hush"));
+}
+
+#[tokio::test]
+async fn all_tasks_share_the_memory_of_the_process() {
+    let task = format!("{TASK}{TABLES}");
+    let two = format!("{ENDPOINTS}{task}{}", task.replace("copy", "other"));
+    let budgets = |top: &str| read(&format!("{top}{two}")).unwrap().tasks.into_iter().map(|t| t.budget).collect();
+    let budgets: Vec<Budget> = budgets("memory = \"100MiB\"\n");
+    assert_eq!(budgets.iter().map(Budget::bytes).collect::<Vec<_>>(), [100 << 20, 100 << 20]);
+    let all = budgets[0].room(100 << 20).await.unwrap();
+    let other = tokio::time::timeout(Duration::from_millis(1), budgets[1].room(1));
+    assert!(other.await.is_err(), "the first task has all there is");
+    drop(all);
+
+    let large = |top: &str| read(&format!("{top}{ENDPOINTS}{TASK}memory = \"1GiB\"\n{TABLES}"));
+    assert_eq!(large("").unwrap().tasks[0].budget.bytes(), 1 << 30);
+    let message = large("memory = \"512MiB\"\n").unwrap_err().to_string();
+    says(&message, &["tasks.copy.memory: 1073741824 bytes are more than the 536870912 bytes of all tasks together"]);
+    let message = read(&format!("memory = \"1KiB\"\n{two}")).unwrap_err().to_string();
+    says(&message, &["memory: expected at least 8388608 bytes"]);
 }
 
 #[test]
@@ -88,7 +109,7 @@ tables = [{ include = ["${SCHEMA}.a", "x$${y.b"], exclude = "public.c" }]
     let config = read(&format!("{ENDPOINTS}{TASK}{text}")).unwrap();
     let plan = &config.tasks[0].plan;
     assert_eq!((plan.mode, plan.on_existing), (Mode::FullLoad, OnExisting::Keep));
-    assert_eq!((plan.memory_bytes, plan.rediscover), (1 << 30, Duration::from_secs(300)));
+    assert_eq!((config.tasks[0].budget.bytes(), plan.rediscover), (1 << 30, Duration::from_secs(300)));
     assert_eq!((plan.batch.max_rows, plan.batch.max_bytes, plan.batch.linger), (7, 2_000_000, Duration::ZERO));
     assert_eq!((plan.load.workers, plan.load.chunk_bytes, plan.load.resume_above_bytes), (3, 1 << 20, 0));
     assert_eq!((plan.retry.initial, plan.retry.max), (Duration::from_secs(1), Duration::from_secs(2)));
@@ -135,7 +156,7 @@ fn unknown_keys() {
     says(&message, &["tasks.toml:16:1: tasks.copy.speed: ", "unknown key `speed`", "`on-existing`"]);
     let message = task_refused("[tasks.copy.batch]\nrows = 5\n");
     says(&message, &["tasks.toml:17:1: tasks.copy.batch.rows: ", "expected one of `max-rows`, `max-bytes`, `linger`"]);
-    says(&refused("[endpoint.a]\n"), &["tasks.toml:1:2: endpoint: ", "expected `endpoints` or `tasks`"]);
+    says(&refused("[endpoint.a]\n"), &["tasks.toml:1:2: endpoint: ", "expected one of `memory`, `endpoints`, `tasks`"]);
 }
 
 #[test]

@@ -198,7 +198,8 @@ pub(super) async fn holders(client: &Client, task: &str, ids: &[&TableId]) -> Re
     rows.iter().map(|row| Ok((TableId { schema: get(row, 0)?, table: get(row, 1)? }, get(row, 2)?))).collect()
 }
 
-/// Writes down, from outside of the running task, that a table is to be loaded again; false if the task does not know it.
+/// Writes down, from outside of the running task, that a table is to be loaded again; false if the task does not know
+/// it.
 pub(super) async fn request_reload(client: &Client, task: &str, id: &TableId) -> Result<bool> {
     match format(client).await? {
         None => Ok(false),
