@@ -9,6 +9,7 @@ pub mod change;
 pub mod chunk;
 pub mod error;
 pub mod ledger;
+pub mod metrics;
 pub mod name;
 pub mod ports;
 pub mod position;

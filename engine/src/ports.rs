@@ -4,6 +4,7 @@
 //! lanes and loaders live for one attempt and are dropped on any error.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -174,6 +175,17 @@ pub struct Lag {
     pub bytes: Option<u64>,
     /// Bytes of log that the source retains for this task; `None` where it cannot say.
     pub retained_bytes: Option<u64>,
+}
+
+impl Lag {
+    /// Seconds behind: the age of the last commit applied, unless nothing is missing; `None` where the log has no measure
+    /// or nothing was applied. The source's clock may be ahead of this machine's: that is no lag either.
+    pub fn seconds(&self, committed_at: Option<SystemTime>, now: SystemTime) -> Option<f64> {
+        match self.bytes? {
+            0 => Some(0.0),
+            _ => Some(now.duration_since(committed_at?).unwrap_or_default().as_millis() as f64 / 1000.0),
+        }
+    }
 }
 
 /// The tables of a source, each as it was at one place in the log.

@@ -1,10 +1,13 @@
 //! What a running task has done so far: shared between the runner, which writes, and whoever shows it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::change::TableCounts;
+use crate::error::{Class, Error};
+use crate::ports::Lag;
 use crate::position::Position;
 use crate::record::TableState;
 use crate::remedy::Remedy;
@@ -23,17 +26,63 @@ pub enum Phase {
     /// Told to move no rows for a while.
     Paused,
     /// Waiting before the next attempt.
-    Retrying {
-        /// Why.
-        error: String,
-    },
+    Retrying(Trouble),
     /// Ended.
     Done,
     /// Stopped on an error.
-    Failed {
-        /// Which.
-        error: String,
-    },
+    Failed(Trouble),
+}
+
+/// An error, as it can be shown for as long as it matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What may be done about it.
+    pub class: Class,
+    /// The table it is about.
+    pub table: Option<TableId>,
+    /// What happened.
+    pub reason: String,
+    /// What the operator should do.
+    pub remedy: Option<Remedy>,
+}
+
+impl From<&Error> for Trouble {
+    fn from(error: &Error) -> Self {
+        let (table, remedy) = (error.table_id().cloned(), error.advice().cloned());
+        Self { class: error.class(), table, reason: error.reason(), remedy }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(table) = &self.table {
+            write!(f, "{table}: ")?;
+        }
+        f.write_str(&self.reason)?;
+        self.remedy.as_ref().map_or(Ok(()), |remedy| write!(f, " (remedy: {remedy})"))
+    }
+}
+
+/// A station that rows pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Station {
+    /// Read at the source, by the load or from the log.
+    Read,
+    /// Mapped and brought to what they amount to on the target.
+    Reduced,
+    /// Written to the target.
+    Applied,
+}
+
+/// What has passed a station.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Batches of the load and sets of the log.
+    pub batches: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Time spent on them; several may be under way at a time.
+    pub busy: Duration,
 }
 
 /// One table, by its name at the source.
@@ -76,6 +125,14 @@ pub struct Progress {
     pub sets: u64,
     /// Attempts that failed and were retried.
     pub retries: u64,
+    /// How far it is behind, as the source said last.
+    pub lag: Option<Lag>,
+    /// What has been read.
+    pub read: Flow,
+    /// What has been reduced.
+    pub reduced: Flow,
+    /// What has been written.
+    pub written: Flow,
 }
 
 /// A handle on the progress of one task; clones share it.
@@ -98,6 +155,19 @@ impl Reporter {
         change(self.lock().tables.entry(id.clone()).or_default());
     }
 
+    /// A batch or a set has passed a station.
+    pub fn passed(&self, station: Station, rows: usize, busy: Duration) {
+        let mut progress = self.lock();
+        let flow = match station {
+            Station::Read => &mut progress.read,
+            Station::Reduced => &mut progress.reduced,
+            Station::Applied => &mut progress.written,
+        };
+        flow.batches += 1;
+        flow.rows += rows as u64;
+        flow.busy += busy;
+    }
+
     /// Adds what became of changes.
     pub fn add(&self, counts: &[(TableId, TableCounts)]) {
         let mut progress = self.lock();
@@ -113,8 +183,32 @@ impl Reporter {
 }
 
 impl Progress {
+    /// Seconds that the target is behind the source: the age of the last commit applied, unless nothing is missing;
+    /// `None` while that is not known.
+    pub fn lag_seconds(&self, now: SystemTime) -> Option<f64> {
+        self.lag.as_ref()?.seconds(self.committed_at, now)
+    }
+
     /// Rows loaded and committed, over all tables.
     pub fn rows_loaded(&self) -> u64 {
         self.tables.values().map(|t| t.rows_loaded).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lag_is_the_age_of_the_last_commit_unless_nothing_is_missing() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        let at = |ms: u64| Some(SystemTime::UNIX_EPOCH + Duration::from_millis(ms));
+        let seconds = |bytes: Option<u64>, committed_at| {
+            Lag { current: Position::new(1, "1"), bytes, retained_bytes: None }.seconds(committed_at, now)
+        };
+        assert_eq!(seconds(Some(0), at(1000)), Some(0.0));
+        assert_eq!(seconds(Some(9), at(98_750)), Some(1.25));
+        assert_eq!(seconds(Some(9), at(101_000)), Some(0.0));
+        assert_eq!((seconds(Some(9), None), seconds(None, at(1000))), (None, None));
     }
 }

@@ -72,7 +72,7 @@ impl Line {
     fn of(progress: &Progress) -> Self {
         let tables = progress.tables.values();
         Self {
-            phase: phase(&progress.phase),
+            phase: progress.phase.name(),
             rows_loaded: progress.rows_loaded(),
             rows_estimated: tables.clone().map(expected).sum(),
             tables_ready: tables.filter(|t| t.state == Some(TableState::Ready)).count(),
@@ -87,18 +87,6 @@ impl Line {
 pub fn changes(progress: &Progress) -> u64 {
     let counts = progress.tables.values().map(|t| t.counts);
     counts.map(|c| c.read()).sum()
-}
-
-fn phase(phase: &Phase) -> &'static str {
-    match phase {
-        Phase::Starting => "starting",
-        Phase::Loading => "loading",
-        Phase::Following => "following",
-        Phase::Paused => "paused",
-        Phase::Retrying { .. } => "retrying",
-        Phase::Done => "done",
-        Phase::Failed { .. } => "failed",
-    }
 }
 
 /// Statistics of the source may lie below what was read already.
@@ -178,8 +166,8 @@ fn sentence(progress: &Progress) -> String {
     let line = Line::of(progress);
     match &progress.phase {
         Phase::Starting | Phase::Paused | Phase::Done => line.phase.to_owned(),
-        Phase::Failed { error } => format!("failed: {error}"),
-        Phase::Retrying { error } => format!("will try again after: {error}"),
+        Phase::Failed(trouble) => format!("failed: {trouble}"),
+        Phase::Retrying(trouble) => format!("will try again after: {trouble}"),
         Phase::Loading => format!(
             "loading, {} of {} tables ready, {} rows of about {}",
             line.tables_ready,

@@ -32,6 +32,19 @@ impl TableCounts {
         self.conflicts += other.conflicts;
     }
 
+    /// Each count, and what it is of.
+    pub fn by_outcome(&self) -> [(&'static str, u64); 7] {
+        [
+            ("inserted", self.inserted),
+            ("updated", self.updated),
+            ("deleted", self.deleted),
+            ("merged", self.merged),
+            ("filtered", self.filtered),
+            ("quarantined", self.quarantined),
+            ("conflicts", self.conflicts),
+        ]
+    }
+
     /// Changes read: what was applied, merged, filtered and quarantined.
     pub fn read(&self) -> u64 {
         self.inserted + self.updated + self.deleted + self.merged + self.filtered + self.quarantined

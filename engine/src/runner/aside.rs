@@ -12,6 +12,7 @@ use crate::change::{ChangeSet, TableCounts};
 use crate::error::{Error, Result};
 use crate::ports::{ChangeStream, StreamRequest, StreamRole, StreamTable, TargetLane};
 use crate::position::Position;
+use crate::progress::Station;
 use crate::record::{RecordChange, TableRecord, TableState};
 use crate::schema::TableId;
 
@@ -187,18 +188,23 @@ impl Aside<'_> {
 
     async fn apply(&mut self, set: ChangeSet) -> Result<()> {
         let missing = || Error::fatal("internal: reducing a set has failed before");
+        let (rows, reporter, began) = (set.rows(), &self.run.task.reporter, Instant::now());
+        reporter.passed(Station::Read, rows, Duration::ZERO);
         let (stage, staged) = reduced_by(self.stage.take().ok_or_else(missing)?, set).await?;
+        reporter.passed(Station::Reduced, rows, began.elapsed());
         self.stage = Some(stage);
         let span = staged.set.span.clone();
-        self.run.task.reporter.add(&staged.kept);
+        reporter.add(&staged.kept);
         let (mut changes, news) = self.held.with(span.open, staged.changes, staged.news);
         if !span.open {
             changes.push(RecordChange::Position(self.tables.clone(), span.end.clone()));
         }
+        let began = Instant::now();
         let applied = self.lane.apply(staged.set, &changes).await?;
+        reporter.passed(Station::Applied, rows, began.elapsed());
         self.run.book.note(&changes)?;
         let counts: Vec<(TableId, TableCounts)> = at_source(applied, &staged.sources);
-        self.run.task.reporter.add(&counts);
+        reporter.add(&counts);
         if span.open {
             return Ok(());
         }

@@ -13,7 +13,7 @@ use crate::change::ChangeSet;
 use crate::error::Result;
 use crate::ports::{ChangeStream, StreamRequest, StreamRole, StreamTable, TargetLane};
 use crate::position::{Checkpoint, Position};
-use crate::progress::Phase;
+use crate::progress::{Phase, Station};
 use crate::record::TableState;
 use crate::schema::{SchemaChangeKind, TableId};
 
@@ -294,6 +294,7 @@ impl Loop {
         self.idle_since = Instant::now();
         self.open = set.span.open;
         self.pending_bytes = set.span.bytes;
+        self.follow.run.task.reporter.passed(Station::Read, set.rows(), Duration::ZERO);
         let room = self.room.take();
         self.send(Work::Apply(set, room)).await
     }

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::budget::{Budget, Room};
 use crate::change::ChangeBatch;
 use crate::chunk::Chunk;
 use crate::error::{Error, Result};
 use crate::ports::{Loader, Snapshot};
+use crate::progress::{Reporter, Station};
 use crate::record::{RecordChange, TableRecord};
 use crate::route::Route;
 use crate::schema::TableId;
@@ -125,6 +127,7 @@ impl Worker {
             chunk: chunk.clone(),
             batch_bytes: self.batch_bytes,
             budget: self.run.task.budget.clone(),
+            reporter: self.run.task.reporter.clone(),
         };
         // Decoding and encoding run beside each other, so a slow target does not leave the source idle.
         let mut reading = JoinSet::new();
@@ -134,10 +137,13 @@ impl Worker {
         let mut rows = 0;
         while let Some(batch) = batches.recv().await {
             let (batch, _room) = batch?;
+            let (reporter, read, began) = (&self.run.task.reporter, batch.len(), Instant::now());
             let mapped = route.map(batch)?;
-            self.run.task.reporter.add(&[(id.clone(), mapped.counts)]);
-            let count = mapped.rows.len() as u64;
+            reporter.passed(Station::Reduced, read, began.elapsed());
+            reporter.add(&[(id.clone(), mapped.counts)]);
+            let (count, began) = (mapped.rows.len() as u64, Instant::now());
             loader.load(mapped.rows).await?;
+            reporter.passed(Station::Applied, count as usize, began.elapsed());
             rows += count;
             self.run.task.reporter.table(id, |t| t.rows_read += count);
         }
@@ -158,6 +164,7 @@ struct Reader {
     chunk: Chunk,
     batch_bytes: usize,
     budget: Budget,
+    reporter: Reporter,
 }
 
 impl Reader {
@@ -166,7 +173,11 @@ impl Reader {
         loop {
             // Before it is read: a batch that waits for room would be in memory all the same.
             let room = self.budget.room(self.batch_bytes * COPIES).await;
+            let began = Instant::now();
             let Some(batch) = rows.next().await else { return };
+            if let Ok(batch) = &batch {
+                self.reporter.passed(Station::Read, batch.len(), began.elapsed());
+            }
             let batch = batch.and_then(|batch| Ok((batch, room?)));
             let failed = batch.is_err();
             if send.send(batch).await.is_err() || failed {

@@ -25,7 +25,7 @@ use crate::budget::Budget;
 use crate::error::{Class, Error, Result};
 use crate::ports::{Rules, Snapshot, SnapshotKind, Source, Target};
 use crate::position::Position;
-use crate::progress::{Phase, Reporter};
+use crate::progress::{Phase, Reporter, Trouble};
 use crate::record::{RecordChange, TableState};
 use crate::routes::Routes;
 use crate::schema::{Catalog, TableSchema};
@@ -99,13 +99,12 @@ impl Task {
             };
             let pause = if error.class() == Class::Transient { backoff.next() } else { None };
             let Some(pause) = pause else {
-                let text = error.to_string();
-                self.reporter.update(|p| p.phase = Phase::Failed { error: text });
+                self.reporter.update(|p| p.phase = Phase::Failed(Trouble::from(&error)));
                 return Err(error);
             };
             tracing::warn!(task = %self.plan.name, retry_in_ms = pause.as_millis() as u64, "attempt failed: {error}");
             self.reporter.update(|p| {
-                p.phase = Phase::Retrying { error: error.to_string() };
+                p.phase = Phase::Retrying(Trouble::from(&error));
                 p.retries += 1;
             });
             tokio::select! {

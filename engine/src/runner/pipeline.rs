@@ -11,6 +11,7 @@ use crate::change::{ChangeSet, Span, TableCounts};
 use crate::error::{Error, Result};
 use crate::ports::{Applied, TargetLane};
 use crate::position::{Checkpoint, Lineage, Position};
+use crate::progress::Station;
 use crate::record::{LaneId, RecordChange};
 use crate::schema::TableId;
 
@@ -106,7 +107,9 @@ async fn reduce_all(
             Work::Apply(set, room) => {
                 let rows = set.rows();
                 let staged;
+                let began = Instant::now();
                 (stage, staged) = reduced_by(stage, set).await?;
+                run.task.reporter.passed(Station::Reduced, rows, began.elapsed());
                 run.task.reporter.add(&staged.kept);
                 Ready::Apply(staged, rows, room)
             }
@@ -188,6 +191,7 @@ impl Applier {
         let began = Instant::now();
         let applied = self.lane.apply(set, &changes).await?;
         self.run.book.note(&changes)?;
+        self.run.task.reporter.passed(Station::Applied, rows, began.elapsed());
         tracing::debug!(rows, open = span.open, took = ?began.elapsed(), "applied a set");
         self.run.task.reporter.add(&at_source(applied, &sources));
         let ask = !span.open && self.asked.elapsed() >= DURABLE_POLL;

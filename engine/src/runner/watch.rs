@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -14,6 +15,9 @@ use crate::schema::{Identity, TableId};
 use super::control::Command;
 use super::group::no_identity;
 use super::run::Run;
+
+/// How often the source is asked how far its log goes.
+const LAG: Duration = Duration::from_secs(5);
 
 /// Something that the main loop has to see to.
 pub(super) enum Found {
@@ -36,6 +40,7 @@ impl Watch {
         let (send, found) = mpsc::channel(16);
         let mut looking = JoinSet::new();
         looking.spawn(watch(Arc::clone(run), send));
+        looking.spawn(measure(Arc::clone(run)));
         Self { found, _looking: looking }
     }
 
@@ -63,6 +68,19 @@ async fn watch(run: Arc<Run>, found: mpsc::Sender<Found>) {
                 return;
             }
         }
+    }
+}
+
+/// Asks the source from time to time how far the task is behind, so that nobody who wants to know has to.
+async fn measure(run: Arc<Run>) {
+    let reporter = &run.task.reporter;
+    loop {
+        let applied = reporter.snapshot().applied;
+        match run.task.source.lag(applied.as_ref()).await {
+            Ok(lag) => reporter.update(|p| p.lag = Some(lag)),
+            Err(error) => tracing::debug!(%error, "could not ask how far behind"),
+        }
+        tokio::time::sleep(LAG).await;
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use trem_engine::Error;
 use trem_engine::ports::Finding;
-use trem_engine::progress::Phase;
+use trem_engine::progress::{Phase, Trouble};
 use trem_engine::record::TableState;
 use trem_engine::runner::{Control, Task, Until};
 
@@ -59,8 +59,7 @@ pub async fn run(args: Run) -> Result<Exit, Failure> {
 async fn one(file: PathBuf, task: Arc<Task>, refusal: Vec<Finding>, until: Until, stop: CancellationToken) -> Exit {
     let ended = match refused(&refusal) {
         Some(error) => {
-            let text = error.to_string();
-            task.reporter.update(|p| p.phase = Phase::Failed { error: text });
+            task.reporter.update(|p| p.phase = Phase::Failed(Trouble::from(&error)));
             Err(error)
         }
         None => task.run(until, &Control::stopped_by(stop.clone())).await,

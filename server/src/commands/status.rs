@@ -90,7 +90,7 @@ async fn view(config: &TaskConfig, task: &Task, commands: &Commands<'_>) -> Task
         false => None,
     };
     let lag_bytes = lag.as_ref().and_then(|l| l.bytes);
-    let lag_seconds = lag_bytes.and_then(|bytes| lag_seconds(bytes, record.committed_at, SystemTime::now()));
+    let lag_seconds = lag.as_ref().and_then(|l| l.seconds(record.committed_at, SystemTime::now()));
     TaskView {
         task: config.plan.name.clone(),
         source: config.source.to_string(),
@@ -105,15 +105,6 @@ async fn view(config: &TaskConfig, task: &Task, commands: &Commands<'_>) -> Task
         tables: record.tables.iter().map(|t| table_view(t, &record.requests, commands)).collect(),
         errors,
     }
-}
-
-/// The source's clock may be ahead of this machine's: that is no lag either.
-fn lag_seconds(bytes: u64, committed_at: Option<SystemTime>, now: SystemTime) -> Option<f64> {
-    if bytes == 0 {
-        return Some(0.0);
-    }
-    let age = now.duration_since(committed_at?).unwrap_or_default();
-    Some(age.as_millis() as f64 / 1000.0)
 }
 
 fn table_view(record: &TableRecord, requests: &[TableId], commands: &Commands<'_>) -> TableView {
@@ -197,7 +188,6 @@ mod tests {
 
     use super::*;
     use std::collections::BTreeSet;
-    use std::time::Duration;
     use trem_engine::Class;
 
     const MANUAL: &str = include_str!("../../../docs/OPERATIONS.md");
@@ -241,16 +231,6 @@ mod tests {
         assert_eq!(names(&written), names(&manual));
         assert_eq!(names(&written["tasks"][0]), names(&manual["tasks"][0]));
         assert_eq!(names(&written["tasks"][0]["tables"][0]), names(&manual["tasks"][0]["tables"][0]));
-    }
-
-    #[test]
-    fn lag_is_the_age_of_the_last_commit_unless_nothing_is_missing() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
-        let at = |ms: u64| Some(SystemTime::UNIX_EPOCH + Duration::from_millis(ms));
-        assert_eq!(lag_seconds(0, at(1000), now), Some(0.0));
-        assert_eq!(lag_seconds(9, at(98_750), now), Some(1.25));
-        assert_eq!(lag_seconds(9, at(101_000), now), Some(0.0));
-        assert_eq!(lag_seconds(9, None, now), None);
     }
 
     #[test]
