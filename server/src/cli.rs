@@ -26,7 +26,7 @@ pub enum Command {
     Status(Shown),
     /// Remove everything a task created at its ends, except the replicated tables and their rows.
     Drop(Drop),
-    /// Mark a table to be loaded again, from its start, at the next start of its task.
+    /// Load a table again, from its start: a running task takes it up within `rediscover`.
     Reload(Reload),
 }
 
