@@ -13,7 +13,7 @@ build: setup ## build the binary: target/debug/trem
 	cargo build -p trem
 
 demo: build ## two private PostgreSQL servers, a live shop, trem between them; KEEP=1 leaves it running, SHORT=1 hurries
-	cargo run -q -p trem-tests --bin demo
+	cargo run -q -p trem-demo
 
 test: ## everything that must hold: format, lints, build, all tests
 	@scripts/setup tests

@@ -9,4 +9,5 @@ pub mod machine;
 pub mod pair;
 pub mod process;
 pub mod report;
+pub mod stopwatch;
 pub mod workload;

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::pair::Pair;
-
 /// Of /proc/PID/stat; the same on every Linux that Rust supports.
 const TICKS_PER_SECOND: u64 = 100;
 /// How long a measured step may take.
@@ -14,58 +12,6 @@ pub const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// Between two looks at a process or a target; each takes processor time from what is measured.
 pub const LOOK: Duration = Duration::from_millis(5);
-
-/// What a step cost.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cost {
-    /// From its start to its end.
-    pub wall: Duration,
-    /// From its start to the end of the process, where what was measured ends before.
-    pub exit: Option<Duration>,
-    /// Processor time of the measured program, user and system.
-    pub cpu: Duration,
-    /// Peak resident memory of the measured program, in KiB.
-    pub peak_kib: u64,
-    /// Processor time of the source's server.
-    pub source_cpu: Duration,
-    /// Processor time of the target's server.
-    pub target_cpu: Duration,
-}
-
-/// Times a step, and how much of it the servers worked.
-pub struct Stopwatch<'a> {
-    pair: &'a Pair,
-    source: Duration,
-    target: Duration,
-    started: Instant,
-}
-
-impl<'a> Stopwatch<'a> {
-    /// Starts now.
-    pub fn start(pair: &'a Pair) -> Self {
-        let (source, target) = (server_cpu(pair.source.path()), server_cpu(pair.target.path()));
-        Self { pair, source, target, started: Instant::now() }
-    }
-
-    /// The time since its start.
-    pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    /// What the step has cost up to now; `program` is what the measured program itself took.
-    pub fn stop(&self, program: Program) -> Cost {
-        let wall = self.elapsed();
-        let since = |path: &Path, before: Duration| server_cpu(path).saturating_sub(before);
-        Cost {
-            wall,
-            exit: None,
-            cpu: program.cpu,
-            peak_kib: program.peak_kib,
-            source_cpu: since(self.pair.source.path(), self.source),
-            target_cpu: since(self.pair.target.path(), self.target),
-        }
-    }
-}
 
 /// What a process has used.
 #[derive(Clone, Copy, Debug, Default)]
@@ -164,7 +110,7 @@ fn last_lines(text: &str) -> String {
 }
 
 /// The processor time of a server. A process that ends while it is looked for is missed, and found the next time.
-fn server_cpu(folder: &Path) -> Duration {
+pub(crate) fn server_cpu(folder: &Path) -> Duration {
     let looks = (0..3).map(|n| {
         std::thread::sleep(Duration::from_millis(10 * n));
         server_cpu_seen(folder)

@@ -6,7 +6,7 @@ use std::{fs, io};
 use serde_json::{Value, json};
 use trem_tests::binaries::root;
 
-use crate::process::Cost;
+use crate::stopwatch::Cost;
 
 /// All repetitions of one step of one program.
 #[derive(Clone, Debug)]

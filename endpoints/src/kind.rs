@@ -1,18 +1,10 @@
-//! The kinds of endpoint. Whoever configures tasks asks a kind, and need not know any database.
+//! What a kind of endpoint is. Whoever configures tasks asks a kind, and need not know any database.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use trem_engine::ports::{Source, Target};
-
-/// Every kind there is.
-pub const KINDS: &[&dyn Kind] = &[&crate::postgres::kind::Postgres, &crate::null::Null];
-
-/// The kind of this name.
-pub fn find(name: &str) -> Option<&'static dyn Kind> {
-    KINDS.iter().copied().find(|kind| kind.name() == name)
-}
 
 /// A key that an endpoint of some kind has in the configuration, beside `kind`. Its value is a string.
 #[derive(Clone, Copy, Debug)]
@@ -98,33 +90,5 @@ pub struct Objects {
 impl fmt::Display for Objects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.what, self.name)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_is_found_by_its_own_name() {
-        for kind in KINDS {
-            assert_eq!(find(kind.name()).map(|k| k.name()), Some(kind.name()));
-        }
-        assert!(find("no such database").is_none());
-    }
-
-    #[test]
-    fn only_one_place_is_one_database() {
-        let postgres = |url: &str| {
-            let values = BTreeMap::from([("url", url.to_owned())]);
-            find("postgres").and_then(|kind| kind.configure(&values).ok()).expect("a URL")
-        };
-        let null = find("null").and_then(|kind| kind.configure(&BTreeMap::new()).ok()).expect("nothing to say");
-        let a = postgres("postgres://u@h:5432/d");
-        assert!(same_database(&*a, &*postgres("postgres://other:p@h/d?sslmode=require")));
-        for other in ["postgres://u@h:5433/d", "postgres://u@h/e", "postgres://u@i/d", "postgres://u@[h]/d2"] {
-            assert!(!same_database(&*a, &*postgres(other)), "{other}");
-        }
-        assert!(!same_database(&*null, &*null) && !same_database(&*a, &*null));
     }
 }

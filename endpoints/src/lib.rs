@@ -2,5 +2,6 @@
 
 pub(crate) mod failpoint;
 pub mod kind;
+pub mod kinds;
 pub mod null;
 pub mod postgres;

@@ -20,7 +20,7 @@ pub enum KeyBound {
 pub enum ChunkRange {
     /// All.
     Whole,
-    /// Meaningful within one snapshot only (PostgreSQL: blocks); read by the source alone.
+    /// Meaningful within one snapshot only, such as a part of the table's file; read by the source alone.
     Physical(String),
     /// Rows with `lower <= key < upper`; means the same under every snapshot.
     Key {

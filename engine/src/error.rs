@@ -14,7 +14,7 @@ pub enum Class {
     Transient,
     /// The operator must change a setting, a privilege or a table before it can work; nothing was touched.
     Refused,
-    /// Resuming would lose or double rows (another history, a lost slot): stopped for good.
+    /// Resuming would lose or double rows (another history, a log that was not retained): stopped for good.
     Lineage,
     /// One table cannot go on (a value the target's table does not take, a target table that is gone): it is
     /// suspended, the others go on.

@@ -48,8 +48,8 @@ pub struct Finding {
 /// What a snapshot is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotKind {
-    /// The task's first: creates what retains the log from here on (PostgreSQL: publication and slot). A start that
-    /// was cut off may have left one of this task's name, which is dropped: see [`Source::vacant`].
+    /// The task's first: creates what retains the log from here on. A start that was cut off may have left that of
+    /// this task's name, which is dropped: see [`Source::vacant`].
     Initial,
     /// A later one, for tables that are not loaded yet, while the log is retained since the first.
     Additional,
@@ -141,8 +141,8 @@ pub trait Source: Send + Sync {
     /// Class `Lineage` when the history is another or the log since the checkpoint is gone.
     async fn verify(&self, checkpoint: &Checkpoint) -> Result<Lineage>;
 
-    /// Brings what selects tables at the source (PostgreSQL: the publication) in step with `tables`. Those named in
-    /// `followed` have been selected there all the time since the checkpoint.
+    /// Brings what selects tables at the source in step with `tables`. Those named in `followed` have been
+    /// selected there all the time since the checkpoint.
     ///
     /// # Errors
     /// Class `Lineage` when a table that was followed is not selected there any more.

@@ -60,7 +60,7 @@ impl fmt::Display for Position {
 
 /// Which history a position belongs to: positions of two lineages must never be compared.
 ///
-/// The endpoint writes it (PostgreSQL: system identifier, timeline and database) and the endpoint judges
+/// The endpoint writes it (what tells its server, its database and its failovers apart) and the endpoint judges
 /// whether a stored one still holds; the engine only stores and shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lineage(pub String);

@@ -10,7 +10,7 @@ use crate::types::Dialect;
 /// A text in one dialect of SQL whose names of tables and columns are apart from the rest, unquoted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Template {
-    /// The kind of database that reads it, as its endpoint calls itself (`postgres`).
+    /// The kind of database that reads it, as its endpoint calls itself.
     pub dialect: Dialect,
     /// The text, in order.
     pub pieces: Vec<Piece>,

@@ -4,7 +4,7 @@
 //! not fit after 1970 is made the origin. Those wrap to the unused far end of the past; the infinities are
 //! the two extremes. Comparisons are right for every date up to the year 294246.
 
-/// Microseconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch (`timestamp.h`, `POSTGRES_EPOCH_JDATE`).
+/// Microseconds from 1970-01-01 to 2000-01-01, which a database may count from.
 pub const EPOCH_2000_MICROS: i64 = 946_684_800_000_000;
 /// Days from 1970-01-01 to 2000-01-01.
 pub const EPOCH_2000_DAYS: i32 = 10_957;

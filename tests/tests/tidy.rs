@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use trem_tests::binaries::root;
 
+mod circles;
+
 /// Lines of a file.
 const FILE: usize = 500;
 /// Lines of a function, its signature and closing brace included.
@@ -27,10 +29,16 @@ const EDGES: &[(&str, &[&str])] = &[
     ("endpoints", &["trem-engine"]),
     ("server", &["trem-engine", "trem-transforms", "trem-endpoints"]),
     ("tests", &[]),
+    ("demo", &["trem-tests"]),
     ("benches", &["trem-engine", "trem-endpoints", "trem-tests"]),
 ];
 /// What the engine must not know: drivers and HTTP.
 const NOT_IN_THE_ENGINE: &[&str] = &["tokio-postgres", "postgres-protocol", "mysql_async", "tiberius", "axum", "hyper"];
+
+/// What one database calls its things: the engine has words of its own (`docs/GLOSSARY.md`). Plurals are meant too.
+const WORDS_OF_DATABASES: &str = "oid, xid, xmin, ctid, lsn, wal, mvcc, vacuum, toast, slot, publication, \
+    replica identity, convert from, bytea, jsonb, regclass, sqlstate, savepoint, pg, pgoutput, postgres, postgresql, \
+    gtid, binlog, redo, innodb, mysql, mariadb, oracle, mssql, sql server";
 
 #[test]
 fn crates_depend_in_one_direction() {
@@ -52,6 +60,48 @@ fn crates_depend_in_one_direction() {
                 assert!(!NOT_IN_THE_ENGINE.contains(&name.as_str()), "the engine must not know {name}");
             }
         }
+    }
+}
+
+/// The engine has no word of any database, in comments neither: what it needs to say it says of all of them.
+#[test]
+fn the_engine_knows_no_database() {
+    let mut faults = Vec::new();
+    for folder in ["engine/src", "engine/tests"] {
+        for path in rust_files(&root().join(folder)) {
+            let text = fs::read_to_string(&path).expect("a file");
+            for (number, line) in text.lines().enumerate() {
+                faults.extend(word_of_a_database(line).map(|w| format!("{}:{}: `{w}`", path.display(), number + 1)));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The first word of the line that only some database has. `SlotName`, `slot_name` and `slots` have `slot`.
+fn word_of_a_database(line: &str) -> Option<&'static str> {
+    let mut words = String::from(" ");
+    let mut before = ' ';
+    for c in line.chars() {
+        if c.is_uppercase() && before.is_lowercase() {
+            words.push(' ');
+        }
+        words.extend(if c.is_alphanumeric() { c.to_lowercase().next() } else { Some(' ') });
+        before = c;
+    }
+    words.push(' ');
+    let has = |word: &&str| words.contains(&format!(" {word} ")) || words.contains(&format!(" {word}s "));
+    WORDS_OF_DATABASES.split(", ").find(has)
+}
+
+#[test]
+fn words_of_databases_are_found() {
+    let found = ["the Slot's name", "a SlotName", "lost_slots", "REPLICA IDENTITY", "x.convert_from(a)", "// GTID"];
+    for line in found {
+        assert!(word_of_a_database(line).is_some(), "{line}");
+    }
+    for line in ["walk to the wall", "avoid", "identity of a replica", "slotted"] {
+        assert_eq!(word_of_a_database(line), None, "{line}");
     }
 }
 

@@ -9,10 +9,12 @@ mod decode;
 pub mod kind;
 pub mod numeric;
 pub mod quote;
+mod row;
 pub mod source;
 pub mod sqlstate;
 pub mod target;
 pub mod tls;
+pub mod transport;
 mod types;
 mod wire;
 

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use trem_engine::Result;
 use trem_engine::schema::{Dialect, Length, Native, TableSchema, Type};
 
-use super::catalog::get;
+use super::row::get;
 use super::sqlstate;
 
 /// The dialect of this folder's endpoints.

@@ -1,7 +1,7 @@
 //! Connections to real servers: TLS in every mode, logins, and errors that say what to do.
 
 use trem_endpoints::postgres::config::PgConfig;
-use trem_endpoints::postgres::tls::Transport;
+use trem_endpoints::postgres::transport::Transport;
 use trem_engine::{Class, Error};
 use trem_tests::{Auth, PgCluster, PgOptions, Shutdown};
 

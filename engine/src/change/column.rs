@@ -317,5 +317,5 @@ fn arrow_error(e: arrow_schema::ArrowError) -> Error {
 fn not_utf8(e: arrow_schema::ArrowError) -> Error {
     Error::fatal("the source sent text that is not valid UTF-8")
         .cause(e)
-        .remedy("find the rows with convert_from(column::bytea, 'UTF8') and correct them at the source")
+        .remedy("find the rows whose text is not valid in the encoding of its column, and correct them at the source")
 }

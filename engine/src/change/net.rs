@@ -217,8 +217,8 @@ impl<'k> Merge<'k> {
     fn delete(&mut self, key: &'k [u8], at: RowRef) {
         match self.by_key.remove(key) {
             None => self.gone.push(KeyRef::Row(at)),
-            Some(slot) => {
-                if let Some(origin) = self.live[slot].take().and_then(|row| row.origin) {
+            Some(place) => {
+                if let Some(origin) = self.live[place].take().and_then(|row| row.origin) {
                     self.gone.push(origin);
                 }
             }
@@ -232,10 +232,10 @@ impl<'k> Merge<'k> {
         if rekeyed && self.by_key.contains_key(new_key) {
             return Err(Error::fatal("the log gives a row the key of another row"));
         }
-        let slot = match known.and_then(|slot| self.live[slot].as_mut().map(|row| (slot, row))) {
-            Some((slot, row)) => {
+        let place = match known.and_then(|place| self.live[place].as_mut().map(|row| (place, row))) {
+            Some((place, row)) => {
                 row.overlay(batches, at);
-                slot
+                place
             }
             None => {
                 self.live.push(Some(Live { origin: Some(from), image: at, older: Vec::new() }));
@@ -243,7 +243,7 @@ impl<'k> Merge<'k> {
             }
         };
         if rekeyed || known.is_none() {
-            self.by_key.insert(new_key, slot);
+            self.by_key.insert(new_key, place);
         }
         Ok(())
     }

@@ -18,8 +18,9 @@ use super::book::Book;
 use super::control::Control;
 use super::follow::Follow;
 use super::group::{Group, create_secondary, no_identity};
+use super::preflight::preflight;
 use super::run::{Hold, Run};
-use super::{Task, preflight};
+use super::task::Task;
 
 pub(super) struct Attempt<'a> {
     pub(super) task: &'a Task,

@@ -8,7 +8,7 @@ use crate::routes::Routes;
 use crate::schema::{Catalog, TableId, TableSchema};
 use crate::task::Selection;
 
-use super::Task;
+use super::task::{Task, both};
 
 /// What a look at both ends brought.
 pub struct Preflight {
@@ -68,7 +68,7 @@ pub async fn preflight(task: &Task) -> Result<Preflight> {
         Ok::<_, Error>((identity, findings, task.source.discover(&plan.selection).await?))
     };
     let target = async { Ok((task.target.identity().await?, task.target.check().await?)) };
-    let ((source, at_source, catalog), (target, at_target)) = super::both(source, target).await?;
+    let ((source, at_source, catalog), (target, at_target)) = both(source, target).await?;
     let mut findings = Vec::new();
     if source == target {
         findings.push(Finding {

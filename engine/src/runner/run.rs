@@ -13,9 +13,9 @@ use crate::record::{RecordChange, TableRecord, TableState};
 use crate::routes::Routes;
 use crate::schema::{Catalog, TableId, TableSchema};
 
-use super::Task;
 use super::book::Book;
 use super::control::Control;
+use super::task::Task;
 
 /// Tables want to go on with the others from where the main stream is.
 pub(super) struct Ask(pub(super) oneshot::Sender<Meeting>);

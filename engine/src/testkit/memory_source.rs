@@ -1,4 +1,4 @@
-//! A source in memory: a log of transactions, snapshots of any moment, and a slot that must never be passed.
+//! A source in memory: a log of transactions that is kept from a place on, and snapshots of any moment.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -33,9 +33,9 @@ struct State {
     tables: Vec<ModelTable>,
     now: Database,
     log: Vec<Vec<Entry>>,
-    /// What has been acknowledged; `None` without a slot.
-    slot: Option<u128>,
-    /// Where the slot was created.
+    /// What has been acknowledged; `None` while nothing is retained.
+    retained: Option<u128>,
+    /// Where retaining began.
     created: u128,
     lineage: String,
     /// How long each batch of a snapshot takes to read.
@@ -79,10 +79,10 @@ impl MemorySource {
         self.0.lock().unwrap().now.clone()
     }
 
-    /// What has been acknowledged; `None` while the slot is where it was created.
+    /// What has been acknowledged; `None` while that is where retaining began.
     pub fn acknowledged(&self) -> Option<u128> {
         let state = self.0.lock().unwrap();
-        state.slot.filter(|at| *at > state.created)
+        state.retained.filter(|at| *at > state.created)
     }
 
     /// Makes it another database, as a fail-over to a stranger would.
@@ -90,10 +90,10 @@ impl MemorySource {
         self.0.lock().unwrap().lineage.push('x');
     }
 
-    /// Moves the slot on, as another consumer of it would.
+    /// Lets go of the log, as another consumer in the place of this one would.
     pub fn steal(&self) {
         let state = &mut *self.0.lock().unwrap();
-        state.slot = Some(state.log.len() as u128);
+        state.retained = Some(state.log.len() as u128);
     }
 }
 
@@ -164,8 +164,8 @@ impl Source for MemorySource {
     }
 
     async fn vacant(&self) -> Result<()> {
-        match self.0.lock().unwrap().slot {
-            Some(_) => Err(Error::refused("a slot of this name exists")),
+        match self.0.lock().unwrap().retained {
+            Some(_) => Err(Error::refused("something retains the log under this name")),
             None => Ok(()),
         }
     }
@@ -183,11 +183,9 @@ impl Source for MemorySource {
         if checkpoint.lineage.0 != state.lineage {
             return Err(Error::lineage("the source is another database than the one loaded"));
         }
-        match state.slot {
-            None => Err(Error::lineage("the slot is gone")),
-            Some(at) if at > checkpoint.position.order() => {
-                Err(Error::lineage("the slot was consumed by someone else"))
-            }
+        match state.retained {
+            None => Err(Error::lineage("the log is not retained any more")),
+            Some(at) if at > checkpoint.position.order() => Err(Error::lineage("the log was consumed by someone else")),
             Some(_) => Ok(checkpoint.lineage.clone()),
         }
     }
@@ -201,7 +199,7 @@ impl Source for MemorySource {
         let state = &mut *self.0.lock().unwrap();
         if kind == SnapshotKind::Initial {
             state.created = state.log.len() as u128;
-            state.slot = Some(state.created);
+            state.retained = Some(state.created);
         }
         let start = after(state.log.len());
         Ok(Box::new(MemorySnapshot { start, rows: state.now.clone(), pause: state.read_pause }))
@@ -209,8 +207,8 @@ impl Source for MemorySource {
 
     async fn stream(&self, request: StreamRequest) -> Result<Box<dyn ChangeStream>> {
         let next = request.from.order() as usize;
-        let slot = self.0.lock().unwrap().slot;
-        assert!(slot.is_some_and(|slot| slot <= next as u128), "streams only from a retained place");
+        let retained = self.0.lock().unwrap().retained;
+        assert!(retained.is_some_and(|retained| retained <= next as u128), "streams only from a retained place");
         Ok(Box::new(MemoryStream {
             source: self.clone(),
             tables: request.tables.iter().map(followed).collect(),
@@ -229,7 +227,7 @@ impl Source for MemorySource {
     }
 
     async fn retire(&self) -> Result<()> {
-        self.0.lock().unwrap().slot = None;
+        self.0.lock().unwrap().retained = None;
         Ok(())
     }
 
@@ -547,7 +545,7 @@ impl ChangeStream for MemoryStream {
             return Ok(());
         }
         let state = &mut *self.source.0.lock().unwrap();
-        state.slot = state.slot.map(|at| at.max(durable.map_or(0, Position::order)));
+        state.retained = state.retained.map(|at| at.max(durable.map_or(0, Position::order)));
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use toml::Spanned;
-use trem_endpoints::kind::{self, KINDS, Key, Kind};
+use trem_endpoints::kind::{Key, Kind};
+use trem_endpoints::kinds::{self, KINDS};
 
 use super::resolve::{Resolver, list};
 use super::secret::{self, shown};
@@ -51,7 +52,7 @@ impl Resolver<'_> {
             return None;
         };
         let name = self.text(leaf, &format!("the kind of the endpoint: {expected}"))?;
-        let kind = kind::find(&name);
+        let kind = kinds::find(&name);
         if kind.is_none() {
             let written = shown(leaf.get_ref());
             self.problem(leaf.span(), format!("kind {written} is not supported by this version: expected {expected}"));

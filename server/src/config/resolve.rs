@@ -11,10 +11,11 @@ use trem_engine::task::{
 };
 
 use super::interpolate::interpolate;
-use super::locate::{Locator, Problem};
+use super::locate::{Locator, Problem, Problems};
 use super::raw::{self, Leaf};
 use super::secret::{self, shown};
-use super::{Config, Endpoint, Problems, TaskConfig, units};
+use super::units;
+use super::validated::{Config, Endpoint, TaskConfig};
 
 const MODES: [(&str, Mode); 3] =
     [("full-load", Mode::FullLoad), ("cdc", Mode::Cdc), ("full-load-and-cdc", Mode::FullLoadAndCdc)];

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use trem_benches::machine;
 use trem_benches::pair::{Pair, SOURCE, Task};
-use trem_benches::process::{Cost, LOOK, PATIENCE, Program, Running, Stopwatch};
+use trem_benches::process::{LOOK, PATIENCE, Program, Running};
 use trem_benches::report::{Comparison, Figure, NATIVE, NULL, RECEIVE, TREM};
+use trem_benches::stopwatch::{Cost, Stopwatch};
 use trem_benches::workload::{Workload, digest};
 use trem_tests::Db;
 use trem_tests::binaries::root;

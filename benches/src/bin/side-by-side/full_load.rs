@@ -4,8 +4,9 @@ use std::process::Stdio;
 
 use trem_benches::machine;
 use trem_benches::pair::{Pair, SOURCE, Task};
-use trem_benches::process::{Cost, Program, Running, Stopwatch};
+use trem_benches::process::{Program, Running};
 use trem_benches::report::{Comparison, Figure, NATIVE, PIPE, TREM};
+use trem_benches::stopwatch::{Cost, Stopwatch};
 use trem_benches::workload::{Workload, digest, keyless_table};
 use trem_tests::Db;
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use trem_benches::pair::{Pair, SOURCE, Task};
-use trem_benches::process::{Cost, Program, Running, Stopwatch};
+use trem_benches::process::{Program, Running};
 use trem_benches::report::{Comparison, Delays, Figure, NATIVE, TREM};
+use trem_benches::stopwatch::{Cost, Stopwatch};
 use trem_benches::workload::{Workload, digest};
 use trem_tests::Db;
 use trem_tests::cluster::signal;

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use trem_engine::Result;
 use trem_engine::schema::{TableId, TypeDefinition};
 
-use super::get;
+use crate::postgres::row::get;
 use crate::postgres::types::DIALECT;
 use crate::postgres::{quote, sqlstate};
 

@@ -10,20 +10,16 @@ mod secondary;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Client;
 use trem_engine::schema::{Catalog, Column, GeneratedColumn, Identity, Native, TableId, TableSchema};
 use trem_engine::task::Selection;
 use trem_engine::{Error, Result};
 
 use self::definitions::TypeRows;
 use self::expression::Scope;
+use super::row::get;
 use super::sqlstate;
 use super::types::{self, TypeBook};
-
-/// A field of a row, by its place.
-pub(crate) fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, index: usize) -> Result<T> {
-    row.try_get(index).map_err(sqlstate::error)
-}
 
 /// A table that may be replicated.
 #[derive(Clone, Debug)]

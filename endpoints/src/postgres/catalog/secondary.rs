@@ -8,7 +8,7 @@ use trem_engine::template::Piece;
 use trem_engine::{Error, Result};
 
 use super::expression::{Pieces, Scope};
-use super::get;
+use crate::postgres::row::get;
 use crate::postgres::{quote, sqlstate};
 
 /// The index that identifies rows is made with the table's keys; the index of a constraint comes with the constraint.

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use trem_engine::change::{BatchBuilder, ChangeSet, Op, Span, Step, Truncate};
-use trem_engine::ports::{StreamRequest, StreamTable};
-use trem_engine::schema::{SchemaChangeKind, TableSchema};
+use trem_engine::change::{ChangeSet, Op, Span, Step, Truncate};
+use trem_engine::ports::StreamRequest;
+use trem_engine::schema::SchemaChangeKind;
 use trem_engine::task::BatchLimits;
 use trem_engine::time::micros_from_2000;
 use trem_engine::{Error, Result};
 
-use super::loaded::{Found, Loaded, RowKey, Verdict};
+use super::followed::FollowedTable;
+use super::overlap::{Found, RowKey, Verdict};
 use super::read::{LARGE_ROW, push_row};
 use super::{image, lsn};
-use crate::postgres::types::{TypeBook, Wire};
+use crate::postgres::types::TypeBook;
 use crate::postgres::wire::copy::CopyRow;
 use crate::postgres::wire::pgoutput::{Begin, Commit, Message, OldTuple, Relation, Tuple};
 
@@ -29,41 +30,12 @@ pub(super) enum Need {
     Row { table: usize, key: Vec<String>, xid: u32 },
 }
 
-/// A table of the stream.
-#[derive(Debug)]
-pub(super) struct Live {
-    pub(super) schema: Arc<TableSchema>,
-    pub(super) wires: Vec<Wire>,
-    pub(super) builder: BatchBuilder,
-    /// What a row takes beside the bytes of its values.
-    width: usize,
-    loaded: Option<Loaded>,
-    suspended: bool,
-    /// Compared with the shape only when a change of it counts: before the table's snapshot it may be an older one.
-    unchecked: Option<Relation>,
-}
-
-impl Live {
-    fn new(table: StreamTable, types: &TypeBook, from: u64) -> Result<Self> {
-        let own = table.from.as_ref().map(lsn::of).transpose()?;
-        Ok(Self {
-            wires: types.wires(&table.schema),
-            builder: BatchBuilder::new(Arc::clone(&table.schema)),
-            width: width(&table.schema),
-            loaded: Loaded::new(&table.loaded, own, from)?,
-            schema: table.schema,
-            suspended: false,
-            unchecked: None,
-        })
-    }
-}
-
 /// Gathers whole transactions.
 #[derive(Debug)]
 pub(super) struct Assembler {
     limits: BatchLimits,
     from: u64,
-    tables: Vec<Live>,
+    tables: Vec<FollowedTable>,
     /// Relation numbers of the log; `None` for tables that are not ours.
     relations: HashMap<u32, Option<usize>>,
     /// What the server has last said of each: it says it once, and tables may be added later.
@@ -114,7 +86,7 @@ impl Assembler {
         let from = lsn::of(&request.from)?;
         let mut tables = Vec::with_capacity(request.tables.len());
         for table in request.tables {
-            tables.push(Live::new(table, types, from)?);
+            tables.push(FollowedTable::new(table, types, from)?);
         }
         Ok(Self {
             limits: request.limits,
@@ -142,7 +114,7 @@ impl Assembler {
     }
 
     /// The table at `index`.
-    pub(super) fn table(&self, index: usize) -> &Live {
+    pub(super) fn table(&self, index: usize) -> &FollowedTable {
         &self.tables[index]
     }
 
@@ -441,7 +413,7 @@ impl Assembler {
 }
 
 /// The old and the new key of the row that a change is of.
-fn keys(table: &Live, change: Change<'_>) -> Result<(Option<RowKey>, Option<RowKey>)> {
+fn keys(table: &FollowedTable, change: Change<'_>) -> Result<(Option<RowKey>, Option<RowKey>)> {
     let key = |tuple, fallback| image::row_key(table, tuple, fallback);
     Ok(match change {
         Change::Insert(new) => (None, Some(key(new, None)?)),
@@ -452,15 +424,6 @@ fn keys(table: &Live, change: Change<'_>) -> Result<(Option<RowKey>, Option<RowK
         }
         Change::Delete(old) => (Some(key(old.tuple(), None)?), None),
     })
-}
-
-/// Bytes that a row takes in the builders whatever its values are: NULL takes as much as a number, and what the log
-/// leaves out takes its place all the same.
-fn width(schema: &TableSchema) -> usize {
-    // The operation, and what masks and batches cost by the row.
-    const OVERHEAD: usize = 16;
-    let fixed = schema.columns.iter().map(|c| c.ty.arrow().primitive_width().unwrap_or(4));
-    OVERHEAD + fixed.sum::<usize>()
 }
 
 mod tables;

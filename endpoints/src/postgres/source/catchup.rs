@@ -26,9 +26,11 @@ pub(super) use self::pace::Next;
 use self::pace::{REST_BYTES, WORTH_BYTES};
 use self::reader::{Block, End, Reader};
 use self::session::Session;
+use super::lsn;
+use super::shared::Inner;
 use super::walsender::advance;
-use super::{Inner, lsn};
 use crate::postgres::quote;
+use crate::postgres::row::get;
 use crate::postgres::wire::Conn;
 
 /// How often the slot itself is moved on.
@@ -60,7 +62,7 @@ impl CatchUp {
     /// A reader, if the log behind `from` is worth it and the server has a slot free.
     pub(super) async fn open(inner: &Arc<Inner>, role: StreamRole, from: u64, binary: bool) -> Result<Option<Self>> {
         let sql = format!("SELECT (pg_current_wal_lsn() - {}::pg_lsn)::int8", quote::literal(&lsn::text(from)));
-        let behind: i64 = super::get(&inner.one(&sql).await?, 0)?;
+        let behind: i64 = get(&inner.one(&sql).await?, 0)?;
         if inner.stream_only.load(Ordering::Relaxed) || u64::try_from(behind).unwrap_or(0) < WORTH_BYTES {
             return Ok(None);
         }

@@ -9,7 +9,8 @@ use trem_engine::task::Selection;
 use trem_engine::{Remedy, Result};
 
 use super::setup::{identity_remedy, slot_exists};
-use super::{Inner, get};
+use super::shared::Inner;
+use crate::postgres::row::get;
 use crate::postgres::types::table_number;
 use crate::postgres::{catalog, quote, sqlstate};
 

@@ -7,7 +7,7 @@ use trem_engine::ports::ChunkOptions;
 use trem_engine::schema::{Identity, TableId, TableSchema, Type};
 use trem_engine::{Error, Result};
 
-use super::get;
+use crate::postgres::row::get;
 use crate::postgres::types::table_number;
 use crate::postgres::{datetime, decode, quote, sqlstate};
 

@@ -5,8 +5,8 @@ use trem_engine::change::{ColumnBuilder, ColumnMask};
 use trem_engine::schema::{Column, Identity, TableSchema};
 use trem_engine::{Error, Result};
 
-use super::assemble::Live;
-use super::loaded::{self, RowKey};
+use super::followed::FollowedTable;
+use super::overlap::{self, RowKey};
 use crate::postgres::decode::{push_binary, push_text};
 use crate::postgres::types::Wire;
 use crate::postgres::wire::pgoutput::{Field, OldTuple, Tuple};
@@ -33,7 +33,7 @@ fn push(
     pushed.map_err(|e| e.context(format!("column {}", column.name)))
 }
 
-fn same_length(table: &Live, tuple: Tuple<'_>) -> Result<()> {
+fn same_length(table: &FollowedTable, tuple: Tuple<'_>) -> Result<()> {
     if tuple.len() == table.schema.columns.len() {
         return Ok(());
     }
@@ -72,7 +72,7 @@ pub(super) fn identifies(schema: &TableSchema, old: Option<OldTuple<'_>>) -> boo
 
 /// Appends a new image. Values that it lacks come from the old one as far as that has them; the others are returned.
 pub(super) fn push_new(
-    table: &mut Live,
+    table: &mut FollowedTable,
     new: Tuple<'_>,
     old: Option<OldTuple<'_>>,
     whole: &Bytes,
@@ -95,7 +95,12 @@ pub(super) fn push_new(
 }
 
 /// Appends an old image. Of what it has beside the key only a whole one is to be believed.
-pub(super) fn push_old(table: &mut Live, old: OldTuple<'_>, whole: &Bytes, scratch: &mut Vec<u8>) -> Result<()> {
+pub(super) fn push_old(
+    table: &mut FollowedTable,
+    old: OldTuple<'_>,
+    whole: &Bytes,
+    scratch: &mut Vec<u8>,
+) -> Result<()> {
     same_length(table, old.tuple())?;
     let schema = &table.schema;
     let (builders, indices) = table.builder.old_columns();
@@ -113,7 +118,7 @@ pub(super) fn push_old(table: &mut Live, old: OldTuple<'_>, whole: &Bytes, scrat
 
 /// Appends what identified a deleted row; the other columns are returned.
 pub(super) fn push_deleted(
-    table: &mut Live,
+    table: &mut FollowedTable,
     old: OldTuple<'_>,
     whole: &Bytes,
     scratch: &mut Vec<u8>,
@@ -136,7 +141,11 @@ pub(super) fn push_deleted(
 }
 
 /// The key's fields, those that a new image lacks from the old one.
-pub(super) fn key_fields<'a>(table: &Live, tuple: Tuple<'a>, old: Option<Tuple<'a>>) -> Result<Vec<Field<'a>>> {
+pub(super) fn key_fields<'a>(
+    table: &FollowedTable,
+    tuple: Tuple<'a>,
+    old: Option<Tuple<'a>>,
+) -> Result<Vec<Field<'a>>> {
     same_length(table, tuple)?;
     let fields: Vec<_> = tuple.fields().collect();
     let of = |index: &usize| match fields[*index] {
@@ -147,10 +156,10 @@ pub(super) fn key_fields<'a>(table: &Live, tuple: Tuple<'a>, old: Option<Tuple<'
 }
 
 /// A key as SQL literals.
-pub(super) fn key_literals(table: &Live, tuple: Tuple<'_>, old: Option<Tuple<'_>>) -> Result<Vec<String>> {
+pub(super) fn key_literals(table: &FollowedTable, tuple: Tuple<'_>, old: Option<Tuple<'_>>) -> Result<Vec<String>> {
     let fields = key_fields(table, tuple, old)?;
     let literals =
-        table.schema.key.iter().zip(fields).map(|(index, field)| loaded::literal(table.wires[*index], field));
+        table.schema.key.iter().zip(fields).map(|(index, field)| overlap::literal(table.wires[*index], field));
     literals.collect()
 }
 
@@ -167,7 +176,7 @@ pub(super) fn raw(fields: &[Field<'_>]) -> Vec<u8> {
 }
 
 /// The key of a row, as the filter of loaded rows needs it; values that a tuple does not have come from `fallback`.
-pub(super) fn row_key(table: &Live, tuple: Tuple<'_>, fallback: Option<Tuple<'_>>) -> Result<RowKey> {
+pub(super) fn row_key(table: &FollowedTable, tuple: Tuple<'_>, fallback: Option<Tuple<'_>>) -> Result<RowKey> {
     let schema = &table.schema;
     if matches!(schema.identity, Identity::Full | Identity::InsertOnly) {
         // Such a table is loaded at one snapshot only.
@@ -175,7 +184,7 @@ pub(super) fn row_key(table: &Live, tuple: Tuple<'_>, fallback: Option<Tuple<'_>
     }
     let fields = key_fields(table, tuple, fallback)?;
     let first = match (fields.first(), schema.key.first()) {
-        (Some(field), Some(&column)) => loaded::bound(&schema.columns[column].ty, table.wires[column], *field)?,
+        (Some(field), Some(&column)) => overlap::bound(&schema.columns[column].ty, table.wires[column], *field)?,
         _ => None,
     };
     Ok(RowKey { first, whole: raw(&fields) })

@@ -9,7 +9,7 @@ use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::chunks;
-use super::snapshot::PgSnapshot;
+use super::readers::Readers;
 use crate::postgres::decode::push_binary;
 use crate::postgres::quote;
 use crate::postgres::types::Wire;
@@ -57,7 +57,7 @@ pub(super) fn push_row(
 
 /// A chunk being read.
 pub(super) struct Reading<'a> {
-    snapshot: &'a PgSnapshot,
+    readers: &'a Readers,
     table: &'a Arc<TableSchema>,
     chunk: &'a Chunk,
     batch_bytes: usize,
@@ -77,18 +77,13 @@ enum State {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(
-        snapshot: &'a PgSnapshot,
-        table: &'a Arc<TableSchema>,
-        chunk: &'a Chunk,
-        batch_bytes: usize,
-    ) -> Self {
+    pub(super) fn new(readers: &'a Readers, table: &'a Arc<TableSchema>, chunk: &'a Chunk, batch_bytes: usize) -> Self {
         Self {
-            snapshot,
+            readers,
             table,
             chunk,
             batch_bytes: batch_bytes.max(1),
-            wires: snapshot.types().wires(table),
+            wires: readers.types().wires(table),
             builder: BatchBuilder::new(Arc::clone(table)),
             decoder: CopyDecoder::default(),
             scratch: Vec::new(),
@@ -105,8 +100,8 @@ impl<'a> Reading<'a> {
     pub(super) async fn next(&mut self) -> Result<Option<ChangeBatch>> {
         let mut conn = match std::mem::replace(&mut self.state, State::Ended) {
             State::Unstarted => {
-                let mut conn = self.snapshot.reader().await?;
-                let partitioned = self.snapshot.is_partitioned(self.table);
+                let mut conn = self.readers.reader().await?;
+                let partitioned = self.readers.is_partitioned(self.table);
                 let source = chunks::from_where(self.table, &self.chunk.range, partitioned)?;
                 // Whatever rewrites the table waits from here on until the transaction ends.
                 conn.query(&chunks::lock(self.table, &self.chunk.range, partitioned)?).await?;
@@ -130,7 +125,7 @@ impl<'a> Reading<'a> {
                 }
                 Copied::End => {
                     self.not_rewritten(&mut conn).await?;
-                    self.snapshot.give_back(conn).await?;
+                    self.readers.give_back(conn).await?;
                     return self.batch();
                 }
             };

@@ -11,8 +11,8 @@ use trem_engine::change::ColumnBuilder;
 use trem_engine::schema::{Column, Identity, SchemaChangeKind, TableSchema};
 use trem_engine::{Error, Remedy, Result};
 
-use super::get;
 use crate::postgres::decode::push_text;
+use crate::postgres::row::get;
 use crate::postgres::types::{TypeBook, native, number, table_number};
 use crate::postgres::wire::pgoutput::Relation;
 use crate::postgres::{quote, sqlstate};

@@ -7,8 +7,9 @@ use trem_engine::position::{Checkpoint, Lineage};
 use trem_engine::schema::{Identity, TableId, TableSchema};
 use trem_engine::{Error, Remedy, Result};
 
-use super::{History, Inner, lsn};
-use crate::postgres::catalog::get;
+use super::lsn;
+use super::shared::{History, Inner};
+use crate::postgres::row::get;
 use crate::postgres::types::table_number;
 use crate::postgres::wire::Conn;
 use crate::postgres::{quote, sqlstate};

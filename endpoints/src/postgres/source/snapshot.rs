@@ -15,7 +15,10 @@ use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::read::Reading;
-use super::{Inner, chunks, get, lsn, setup, watch};
+use super::readers::{Readers, expired};
+use super::shared::Inner;
+use super::{chunks, drift, lsn, setup};
+use crate::postgres::row::get;
 use crate::postgres::types::TypeBook;
 use crate::postgres::wire::Conn;
 use crate::postgres::{quote, sqlstate};
@@ -30,16 +33,10 @@ enum Holder {
 
 /// The tables of a database at one place in its log.
 pub(super) struct PgSnapshot {
-    inner: Arc<Inner>,
     start: Position,
-    /// The exported snapshot's name, as a literal.
-    name: String,
-    types: TypeBook,
-    partitioned: HashSet<TableId>,
+    readers: Readers,
     /// Sees the snapshot; plans chunks.
     planner: Client,
-    /// Connections that no chunk uses now.
-    idle: Mutex<Vec<Conn>>,
     _holder: Holder,
 }
 
@@ -62,58 +59,22 @@ impl PgSnapshot {
         planner.batch_execute(&import).await.map_err(snapshot_gone)?;
         let types = TypeBook::of(&planner, tables.iter().map(AsRef::as_ref)).await?;
         let partitioned = partitioned(&planner, tables).await?;
-        watch::loaded(inner, &planner, tables).await?;
+        drift::loaded(inner, &planner, tables).await?;
         Ok(Self {
-            inner: Arc::clone(inner),
             start: lsn::position(start),
-            name,
-            types,
-            partitioned,
+            readers: Readers::new(inner, name, types, partitioned),
             planner,
-            idle: Mutex::new(Vec::new()),
             _holder: holder,
         })
     }
 
-    /// A connection that sees the snapshot.
-    pub(super) async fn reader(&self) -> Result<Conn> {
-        let idle = self.idle.lock().await.pop();
-        let mut conn = match idle {
-            Some(conn) => conn,
-            None => {
-                let mut conn = Conn::connect(&self.inner.config, &self.inner.application, false).await?;
-                // A statement at the source that waits for another reader of ours makes this one wait behind it.
-                conn.query("SET lock_timeout = '30s'").await?;
-                conn
-            }
-        };
-        conn.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        conn.query(&format!("SET TRANSACTION SNAPSHOT {}", self.name)).await.map_err(expired)?;
-        Ok(conn)
-    }
-
-    /// Takes a connection back whose statement has ended well. Its locks go: nobody at the source waits for a load to
-    /// end.
-    pub(super) async fn give_back(&self, mut conn: Conn) -> Result<()> {
-        conn.query("COMMIT").await?;
-        self.idle.lock().await.push(conn);
-        Ok(())
-    }
-
     /// Lets go of the locks that planning took.
     async fn renew_planner(&self) -> Result<()> {
-        let renew =
-            format!("COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}", self.name);
+        let renew = format!(
+            "COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+            self.readers.name()
+        );
         self.planner.batch_execute(&renew).await.map_err(snapshot_gone)
-    }
-
-    /// Whether a table's rows are stored in partitions.
-    pub(super) fn is_partitioned(&self, table: &TableSchema) -> bool {
-        self.partitioned.contains(&table.id)
-    }
-
-    pub(super) fn types(&self) -> &TypeBook {
-        &self.types
     }
 }
 
@@ -158,11 +119,6 @@ fn snapshot_gone(e: tokio_postgres::Error) -> Error {
     expired(sqlstate::error(e))
 }
 
-/// The session that exported it has ended: another attempt takes a new one.
-fn expired(e: Error) -> Error {
-    Error::transient("the exported snapshot cannot be used any more").cause(e)
-}
-
 #[async_trait]
 impl Snapshot for PgSnapshot {
     fn start(&self) -> &Position {
@@ -181,7 +137,7 @@ impl Snapshot for PgSnapshot {
         chunk: &'a Chunk,
         batch_bytes: usize,
     ) -> BoxStream<'a, Result<ChangeBatch>> {
-        let reading = Reading::new(self, table, chunk, batch_bytes);
+        let reading = Reading::new(&self.readers, table, chunk, batch_bytes);
         stream::try_unfold(reading, |mut reading| async move {
             let batch = reading.next().await.map_err(|e| e.table(reading.table()))?;
             Ok(batch.map(|batch| (batch, reading)))

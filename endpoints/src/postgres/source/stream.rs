@@ -1,7 +1,6 @@
 //! The change stream: moves bytes, keeps the connection alive, and asks the server what the assembler needs.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,12 +13,14 @@ use trem_engine::position::Position;
 use trem_engine::schema::{SchemaChangeKind, TableId};
 use trem_engine::{Error, Result};
 
-use super::ask::{Answer, Question};
 use super::assemble::{Assembler, Need};
 use super::catchup::{CatchUp, Next, Piece};
+use super::drift::{self, Lost};
+use super::lookup::{Answer, Question};
+use super::lsn;
+use super::shared::Inner;
 use super::walsender::{self, advance_after};
-use super::watch::{self, Lost};
-use super::{Inner, get, lsn};
+use crate::postgres::row::get;
 use crate::postgres::types::TypeBook;
 use crate::postgres::wire::pgoutput::Envelope;
 use crate::postgres::wire::{Conn, sift};
@@ -114,7 +115,7 @@ impl PgStream {
         let timeout = Duration::from_millis(u64::try_from(get::<i64>(&timeout, 0)?).unwrap_or(0));
         let every = if timeout.is_zero() { STATUS_EVERY } else { STATUS_EVERY.min(timeout / 3) };
         let mut assembler = Assembler::new(request, &types)?;
-        for lost in watch::look(inner, &assembler.followed()).await? {
+        for lost in drift::look(inner, &assembler.followed()).await? {
             assembler.is_lost(lost.index, lost.place, lost.reason);
         }
         let feed = Feed::open(inner, role, from, binary).await?;
@@ -285,7 +286,7 @@ impl PgStream {
         if self.looking.is_none() && Instant::now() >= self.look_at {
             let (inner, tables) = (Arc::clone(&self.inner), self.assembler.followed());
             self.look_at = Instant::now() + LOOK_EVERY;
-            self.looking = Some(tokio::spawn(async move { watch::look(&inner, &tables).await }));
+            self.looking = Some(tokio::spawn(async move { drift::look(&inner, &tables).await }));
         }
         Ok(())
     }
@@ -301,7 +302,7 @@ impl PgStream {
                 self.types.add(types);
                 if let SchemaChangeKind::AddColumns { next, .. } = &kind {
                     if self.binary && !self.types.all_binary([next.as_ref()]) {
-                        self.inner.force_text.store(true, Ordering::Relaxed);
+                        self.inner.set_force_text();
                         return Err(Error::transient(
                             "a column was added whose type is read as text: the stream starts again as text",
                         )
@@ -400,7 +401,7 @@ impl ChangeStream for PgStream {
         let schemas = || tables.iter().map(|t| t.schema.as_ref());
         let types = TypeBook::of(&client, schemas()).await?;
         if self.binary && !types.all_binary(schemas()) {
-            self.inner.force_text.store(true, Ordering::Relaxed);
+            self.inner.set_force_text();
             return Err(Error::transient("a table has a type that is read as text: the stream starts again as text"));
         }
         self.types.add(types);

@@ -7,7 +7,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use trem_engine::{Error, Result};
 
-use super::{Inner, lsn};
+use super::lsn;
+use super::shared::Inner;
 use crate::postgres::wire::{Conn, server_error};
 use crate::postgres::{quote, sqlstate};
 

@@ -15,13 +15,15 @@ use trem_engine::schema::{AddedColumns, SecondaryObject, TableId, TableSchema, T
 use trem_engine::task::OnExisting;
 use trem_engine::{Error, Remedy, Result};
 
+use super::create::create_keys;
 use super::encode::View;
-use super::facts::Facts;
 use super::fit::without_form;
+use super::inspect::Facts;
+use super::pipelined::Counts;
 use super::session::{BEGIN_SET, Session};
-use super::shape::{TargetTable, create_keys};
-use super::tables::{self, Counts, Writers};
-use super::{bookkeeping, facts, prepare, secondary};
+use super::shape::TargetTable;
+use super::tables::{self, Writers};
+use super::{bookkeeping, inspect, prepare, secondary};
 use crate::failpoint::{self, Point};
 use crate::postgres::sqlstate::error as pg;
 use crate::postgres::{counterpart, quote};
@@ -152,7 +154,7 @@ impl PgLane {
     async fn truncate(&mut self, truncate: &Truncate) -> Result<()> {
         let client = &self.session.client;
         let ids: Vec<&TableId> = truncate.tables.iter().map(|t| &t.id).collect();
-        let held = facts::held(client, &ids).await?;
+        let held = inspect::held(client, &ids).await?;
         let (deleted, truncated): (Vec<&TableId>, Vec<&TableId>) = ids.iter().partition(|id| held.contains(id));
         for id in deleted {
             self.delete_all(id).await?;
@@ -168,7 +170,7 @@ impl PgLane {
     async fn delete_all(&self, id: &TableId) -> Result<()> {
         let client = &self.session.client;
         if !self.session.replica
-            && let Some(hazard) = facts::hazards(client, &[id]).await?.remove(id).and_then(|h| h.into_iter().next())
+            && let Some(hazard) = inspect::hazards(client, &[id]).await?.remove(id).and_then(|h| h.into_iter().next())
         {
             return Err(hazard.refusal(id, "it must be emptied"));
         }
@@ -315,7 +317,7 @@ impl TargetLane for PgLane {
     async fn empty(&mut self, table: &Arc<TableSchema>, changes: &[RecordChange]) -> Result<()> {
         self.begin_work().await?;
         let client = &self.session.client;
-        if facts::held(client, &[&table.id]).await?.is_empty() {
+        if inspect::held(client, &[&table.id]).await?.is_empty() {
             let sql = format!("TRUNCATE {}", quote::table(&table.id));
             client.batch_execute(&sql).await.map_err(|e| pg(e).target_table(&table.id))?;
         } else {

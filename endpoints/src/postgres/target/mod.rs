@@ -5,23 +5,25 @@
 pub mod bench;
 mod bookkeeping;
 mod copy;
+mod create;
 mod encode;
-mod facts;
 mod failure;
 mod fit;
 mod format1;
 mod generated;
+mod inspect;
 mod keyed;
 mod keyless;
 mod lane;
 mod loader;
+mod misfits;
+mod pipelined;
 mod prepare;
 mod secondary;
 mod session;
 mod shape;
 mod statements;
 mod tables;
-mod together;
 mod writer;
 
 use async_trait::async_trait;

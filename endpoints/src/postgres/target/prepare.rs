@@ -10,12 +10,13 @@ use trem_engine::schema::{Catalog, Column, Identity, TableId, TableSchema, TypeD
 use trem_engine::task::OnExisting;
 use trem_engine::{Error, Remedy, Result};
 
-use super::facts::{Facts, existing_schemas};
+use super::create::{create_keys, create_table, too_long};
 use super::fit::without_form;
 use super::generated;
-use super::shape::{Reads, TargetTable, create_keys, create_table, too_long};
-use crate::postgres::catalog::get;
+use super::inspect::{Facts, existing_schemas};
+use super::shape::{Reads, TargetTable};
 use crate::postgres::quote;
+use crate::postgres::row::get;
 use crate::postgres::sqlstate::error as pg;
 use crate::postgres::types::DIALECT;
 

@@ -3,18 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use trem_engine::change::{Effect, TableChanges, TableCounts};
+use trem_engine::change::{Effect, TableChanges};
 use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::keyed::small::{Plan, Small};
+use super::pipelined::{Counts, Pipelined};
 use super::session::Session;
-use super::together::Together;
 use super::writer::Writer;
 use super::{keyed, keyless};
-
-/// Changes that took effect, by table.
-pub(super) type Counts = HashMap<TableId, TableCounts>;
 
 /// The tables as the target has them.
 #[derive(Default)]
@@ -63,26 +60,26 @@ pub(super) async fn apply(
     applied: &mut Counts,
 ) -> Result<()> {
     writers.look_at(session, tables.iter().map(|t| &t.table)).await?;
-    let mut together = Together::default();
+    let mut pipelined = Pipelined::default();
     for TableChanges { table, effect } in tables {
         let writer = writers.of(&table.id)?;
         let counts = match effect {
             Effect::Net(net) => match Plan::of(session, &writer, &net).map_err(|e| e.target_table(&table.id))? {
                 Some(plan) => {
-                    together.add(session, Small::new(&writer, net, plan.steps), plan.calls, applied).await?;
+                    pipelined.add(session, Small::new(&writer, net, plan.steps), plan.calls, applied).await?;
                     continue;
                 }
                 None => {
-                    together.finish(session, applied).await?;
+                    pipelined.finish(session, applied).await?;
                     keyed::apply(session, &writer, &net).await
                 }
             },
             Effect::Log(batches) => {
-                together.finish(session, applied).await?;
+                pipelined.finish(session, applied).await?;
                 keyless::apply(session, &writer, &batches).await
             }
         };
         applied.entry(table.id.clone()).or_default().add(&counts.map_err(|e| e.target_table(&table.id))?);
     }
-    together.finish(session, applied).await
+    pipelined.finish(session, applied).await
 }

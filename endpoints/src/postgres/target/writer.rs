@@ -11,8 +11,8 @@ use trem_engine::{Error, Remedy, Result};
 
 use super::copy::CopyColumn;
 use super::encode::{Cell, Form, Raw, Views, array};
-use super::facts::{Hazard, hazards};
 use super::failure::Failure;
+use super::inspect::{Hazard, hazards};
 use super::session::Session;
 use super::shape::{TargetColumn, TargetTable, key_names};
 use crate::postgres::quote;

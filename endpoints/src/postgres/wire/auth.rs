@@ -8,25 +8,49 @@ use trem_engine::{Error, Result};
 use super::Conn;
 use super::frame::Frame;
 use super::reader::{Malformed, Reader};
-use crate::postgres::tls::Transport;
+use crate::postgres::config::PgConfig;
+use crate::postgres::connect::SESSION_SETTINGS;
+use crate::postgres::transport::Transport;
 
 const PROTOCOL_3: [u8; 4] = [0, 3, 0, 0];
 
 /// Who connects, and with what.
-pub(super) struct Login<'a> {
-    pub(super) user: &'a str,
-    pub(super) password: Option<&'a [u8]>,
+struct Login<'a> {
+    user: &'a str,
+    password: Option<&'a [u8]>,
     /// Startup parameters, the user excepted.
-    pub(super) parameters: &'a [(&'a str, &'a str)],
+    parameters: &'a [(&'a str, &'a str)],
     /// The server's certificate, where the connection is encrypted.
-    pub(super) certificate: Option<&'a [u8]>,
+    certificate: Option<&'a [u8]>,
     /// Whether the connection is encrypted.
-    pub(super) encrypted: bool,
+    encrypted: bool,
 }
 
 impl Conn {
+    /// Opens a session with the fixed settings; with `replication` it takes replication commands as well as SQL.
+    pub(crate) async fn connect(config: &PgConfig, application: &str, replication: bool) -> Result<Self> {
+        let transport = Transport::open(config).await?;
+        let certificate = transport.peer_certificate().map(|c| c.to_vec());
+        let mut parameters = vec![("database", config.database.as_str()), ("application_name", application)];
+        if replication {
+            parameters.push(("replication", "database"));
+        }
+        parameters.extend_from_slice(SESSION_SETTINGS);
+        let login = Login {
+            user: &config.user,
+            password: config.password.as_deref().map(str::as_bytes),
+            parameters: &parameters,
+            certificate: certificate.as_deref(),
+            encrypted: matches!(transport, Transport::Tls(_)),
+        };
+        match tokio::time::timeout(config.connect_timeout, Self::start(transport, &login)).await {
+            Ok(result) => result.map_err(|e| e.context(format!("connecting to {}", config.describe()))),
+            Err(_) => Err(Error::transient(format!("connecting to {}: timed out", config.describe()))),
+        }
+    }
+
     /// Starts a session on a socket.
-    pub(super) async fn start(socket: Transport, login: &Login<'_>) -> Result<Self> {
+    async fn start(socket: Transport, login: &Login<'_>) -> Result<Self> {
         let mut conn = Self::new(socket);
         let mut body = PROTOCOL_3.to_vec();
         for (name, value) in [("user", login.user)].iter().chain(login.parameters) {

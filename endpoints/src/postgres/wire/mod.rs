@@ -19,10 +19,8 @@ use trem_engine::{Error, Result};
 
 use self::frame::Frame;
 use self::reader::{Malformed, Reader};
-use super::config::PgConfig;
-use super::connect::SESSION_SETTINGS;
 use super::sqlstate;
-use super::tls::Transport;
+use super::transport::Transport;
 
 /// How much is asked of the socket at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -69,28 +67,6 @@ impl Conn {
     fn new(socket: Transport) -> Self {
         let (input, output) = (BytesMut::with_capacity(READ_BYTES), BytesMut::new());
         Self { socket, input, whole: Bytes::new(), lent: 0, output }
-    }
-
-    /// Opens a session with the fixed settings; with `replication` it takes replication commands as well as SQL.
-    pub(crate) async fn connect(config: &PgConfig, application: &str, replication: bool) -> Result<Self> {
-        let transport = Transport::open(config).await?;
-        let certificate = transport.peer_certificate().map(|c| c.to_vec());
-        let mut parameters = vec![("database", config.database.as_str()), ("application_name", application)];
-        if replication {
-            parameters.push(("replication", "database"));
-        }
-        parameters.extend_from_slice(SESSION_SETTINGS);
-        let login = auth::Login {
-            user: &config.user,
-            password: config.password.as_deref().map(str::as_bytes),
-            parameters: &parameters,
-            certificate: certificate.as_deref(),
-            encrypted: matches!(transport, Transport::Tls(_)),
-        };
-        match tokio::time::timeout(config.connect_timeout, Self::start(transport, &login)).await {
-            Ok(result) => result.map_err(|e| e.context(format!("connecting to {}", config.describe()))),
-            Err(_) => Err(Error::transient(format!("connecting to {}: timed out", config.describe()))),
-        }
     }
 
     /// Where in `whole` the next message is that is in the buffer already: its tag and its content.

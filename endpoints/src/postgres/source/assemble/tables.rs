@@ -7,7 +7,8 @@ use trem_engine::change::{BatchBuilder, Step};
 use trem_engine::ports::StreamTable;
 use trem_engine::schema::{SchemaChange, SchemaChangeKind, TableId, TableSchema};
 
-use super::{Assembler, Live, Need, width};
+use super::{Assembler, Need};
+use crate::postgres::source::followed::{FollowedTable, width};
 use crate::postgres::source::relation::{self, Difference};
 use crate::postgres::types::{TypeBook, Wire, table_number};
 use crate::postgres::wire::pgoutput::{Begin, Relation};
@@ -22,7 +23,7 @@ impl Assembler {
     /// Takes changes of these tables in too, from where reading stands.
     pub(in crate::postgres::source) fn add(&mut self, tables: Vec<StreamTable>, types: &TypeBook) -> Result<()> {
         for table in tables {
-            let live = Live::new(table, types, self.end)?;
+            let live = FollowedTable::new(table, types, self.end)?;
             let (id, number) = (live.schema.id.clone(), table_number(&live.schema));
             let index = match self.tables.iter().position(|t| t.schema.id == id) {
                 Some(index) => {
@@ -78,8 +79,8 @@ impl Assembler {
     }
 
     pub(super) fn relation(&mut self, relation: Relation) -> Result<Option<Need>> {
-        let named = |t: &Live| (&t.schema.id.schema, &t.schema.id.table) == (&relation.schema, &relation.name);
-        let numbered = |t: &Live| table_number(&t.schema) == relation.id;
+        let named = |t: &FollowedTable| (&t.schema.id.schema, &t.schema.id.table) == (&relation.schema, &relation.name);
+        let numbered = |t: &FollowedTable| table_number(&t.schema) == relation.id;
         // A renamed table that was taken in under its new name is recorded twice with one number.
         let exact = self.tables.iter().position(|t| numbered(t) && named(t));
         let by_number = || self.tables.iter().position(numbered);
@@ -102,8 +103,9 @@ impl Assembler {
 
     /// A change that commits at `commit` has come for this number under a name that is not that of all its records.
     fn names_taken(&mut self, relation: u32, commit: u64) -> Result<()> {
-        let due =
-            |t: &Live| table_number(&t.schema) == relation && t.loaded.as_ref().is_none_or(|l| commit >= l.lowest);
+        let due = |t: &FollowedTable| {
+            table_number(&t.schema) == relation && t.loaded.as_ref().is_none_or(|l| commit >= l.lowest)
+        };
         while let Some(at) = self.renamed.iter().position(|i| due(&self.tables[*i])) {
             let index = self.renamed.swap_remove(at);
             if !self.tables[index].suspended {

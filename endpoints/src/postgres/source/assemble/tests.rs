@@ -12,8 +12,9 @@ use trem_engine::schema::{Identity, TableId};
 mod joining;
 
 use super::super::relation::tests::{one_more, relation, table};
-use super::super::seen::Seen;
+use super::super::visibility::Visibility;
 use super::*;
+use crate::postgres::types::Wire;
 
 fn begin(commit: u64) -> Vec<u8> {
     let mut m = vec![b'B'];
@@ -305,7 +306,7 @@ fn a_row_that_no_chunk_has_is_read_again() {
     let whole = Bytes::from(moved);
     let Some(Need::Row { key, .. }) = a.message(&whole, &whole).unwrap() else { panic!("no need") };
     assert_eq!(key, ["'2'"]);
-    let seen = Seen::parse("2:2:").unwrap();
+    let seen = Visibility::parse("2:2:").unwrap();
     a.found(Found { row: None, seen: seen.clone(), until: 300 });
     assert!(a.message(&whole, &whole).unwrap().is_none());
     let whole = Bytes::from(again);
@@ -332,7 +333,7 @@ fn waiting() -> Assembler {
     give(&mut a, &[begin(100), described(&relation())]);
     let moved = Bytes::from(row(b'U', &[tuple(b'K', &[Some("20"), None]), tuple(b'N', &[Some("2"), Some("?")])]));
     assert!(matches!(a.message(&moved, &moved).unwrap(), Some(Need::Row { table: 0, .. })));
-    a.found(Found { row: Some(copied(2)), seen: Seen::parse("2:2:").unwrap(), until: 300 });
+    a.found(Found { row: Some(copied(2)), seen: Visibility::parse("2:2:").unwrap(), until: 300 });
     assert!(a.message(&moved, &moved).unwrap().is_none());
     give(&mut a, &[commit(100)]);
     a

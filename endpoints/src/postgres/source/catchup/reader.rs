@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use trem_engine::{Error, Result};
 
-use super::super::Inner;
+use super::super::shared::Inner;
 use super::pace::{Balance, Next, Pace};
 use super::session::{Ask, Failed, Place, Session};
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use trem_engine::{Error, Result};
 
-use super::super::{Inner, lsn};
+use super::super::lsn;
+use super::super::shared::Inner;
 use crate::postgres::quote;
 use crate::postgres::wire::copy::CopyDecoder;
 use crate::postgres::wire::{Conn, TextRow, server_error, text_row};

@@ -11,8 +11,8 @@ use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::{Error, Remedy, Result};
 
 use super::super::format1;
-use super::format;
-use crate::postgres::catalog::get;
+use super::layout::format;
+use crate::postgres::row::get;
 use crate::postgres::sqlstate::error as pg;
 
 /// What is remembered of the task, in whichever format.

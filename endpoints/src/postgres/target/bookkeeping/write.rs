@@ -10,7 +10,8 @@ use trem_engine::record::{Epoch, LaneId, RecordChange, TableRecord};
 use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::{Error, Remedy, Result};
 
-use super::{fence, fenced, read};
+use super::fence::{fence, fenced};
+use super::read::read;
 use crate::postgres::sqlstate::error as pg;
 
 /// The statement that moves a lane's checkpoint: task, lane, epoch, lineage, order, position, commit time.

@@ -9,7 +9,7 @@ use trem_engine::time::{days_from_2000, micros_from_2000};
 use trem_engine::{Error, Result};
 
 use super::lsn;
-use super::seen::Seen;
+use super::visibility::Visibility;
 use crate::postgres::types::Wire;
 use crate::postgres::wire::pgoutput::{Begin, Field};
 use crate::postgres::{datetime, decode, numeric, quote};
@@ -47,7 +47,7 @@ pub(super) struct Found {
     /// A COPY row, if one was there.
     pub(super) row: Option<Bytes>,
     /// What the session saw that read it.
-    pub(super) seen: Seen,
+    pub(super) seen: Visibility,
     /// All that it saw lies before.
     pub(super) until: u64,
 }
@@ -57,7 +57,7 @@ pub(super) struct Found {
 /// What was read again is a chunk of its own, read later than all others: of one key, with a row or none. It may be
 /// another row than was looked for, if that has moved on; so it is held until the log has come as far.
 #[derive(Debug)]
-pub(super) struct Loaded {
+pub(super) struct Overlap {
     /// For rows in none of the ranges.
     otherwise: u64,
     ranges: Vec<(Option<KeyBound>, Option<KeyBound>, u64)>,
@@ -66,14 +66,14 @@ pub(super) struct Loaded {
     /// Everything that committed before is in all of the chunks.
     pub(super) lowest: u64,
     /// Keys that were read again: what was seen then, and the row while it is held.
-    again: HashMap<Vec<u8>, (Seen, Option<Bytes>)>,
+    again: HashMap<Vec<u8>, (Visibility, Option<Bytes>)>,
     /// Bytes of the rows that are held.
     held: usize,
     /// Everything that commits from here on was not seen then.
     until: u64,
 }
 
-impl Loaded {
+impl Overlap {
     /// `None` where no chunk was read later than `from`. `own`: what committed before is in all of the rows.
     pub(super) fn new(chunks: &[LoadedChunk], own: Option<u64>, from: u64) -> Result<Option<Self>> {
         let least = own.unwrap_or(0);

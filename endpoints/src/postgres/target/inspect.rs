@@ -9,8 +9,8 @@ use trem_engine::{Class, Error, Remedy, Result};
 
 use super::bookkeeping;
 use super::shape::{Reads, TargetTable};
-use crate::postgres::catalog::get;
 use crate::postgres::quote;
+use crate::postgres::row::get;
 use crate::postgres::sqlstate::error as pg;
 
 /// What the role may do with a schema.

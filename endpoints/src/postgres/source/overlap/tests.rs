@@ -12,12 +12,12 @@ fn key(n: i64) -> RowKey {
 }
 
 /// Keys below 10 were read at 100, from 10 on at 200.
-fn loaded() -> Loaded {
+fn loaded() -> Overlap {
     let chunk = |lower: Option<i64>, upper: Option<i64>, at| LoadedChunk {
         range: ChunkRange::Key { column: 0, lower: lower.map(KeyBound::Int), upper: upper.map(KeyBound::Int) },
         snapshot: lsn::position(at),
     };
-    Loaded::new(&[chunk(Some(10), None, 200), chunk(None, Some(10), 100)], None, 50).unwrap().unwrap()
+    Overlap::new(&[chunk(Some(10), None, 200), chunk(None, Some(10), 100)], None, 50).unwrap().unwrap()
 }
 
 fn at(commit: u64) -> Begin {
@@ -51,7 +51,7 @@ fn a_row_that_moves_between_chunks() {
 }
 
 fn found(row: Option<&'static [u8]>, seen: &str, until: u64) -> Found {
-    Found { row: row.map(Bytes::from_static), seen: Seen::parse(seen).unwrap(), until }
+    Found { row: row.map(Bytes::from_static), seen: Visibility::parse(seen).unwrap(), until }
 }
 
 #[test]
@@ -80,14 +80,15 @@ fn a_row_that_was_read_again_is_a_chunk_of_its_own() {
 #[test]
 fn what_is_read_again_has_its_limits() {
     let mut l = loaded();
-    let read = |l: &mut Loaded, n| assert_eq!(l.read_again(&key(n), found(None, "300:310:", 400)), None);
+    let read = |l: &mut Overlap, n| assert_eq!(l.read_again(&key(n), found(None, "300:310:", 400)), None);
     (0..MOST_AGAIN as i64).for_each(|n| read(&mut l, n));
     assert!(!l.is_too_much());
     read(&mut l, -1);
     assert!(l.is_too_much());
     let mut l = loaded();
     let half = Bytes::from(vec![0; MOST_HELD / 2]);
-    let row = |n: i64| (key(n), Found { row: Some(half.clone()), seen: Seen::parse("300:310:").unwrap(), until: 400 });
+    let row =
+        |n: i64| (key(n), Found { row: Some(half.clone()), seen: Visibility::parse("300:310:").unwrap(), until: 400 });
     for (n, at_once) in [(1, false), (2, false), (3, true)] {
         let (key, found) = row(n);
         assert_eq!(l.read_again(&key, found).is_some(), at_once, "{n}");
@@ -101,8 +102,8 @@ fn what_is_read_again_has_its_limits() {
 #[test]
 fn older_chunks_need_no_filter() {
     let chunk = LoadedChunk { range: ChunkRange::Whole, snapshot: lsn::position(50) };
-    assert!(Loaded::new(std::slice::from_ref(&chunk), None, 50).unwrap().is_none());
-    assert!(Loaded::new(&[chunk], None, 49).unwrap().unwrap().contains(&key(1), at(49)));
+    assert!(Overlap::new(std::slice::from_ref(&chunk), None, 50).unwrap().is_none());
+    assert!(Overlap::new(&[chunk], None, 49).unwrap().unwrap().contains(&key(1), at(49)));
 }
 
 /// A table that has caught up on its own has more than its chunks brought.
@@ -113,19 +114,19 @@ fn what_committed_before_the_tables_own_place_is_left_out() {
         snapshot: lsn::position(at),
     };
     let chunks = [chunk(None, Some(10), 100), chunk(Some(10), None, 200)];
-    let l = Loaded::new(&chunks, Some(150), 50).unwrap().unwrap();
+    let l = Overlap::new(&chunks, Some(150), 50).unwrap().unwrap();
     assert_eq!((l.lowest, l.highest), (150, 200));
     for (n, commit, verdict) in
         [(9, 149, Verdict::Skip), (9, 150, Verdict::Apply), (10, 199, Verdict::Skip), (10, 200, Verdict::Apply)]
     {
         assert_eq!(l.insert(&key(n), at(commit)), verdict, "{n} {commit}");
     }
-    let l = Loaded::new(&[], Some(150), 50).unwrap().unwrap();
+    let l = Overlap::new(&[], Some(150), 50).unwrap().unwrap();
     assert_eq!((l.lowest, l.highest), (150, 150));
     assert_eq!(l.delete(&key(1), at(149)), Verdict::Skip);
     assert_eq!(l.delete(&key(1), at(150)), Verdict::Apply);
     assert!(l.done(150) && !l.done(149));
-    assert!(Loaded::new(&[], Some(50), 50).unwrap().is_none());
+    assert!(Overlap::new(&[], Some(50), 50).unwrap().is_none());
 }
 
 #[test]
@@ -197,16 +198,16 @@ impl History {
     }
 
     /// What a session sees after the first `count` transactions.
-    fn seen(&self, count: usize) -> Seen {
+    fn seen(&self, count: usize) -> Visibility {
         let running: Vec<String> = self.xids[count..].iter().map(u32::to_string).collect();
-        Seen::parse(&format!("1000:2000:{}", running.join(","))).unwrap()
+        Visibility::parse(&format!("1000:2000:{}", running.join(","))).unwrap()
     }
 }
 
 /// A target, and what its chunks were read at.
 struct Target {
     rows: Rows,
-    loaded: Loaded,
+    loaded: Overlap,
     /// How many transactions the last chunk had: nothing is read again before that was read.
     chunks: usize,
 }
@@ -224,7 +225,7 @@ impl Target {
             chunks.push(LoadedChunk { range, snapshot: lsn::position(place(*after)) });
         }
         let last = *read_after.iter().max()?;
-        Some(Self { rows, loaded: Loaded::new(&chunks, None, 0).unwrap()?, chunks: last })
+        Some(Self { rows, loaded: Overlap::new(&chunks, None, 0).unwrap()?, chunks: last })
     }
 
     /// Takes in one change of transaction `n`; a row is read again after `later` more.

@@ -7,10 +7,11 @@ use trem_engine::schema::{SchemaChangeKind, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::assemble::{Assembler, Need};
-use super::loaded::Found;
+use super::overlap::Found;
 use super::read::select_list;
-use super::seen::Seen;
-use super::{Inner, relation, watch};
+use super::shared::Inner;
+use super::visibility::Visibility;
+use super::{drift, relation};
 use crate::postgres::quote;
 use crate::postgres::types::TypeBook;
 use crate::postgres::wire::Conn;
@@ -60,7 +61,7 @@ async fn added(inner: &Inner, table: &TableSchema, relation: &Relation) -> Resul
     let client = inner.client().await?;
     // What waits until the change is visible comes first.
     let kind = relation::added(&client, table, relation).await?;
-    let kind = match watch::rewritten(inner, table).await? {
+    let kind = match drift::rewritten(inner, table).await? {
         Some(reason) => relation::suspend(table, reason),
         None => kind,
     };
@@ -89,7 +90,7 @@ async fn read_row(inner: &Inner, conn: Option<Conn>, table: &TableSchema, select
     );
     let rows = conn.query(&begin).await?;
     let seen = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
-    let seen = Seen::parse(seen.unwrap_or_default())?;
+    let seen = Visibility::parse(seen.unwrap_or_default())?;
     if !seen.has(xid) {
         // The chunk that the row has left was read after the transaction, and before now.
         return Err(Error::transient(format!("transaction {xid} is in a chunk, and not seen by a later session")));

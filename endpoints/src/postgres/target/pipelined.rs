@@ -1,14 +1,18 @@
 //! Small changes of many tables: the target has the next statements before it has answered the last ones.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
+use trem_engine::change::TableCounts;
+use trem_engine::schema::TableId;
 use trem_engine::{Error, Result};
 
 use super::failure::{Failure, Tried};
 use super::keyed::small::{Short, Small};
 use super::session::{Call, Pending, Prepared, Session};
-use super::tables::Counts;
 use crate::postgres::sqlstate::error as pg;
+
+/// Changes that took effect, by table.
+pub(super) type Counts = HashMap<TableId, TableCounts>;
 
 /// So many statements go out at a time.
 const TOGETHER: usize = 64;
@@ -30,7 +34,7 @@ struct Running {
 
 /// Groups on their way: while one runs, new statements of the next are prepared, and a third is gathered.
 #[derive(Default)]
-pub(super) struct Together {
+pub(super) struct Pipelined {
     gathered: Group,
     preparing: VecDeque<(Group, Pending<Prepared>)>,
     running: Option<Running>,
@@ -39,7 +43,7 @@ pub(super) struct Together {
     short: Vec<Short>,
 }
 
-impl Together {
+impl Pipelined {
     /// Takes the calls of a table in, and sends what has been gathered if that is much.
     pub(super) async fn add(
         &mut self,
