@@ -227,7 +227,7 @@ mod tests {
     use arrow_array::{ArrayRef, Int32Array, RecordBatch};
     use trem_engine::Class;
     use trem_engine::change::{Reducer, Reduction, Span};
-    use trem_engine::chunk::{Chunk, ChunkRange};
+    use trem_engine::chunk::Chunk;
     use trem_engine::position::{Checkpoint, Lineage};
     use trem_engine::record::{LaneId, TableState};
     use trem_engine::schema::{Column, Dialect, Identity, Native, Type};
@@ -271,7 +271,7 @@ mod tests {
         lane.commit(&[RecordChange::Begin(Lineage("l".into()))]).await.unwrap();
         let record = TableRecord::new(&table, &table, TableState::Loading);
         let record = lane.prepare(record, None, OnExisting::Refuse).await.unwrap();
-        let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 3 };
+        let chunk = Chunk { id: 0, range: "all".to_owned(), survives: false, rows: 3 };
         lane.commit(&[RecordChange::Chunks(table.id.clone(), vec![chunk])]).await.unwrap();
         let mut loader = target.open_loader(epoch).await.unwrap();
         loader.start_chunk(&record).await.unwrap();

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::change::{ChangeBatch, ChangeSet, ReducedSet, Reduction, TableCounts};
+use crate::change::{ChangeBatch, Gather, ReducedSet, Reduction, TableCounts};
 use crate::chunk::{Chunk, LoadedChunk};
 use crate::error::Result;
 use crate::position::{Checkpoint, Lineage, Position};
@@ -18,7 +18,7 @@ use crate::record::{Epoch, RecordChange, TableRecord, TaskRecord};
 use crate::remedy::Remedy;
 use crate::route::Route;
 use crate::schema::{Catalog, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition};
-use crate::task::{BatchLimits, OnExisting, Selection};
+use crate::task::{OnExisting, Selection};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -93,8 +93,6 @@ pub struct StreamRequest {
     pub tables: Vec<StreamTable>,
     /// Tables that will be [added](ChangeStream::add) later.
     pub expected: Vec<Arc<TableSchema>>,
-    /// When a set is full.
-    pub limits: BatchLimits,
     /// Which of the task's streams it is.
     pub role: StreamRole,
 }
@@ -148,7 +146,8 @@ pub trait Source: Send + Sync {
     /// Class `Lineage` when a table that was followed is not selected there any more.
     async fn select(&self, tables: &[Arc<TableSchema>], followed: &[TableId]) -> Result<()>;
 
-    /// Takes a snapshot of all `tables`, to be read by up to `readers` at a time.
+    /// Takes a snapshot of all `tables`, of which up to `readers` chunks will be read at a time: a source whose readers
+    /// cannot come later to what others see opens that many now.
     async fn snapshot(
         &self,
         tables: &[Arc<TableSchema>],
@@ -188,13 +187,21 @@ impl Lag {
     }
 }
 
-/// The tables of a source, each as it was at one place in the log.
+/// The tables of a source, each as it was at one place in the log: where the log is kept from, where a stream starts
+/// and what the rows have are three questions, and not every source has one answer to them.
 #[async_trait]
 pub trait Snapshot: Send + Sync {
-    /// Where a stream has to start so that it misses nothing of any of the tables; the log is retained from there on.
+    /// From where on the log has to be kept for that stream: no later than it starts. Earlier, where what begins there
+    /// cannot be read without what came before.
+    fn retained(&self) -> &Position {
+        self.start()
+    }
+
+    /// Where a stream has to start so that it misses nothing of any of the tables.
     fn start(&self) -> &Position;
 
-    /// The place that rows of this table are read at: every change committed before it is in them, no later one is.
+    /// The place that rows of this table are read at, no earlier than the start: every change committed before it is in
+    /// them, no later one is. Asked once a chunk of the table has been read.
     fn place(&self, _table: &TableSchema) -> Position {
         self.start().clone()
     }
@@ -214,38 +221,28 @@ pub trait Snapshot: Send + Sync {
 /// The log of a source, from one place on.
 ///
 /// Reading and taking are two steps, so that changes gather while the target is busy: sets are small when the
-/// target keeps up and large when it is behind.
+/// target keeps up and large when it is behind. What is read goes into one [`Gather`], the same from the first call to
+/// the last, that stands where the stream was asked to begin.
 #[async_trait]
 pub trait ChangeStream: Send {
-    /// Reads on until [`ChangeStream::ready`] may have changed. Cancel-safe. Answers the server's keepalives.
-    async fn fill(&mut self) -> Result<()>;
+    /// Reads on until something may be taken from the set or its limits are reached: not to be called before there is
+    /// room. Cancel-safe. Answers the server's keepalives.
+    async fn fill(&mut self, into: &mut Gather) -> Result<()>;
 
     /// Tells whether the target has nothing to do: then reading may take more of the source. Called before each fill.
     fn pace(&mut self, _idle: bool) {}
-
-    /// Whether [`ChangeStream::take`] has something to give: gathered transactions that are whole, a part of
-    /// one that exceeds the limits, or a position that moved on without changes.
-    fn ready(&self) -> bool;
-
-    /// Whether the limits are reached, so that [`ChangeStream::fill`] must wait for a take.
-    fn full(&self) -> bool;
-
-    /// What has been gathered; `None` unless ready. A set without steps only moves the position on.
-    fn take(&mut self) -> Result<Option<ChangeSet>>;
 
     /// Tells the source what the target durably has, if that is known yet. Also to be called at least every few
     /// seconds while nothing is filled, or the server takes the connection for dead.
     async fn ack(&mut self, durable: Option<&Position>) -> Result<()>;
 
-    /// Where reading stands, if between two transactions and with nothing that a target has still to wait for.
-    fn between(&self) -> Option<Position>;
-
-    /// Delivers changes of these tables too, from where reading stands. To be called between two transactions.
+    /// Delivers changes of these tables too, from where reading stands. To be called [between](Gather::between) two
+    /// transactions.
     async fn add(&mut self, tables: Vec<StreamTable>) -> Result<()>;
 
     /// Delivers no later change of this table but a last step of this kind. A table that is not delivered is not an
     /// error.
-    fn withdraw(&mut self, table: &TableId, last: SchemaChangeKind) -> Result<()>;
+    fn withdraw(&mut self, table: &TableId, last: SchemaChangeKind, into: &mut Gather) -> Result<()>;
 
     /// Ends reading in order, and tells the source once more what is `durable`, so that it lets go of the log before
     /// that although nobody reads from it any more. Nothing else is called afterwards.

@@ -145,6 +145,9 @@ async fn world(seed: u64) {
     if tempo > 1 {
         source.read_slowly(Duration::from_millis(rng.random_range(1..600)));
     }
+    if rng.random_bool(0.3) {
+        source.read_apart();
+    }
     let rules = rules(rng);
     // Of all processes: one that is killed gives back what it held.
     let budget = Budget::new(if rng.random() { 16 << 20 } else { 8 << 10 });

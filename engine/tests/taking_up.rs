@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trem_engine::change::{BatchBuilder, ColumnMask, Op};
-use trem_engine::chunk::{Chunk, ChunkRange, KeyBound};
+use trem_engine::chunk::Chunk;
 use trem_engine::ports::{NoRules, SnapshotKind, Source, Target, TargetLane};
 use trem_engine::position::{Checkpoint, Position};
 use trem_engine::progress::Reporter;
@@ -53,12 +53,12 @@ impl World {
     }
 
     /// The table is prepared, and the first of these chunks is in: one row.
-    async fn load_first(&mut self, origin: Origin, ranges: &[ChunkRange]) {
+    async fn load_first(&mut self, origin: Origin, ranges: [&str; 2], survives: bool) {
         let schema = table().schema();
         let record = TableRecord { origin, ..TableRecord::new(&schema, &schema, TableState::Loading) };
         let record = self.lane.prepare(record, None, OnExisting::Keep).await.unwrap();
-        let chunk = |(id, range): (usize, &ChunkRange)| Chunk { id: id as u32, range: range.clone(), rows: 1 };
-        let chunks: Vec<Chunk> = ranges.iter().enumerate().map(chunk).collect();
+        let chunk = |(range, id): (&str, u32)| Chunk { id, range: range.to_owned(), survives, rows: 1 };
+        let chunks: Vec<Chunk> = ranges.into_iter().zip(0..).map(chunk).collect();
         self.lane.commit(&[RecordChange::Chunks(schema.id.clone(), chunks)]).await.unwrap();
         let mut loader = self.target.open_loader(self.epoch).await.unwrap();
         loader.start_chunk(&record).await.unwrap();
@@ -107,9 +107,8 @@ impl World {
     }
 }
 
-fn physical() -> Vec<ChunkRange> {
-    ["one", "two"].map(|range| ChunkRange::Physical(range.to_owned())).to_vec()
-}
+/// Parts that mean something under one snapshot only.
+const PHYSICAL: [&str; 2] = ["one", "two"];
 
 /// Loading again would have to empty the table: nothing tells loaded rows from kept ones.
 #[tokio::test]
@@ -117,7 +116,7 @@ async fn kept_rows_of_an_interrupted_load_are_left_alone() {
     for on_existing in [OnExisting::Keep, OnExisting::Refuse] {
         let mut world = World::new().await;
         world.target.put(&table().id, vec![Some(Value::Int(9))], row(9, "kept"));
-        world.load_first(Origin { created: false, keeps_rows: true }, &physical()).await;
+        world.load_first(Origin { created: false, keeps_rows: true }, PHYSICAL, false).await;
         let before = world.record().await;
         world.run(Mode::FullLoad, on_existing).await;
         let record = world.record().await;
@@ -134,12 +133,12 @@ async fn kept_rows_of_an_interrupted_load_are_left_alone() {
 async fn an_interrupted_load_begins_again_with_an_empty_table() {
     for on_existing in [OnExisting::Refuse, OnExisting::Keep, OnExisting::Truncate, OnExisting::Recreate] {
         let mut world = World::new().await;
-        world.load_first(Origin { created: true, keeps_rows: false }, &physical()).await;
+        world.load_first(Origin { created: true, keeps_rows: false }, PHYSICAL, false).await;
         world.run(Mode::FullLoad, on_existing).await;
         assert_eq!(world.rows(), [row(1, "source"), row(5, "source")]);
         let record = world.record().await;
         assert_eq!((record.state, record.rows_loaded(), record.chunks.len()), (TableState::Ready, 2, 1));
-        assert_eq!(record.chunks[0].chunk.range, ChunkRange::Whole);
+        assert_eq!(record.chunks[0].chunk.range, "all");
     }
 }
 
@@ -152,12 +151,7 @@ async fn an_interrupted_load_by_key_goes_on() {
     let at = Checkpoint { lineage: world.source.lineage().await.unwrap(), position: start };
     let begun = RecordChange::Checkpoint { lane: LaneId::MAIN, at, committed_at: None };
     world.lane.commit(&[begun]).await.unwrap();
-    let key = |lower: Option<i64>, upper: Option<i64>| ChunkRange::Key {
-        column: 0,
-        lower: lower.map(KeyBound::Int),
-        upper: upper.map(KeyBound::Int),
-    };
-    world.load_first(Origin::default(), &[key(None, Some(3)), key(Some(3), None)]).await;
+    world.load_first(Origin::default(), ["0:..3", "0:3.."], true).await;
     let read_at: Position = world.record().await.chunks[0].done.clone().unwrap();
     world.source.commit(&[Event::Insert(table().id, row(0, "later")), Event::Insert(table().id, row(7, "later"))]);
     world.run(Mode::FullLoadAndCdc, OnExisting::Refuse).await;

@@ -6,7 +6,7 @@ use crate::rig::{Keeper, Rig, V, batch, checkpoint, dump, i, insert, set, t, tab
 use trem_endpoints::postgres::config::PgConfig;
 use trem_endpoints::postgres::target::PostgresTarget;
 use trem_engine::change::{ChangeSet, Step};
-use trem_engine::chunk::{Chunk, ChunkRange};
+use trem_engine::chunk::Chunk;
 use trem_engine::ports::Target;
 use trem_engine::position::Position;
 use trem_engine::record::{RecordChange, TableState, TaskRecord};
@@ -106,7 +106,7 @@ async fn an_old_epoch_writes_nothing() {
     let mut rig = Rig::start().await;
     let (table, made) = (table("t", Identity::Key), table("made too late", Identity::Key));
     rig.lane.prepare(&table, OnExisting::Refuse, true).await.unwrap();
-    let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 1 };
+    let chunk = Chunk { id: 0, range: "all".to_owned(), survives: false, rows: 1 };
     rig.lane.plan_chunks(&table, std::slice::from_ref(&chunk), false).await.unwrap();
     rig.lane.apply(set(rows(&table, [1]), 1)).await.unwrap();
     let mut loader = rig.lane.open_loader(&rig.target).await.unwrap();

@@ -8,7 +8,7 @@ use trem_endpoints::postgres::config::PgConfig;
 use trem_endpoints::postgres::target::PostgresTarget;
 use trem_engine::Class;
 use trem_engine::change::Step;
-use trem_engine::chunk::{Chunk, ChunkRange, KeyBound};
+use trem_engine::chunk::Chunk;
 use trem_engine::ports::{Severity, Target};
 use trem_engine::position::{Checkpoint, Lineage, Position};
 use trem_engine::record::{ChunkRecord, Origin, TableRecord, TableState, TaskRecord};
@@ -149,17 +149,17 @@ fn record_of(name: &str, state: TableState, created: bool, keeps_rows: bool) -> 
 }
 
 fn first() -> TaskRecord {
-    let chunk = |id, lower: Option<i64>, upper: Option<i64>| {
-        let (lower, upper) = (lower.map(KeyBound::Int), upper.map(KeyBound::Int));
-        Chunk { id, range: ChunkRange::Key { column: 0, lower, upper }, rows: 40 }
+    let chunk = |id, lower: &str, upper: &str| {
+        let range = format!(r#"{{"key":{{"column":0,"lower":{lower},"upper":{upper}}}}}"#);
+        Chunk { id, range, survives: true, rows: 40 }
     };
     let done = Some(Position::new(26_743_000, "0/19810D8"));
     let mut left = record_of("Left", TableState::Suspended, false, true);
     (left.reason, left.remedy) = (Some("a reason".to_owned()), Some(Remedy::Text("a remedy".to_owned())));
     let mut half = record_of("half", TableState::Loading, true, false);
     half.chunks = vec![
-        ChunkRecord { chunk: chunk(0, None, Some(40)), done, rows: 41 },
-        ChunkRecord { chunk: chunk(1, Some(40), None), done: None, rows: 0 },
+        ChunkRecord { chunk: chunk(0, "null", r#"{"int":40}"#), done, rows: 41 },
+        ChunkRecord { chunk: chunk(1, r#"{"int":40}"#, "null"), done: None, rows: 0 },
     ];
     TaskRecord {
         lineage: Some(Lineage(LINEAGE.to_owned())),
@@ -292,7 +292,7 @@ async fn a_task_beside_it_runs_on_the_old_way() {
     let mut wanted = second();
     wanted.checkpoint = at(26_743_500, "0/19812CC");
     wanted.committed_at = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_899_200));
-    let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 3 };
+    let chunk = Chunk { id: 0, range: r#""whole""#.to_owned(), survives: false, rows: 3 };
     let mut late = record_of("late", TableState::Loading, true, false);
     late.chunks = vec![ChunkRecord { chunk, done: None, rows: 0 }];
     wanted.tables.insert(0, late);

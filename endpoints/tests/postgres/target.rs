@@ -8,7 +8,7 @@ use crate::rig::{Change, Keeper, Rig, V, batch, checkpoint, column, delete, from
 use trem_endpoints::postgres::config::PgConfig;
 use trem_endpoints::postgres::target::PostgresTarget;
 use trem_engine::change::{Op, Step, Truncate};
-use trem_engine::chunk::{Chunk, ChunkRange};
+use trem_engine::chunk::Chunk;
 use trem_engine::ports::{Severity, Target};
 use trem_engine::record::TableState;
 use trem_engine::schema::{Identity, SchemaChange, SchemaChangeKind, Type};
@@ -187,7 +187,7 @@ async fn the_last_lane_wins_and_open_sets_stay_invisible() {
     let steps = vec![Step::Rows(batch(&table, &[insert([i(3), i(3), t("c")])]))];
     assert_eq!(rig.try_steps(steps).await.unwrap_err().class(), Class::Fenced);
     let mut loader = rig.lane.open_loader(&rig.target).await.unwrap();
-    let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 1 };
+    let chunk = Chunk { id: 0, range: "all".to_owned(), survives: false, rows: 1 };
     second.plan_chunks(&table, std::slice::from_ref(&chunk), false).await.unwrap();
     loader.start_chunk(&table, &chunk).await.unwrap();
     let fenced = loader.finish_chunk(&checkpoint(1).position).await.unwrap_err();
@@ -200,7 +200,7 @@ async fn the_last_lane_wins_and_open_sets_stay_invisible() {
 async fn a_reload_forgets_chunks() {
     let mut rig = Rig::start().await;
     let table = table("Reloaded", Identity::Key);
-    let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 2 };
+    let chunk = Chunk { id: 0, range: "all".to_owned(), survives: false, rows: 2 };
     rig.lane.prepare(&table, OnExisting::Refuse, true).await.unwrap();
     rig.lane.plan_chunks(&table, &[chunk], false).await.unwrap();
     rig.reload(&table.id).await;
@@ -214,7 +214,7 @@ async fn loads_schema_changes_and_the_record() {
     let mut rig = Rig::start().await;
     let table = table("Loaded", Identity::Key);
     rig.lane.prepare(&table, OnExisting::Refuse, true).await.unwrap();
-    let chunk = |id| Chunk { id, range: ChunkRange::Physical(format!("{id}")), rows: 2 };
+    let chunk = |id| Chunk { id, range: format!("{id}"), survives: false, rows: 2 };
     rig.lane.plan_chunks(&table, &[chunk(0), chunk(1)], false).await.unwrap();
     let mut loader = rig.lane.open_loader(&rig.target).await.unwrap();
     for n in 0..2 {
@@ -300,7 +300,7 @@ async fn existing_tables_fit_or_are_refused() {
     rig.lane.suspend(&filled, "refused before", "nothing").await.unwrap();
     rig.lane.forget_table(&filled.id).await.unwrap();
     rig.lane.prepare(&filled, OnExisting::Keep, true).await.unwrap();
-    let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 2 };
+    let chunk = Chunk { id: 0, range: "all".to_owned(), survives: false, rows: 2 };
     rig.lane.plan_chunks(&filled, std::slice::from_ref(&chunk), false).await.unwrap();
     let mut loader = rig.lane.open_loader(&rig.target).await.unwrap();
     loader.start_chunk(&filled, &chunk).await.unwrap();

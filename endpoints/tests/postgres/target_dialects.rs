@@ -8,7 +8,7 @@ use trem_endpoints::postgres::config::PgConfig;
 use trem_endpoints::postgres::datetime;
 use trem_endpoints::postgres::target::PostgresTarget;
 use trem_engine::change::{BatchBuilder, ChangeBatch, ColumnBuilder, ColumnMask, Op, Step};
-use trem_engine::chunk::{Chunk, ChunkRange};
+use trem_engine::chunk::Chunk;
 use trem_engine::ports::{Finding, Severity, Target};
 use trem_engine::record::TaskRecord;
 use trem_engine::schema::Type as T;
@@ -201,7 +201,7 @@ async fn every_canonical_type_arrives_by_a_load_and_is_found_without_a_key() {
     let cases = cases();
     let table = table("loaded", cases.iter().map(|c| c.0.clone()), Vec::new());
     lane.prepare(&table, OnExisting::Refuse, true).await.unwrap();
-    let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 0 };
+    let chunk = Chunk { id: 0, range: "all".to_owned(), survives: false, rows: 0 };
     lane.plan_chunks(&table, std::slice::from_ref(&chunk), false).await.unwrap();
     let mut loader = lane.open_loader(&target).await.unwrap();
     loader.start_chunk(&table, &chunk).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::rig::{Keeper, Rig, batch, checkpoint, i, insert, t, table};
 use trem_endpoints::postgres::config::PgConfig;
 use trem_endpoints::postgres::target::PostgresTarget;
-use trem_engine::chunk::{Chunk, ChunkRange};
+use trem_engine::chunk::Chunk;
 use trem_engine::ports::{Severity, Target};
 use trem_engine::schema::{Catalog, Identity, TableId};
 use trem_engine::task::OnExisting;
@@ -25,7 +25,7 @@ async fn kept_rows_are_never_emptied() {
     let mut kept = (*table("kept", Identity::Key)).clone();
     kept.id = TableId::new("public", "kept");
     let kept = Arc::new(kept);
-    let chunks: Vec<Chunk> = (0..2).map(|id| Chunk { id, range: ChunkRange::Whole, rows: 2 }).collect();
+    let chunks: Vec<Chunk> = (0..2).map(|id| Chunk { id, range: "all".to_owned(), survives: false, rows: 2 }).collect();
     rig.lane.prepare(&kept, OnExisting::Keep, true).await.unwrap();
     rig.lane.plan_chunks(&kept, &chunks, false).await.unwrap();
     let mut loader = rig.lane.open_loader(&rig.target).await.unwrap();
@@ -49,7 +49,7 @@ async fn kept_rows_are_never_emptied() {
 async fn chunks_planned_anew_begin_with_an_empty_table() {
     let mut rig = Rig::start().await;
     let table = table("again", Identity::Key);
-    let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 1 };
+    let chunk = Chunk { id: 0, range: "all".to_owned(), survives: false, rows: 1 };
     rig.lane.prepare(&table, OnExisting::Refuse, true).await.unwrap();
     rig.lane.plan_chunks(&table, std::slice::from_ref(&chunk), false).await.unwrap();
     let mut loader = rig.lane.open_loader(&rig.target).await.unwrap();
@@ -68,7 +68,7 @@ async fn keeping_the_rows_of_an_empty_table_without_a_key() {
     let mut bag = (*table("bag", Identity::Full)).clone();
     bag.id = TableId::new("public", "bag");
     let bag = Arc::new(bag);
-    let chunk = Chunk { id: 0, range: ChunkRange::Whole, rows: 1 };
+    let chunk = Chunk { id: 0, range: "all".to_owned(), survives: false, rows: 1 };
     rig.lane.prepare(&bag, OnExisting::Keep, true).await.unwrap();
     rig.lane.plan_chunks(&bag, std::slice::from_ref(&chunk), false).await.unwrap();
     let mut loader = rig.lane.open_loader(&rig.target).await.unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::change::{ChangeSet, TableCounts};
+use crate::change::{ChangeSet, Gather, TableCounts};
 use crate::error::{Error, Result};
 use crate::ports::{ChangeStream, StreamRequest, StreamRole, StreamTable, TargetLane};
 use crate::position::Position;
@@ -94,14 +94,14 @@ impl<'a> CatchUp<'a> {
             tables: self.stream_tables(&tables, &from),
             from: from.clone(),
             expected: Vec::new(),
-            limits: task.plan.batch,
             role: StreamRole::Aside,
         };
         let stream = task.source.stream(request).await?;
         let lane = task.target.open_lane(self.run.book.epoch, None).await?;
         let stage = Stage::new(Arc::clone(&task.rules), task.target.abilities());
         let held = Held::default();
-        let aside = Aside { run: self.run, stream, lane, stage: Some(stage), tables, held, applied: from };
+        let gather = Gather::new(task.plan.batch, from.clone());
+        let aside = Aside { run: self.run, stream, gather, lane, stage: Some(stage), tables, held, applied: from };
         aside.run(self).await
     }
 }
@@ -121,6 +121,7 @@ pub(super) fn stream_table(record: &TableRecord, from: &Position) -> StreamTable
 struct Aside<'a> {
     run: &'a Arc<Run>,
     stream: Box<dyn ChangeStream>,
+    gather: Gather,
     lane: Box<dyn TargetLane>,
     /// Always there between two sets.
     stage: Option<Stage>,
@@ -167,17 +168,17 @@ impl Aside<'_> {
             if room.is_none() {
                 room = Some(task.budget.room(task.plan.batch.max_bytes.saturating_mul(COPIES)).await?);
             }
-            if !self.stream.full() {
+            if !self.gather.full() {
                 self.stream.pace(true);
                 tokio::select! {
                     biased;
                     _ = heartbeat.tick() => self.stream.ack(None).await?,
-                    filled = self.stream.fill() => filled?,
+                    filled = self.stream.fill(&mut self.gather) => filled?,
                 }
             }
-            let there = self.stream.between().is_some_and(|at| at >= *goal);
-            if (there || self.stream.full())
-                && let Some(set) = self.stream.take()?
+            let there = self.gather.between().is_some_and(|at| at >= goal);
+            if (there || self.gather.full())
+                && let Some(set) = self.gather.take()?
             {
                 self.apply(set).await?;
                 room = None;

@@ -133,8 +133,8 @@ async fn start(run: &Arc<Run>, lane: &mut dyn TargetLane) -> Result<Started> {
     let hold = run.hold();
     let snapshot = task.snapshot(&catalog.tables, SnapshotKind::Initial).await?;
     let position = snapshot.start().clone();
-    hold.from(&position);
-    tracing::info!(task = %task.plan.name, %position, "the log is retained from here on");
+    hold.from(snapshot.retained());
+    tracing::info!(task = %task.plan.name, position = %snapshot.retained(), "the log is retained from here on");
     let checkpoint = Checkpoint { lineage, position };
     let begun = RecordChange::Checkpoint { lane: LaneId::MAIN, at: checkpoint.clone(), committed_at: None };
     run.book.commit(lane, &[begun]).await?;

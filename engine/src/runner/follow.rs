@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
-use crate::change::ChangeSet;
+use crate::change::{ChangeSet, Gather};
 use crate::error::Result;
 use crate::ports::{ChangeStream, StreamRequest, StreamRole, StreamTable, TargetLane};
 use crate::position::{Checkpoint, Position};
@@ -59,19 +59,14 @@ impl Follow {
             let tables: Vec<_> = of(TableState::Ready).map(|t| stream_table(t, &from)).collect();
             (tables, of(TableState::Loading).map(|t| Arc::clone(&t.source)).collect())
         });
-        let request = StreamRequest {
-            from: from.clone(),
-            tables,
-            expected,
-            limits: self.run.task.plan.batch,
-            role: StreamRole::Main,
-        };
+        let request = StreamRequest { from: from.clone(), tables, expected, role: StreamRole::Main };
         let stream = self.run.task.source.stream(request).await?;
-        self.run.set_reached(from.clone());
+        let gather = Gather::new(self.run.task.plan.batch, from.clone());
+        self.run.set_reached(from);
         self.run.task.reporter.update(|p| p.phase = Phase::Following);
         let pipeline = Pipeline::start(&self.run, lane, self.checkpoint.lineage.clone());
         let run = Arc::clone(&self.run);
-        let mut state = Loop::new(self, stream, pipeline);
+        let mut state = Loop::new(self, stream, gather, pipeline);
         let ended = state.run().await;
         if ended.is_ok() {
             // Idle by now, or past the deadline: its transaction is rolled back.
@@ -96,6 +91,7 @@ enum Joining {
 struct Loop {
     follow: Follow,
     stream: Box<dyn ChangeStream>,
+    gather: Gather,
     pipeline: Pipeline,
     watch: Watch,
     joining: Option<Joining>,
@@ -128,7 +124,7 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(follow: Follow, stream: Box<dyn ChangeStream>, pipeline: Pipeline) -> Self {
+    fn new(follow: Follow, stream: Box<dyn ChangeStream>, gather: Gather, pipeline: Pipeline) -> Self {
         let now = Instant::now();
         Self {
             watch: Watch::new(&follow.run),
@@ -136,6 +132,7 @@ impl Loop {
             applied: follow.checkpoint.position.clone(),
             follow,
             stream,
+            gather,
             pipeline,
             joining: None,
             joined: Vec::new(),
@@ -172,7 +169,7 @@ impl Loop {
             if self.free() && !self.open && self.unsettled() && self.reaches_goal(&self.applied) {
                 self.send(Work::AskDurable(true)).await?;
             }
-            let fills = moves && !self.stream.full() && self.has_room();
+            let fills = moves && !self.gather.full() && self.has_room();
             let unsettled = self.free() && self.unsettled();
             self.stream.pace(self.free());
             let wake = self.waiting_since.map_or_else(|| Instant::now() + HEARTBEAT, |since| since + linger);
@@ -191,7 +188,7 @@ impl Loop {
                 () = sleep_until(self.ask_at), if unsettled => self.send(Work::AskDurable(false)).await?,
                 () = sleep_until(wake), if moves && self.waiting_since.is_some() && self.free() => {}
                 granted = self.room.granted(), if moves => granted?,
-                filled = self.stream.fill(), if fills => filled?,
+                filled = self.stream.fill(&mut self.gather), if fills => filled?,
             }
         }
     }
@@ -206,7 +203,7 @@ impl Loop {
     }
 
     fn has_room(&mut self) -> bool {
-        let gathered = self.stream.ready() || self.stream.between().is_none();
+        let gathered = self.gather.ready() || self.gather.between().is_none();
         self.room.is_for_more(gathered)
     }
 
@@ -223,7 +220,7 @@ impl Loop {
 
     /// Waits here for the tables that have asked, if that is between two transactions.
     fn meet(&mut self) {
-        let Some(at) = self.stream.between() else { return };
+        let Some(at) = self.gather.between().cloned() else { return };
         self.follow.run.set_reached(at.clone());
         if self.open {
             return;
@@ -258,19 +255,19 @@ impl Loop {
             let tables = joined.iter().map(|t| t.schema.id.clone()).collect();
             return self.send(Work::Commit(made_ready(&joined), tables)).await;
         }
-        if !self.stream.ready() {
+        if !self.gather.ready() {
             self.waiting_since = None;
         } else if self.waiting_since.is_none() {
             self.waiting_since = Some(Instant::now());
         }
-        let takes_more = self.free() || (self.room_ahead() && self.stream.full());
+        let takes_more = self.free() || (self.room_ahead() && self.gather.full());
         if !takes_more {
             return Ok(());
         }
         let waited = self.waiting_since.is_some_and(|since| since.elapsed() >= linger);
-        if waited || self.stream.full() {
+        if waited || self.gather.full() {
             self.waiting_since = None;
-            if let Some(set) = self.stream.take()? {
+            if let Some(set) = self.gather.take()? {
                 if set.steps.is_empty() && !set.span.open && !self.open {
                     self.idle = Some(set.span.end);
                 } else {
@@ -368,7 +365,7 @@ impl Loop {
             Found::Asked(table) => match self.follow.run.book.state(&table) {
                 Some(TableState::Ready) => {
                     let reason = "asked for".to_owned();
-                    self.stream.withdraw(&table, SchemaChangeKind::Reload { reason })?;
+                    self.stream.withdraw(&table, SchemaChangeKind::Reload { reason }, &mut self.gather)?;
                 }
                 Some(TableState::Suspended | TableState::Reload) => drop(self.wanted.insert(table)),
                 // What is being loaded is asked for again when it is there.
@@ -376,7 +373,7 @@ impl Loop {
             },
             Found::Unkeyed(table, error) => {
                 let (reason, remedy) = (error.reason(), error.way_back(&table));
-                self.stream.withdraw(&table, SchemaChangeKind::Suspend { reason, remedy })?;
+                self.stream.withdraw(&table, SchemaChangeKind::Suspend { reason, remedy }, &mut self.gather)?;
                 self.unkeyed.insert(table);
             }
         }

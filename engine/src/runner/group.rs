@@ -137,7 +137,7 @@ impl Group {
             false => SnapshotKind::Standalone,
         };
         let snapshot = self.run.task.snapshot(&tables, kind).await?;
-        hold.from(snapshot.start());
+        hold.from(snapshot.retained());
         Ok((snapshot, hold))
     }
 
@@ -356,7 +356,7 @@ fn is_same(record: &TableRecord, route: &Route) -> bool {
 
 /// The chunks that an interrupted load has still to read, if it can go on.
 fn rest_of(record: &TableRecord) -> Option<Vec<Chunk>> {
-    let goes_on = |c: &crate::record::ChunkRecord| c.done.is_some() || c.chunk.range.survives();
+    let goes_on = |c: &crate::record::ChunkRecord| c.done.is_some() || c.chunk.survives;
     if record.chunks.is_empty() || !record.chunks.iter().all(goes_on) {
         return None;
     }

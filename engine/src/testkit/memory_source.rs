@@ -10,22 +10,21 @@ use futures::stream::BoxStream;
 
 use super::convert;
 use super::model::{Database, Event, Key, ModelTable, Row, Value};
-use crate::change::{BatchBuilder, ChangeBatch, ChangeSet, ColumnMask, Op, Span, Step, Truncate};
-use crate::chunk::{Chunk, ChunkRange, KeyBound, LoadedChunk};
+use crate::change::{BatchBuilder, ChangeBatch, ColumnMask, Gather, Op, Truncate};
+use crate::chunk::{Chunk, LoadedChunk};
 use crate::error::{Error, Result};
 use crate::ports::{
     ChangeStream, ChunkOptions, Finding, Lag, Snapshot, SnapshotKind, Source, StreamRequest, StreamRole, StreamTable,
 };
 use crate::position::{Checkpoint, Lineage, Position};
 use crate::schema::{Catalog, SchemaChange, SchemaChangeKind, TableId, TableSchema, Type};
-use crate::task::{BatchLimits, Selection};
+use crate::task::Selection;
 
 /// What the log holds of one statement.
 #[derive(Clone, Debug)]
 enum Entry {
     Row { table: TableId, op: Op, image: Row, old: Option<Row>, unknown: ColumnMask },
     Truncate(Vec<TableId>),
-    Last(TableId, SchemaChangeKind),
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +39,8 @@ struct State {
     lineage: String,
     /// How long each batch of a snapshot takes to read.
     read_pause: Duration,
+    /// Each table of a snapshot is read at a place of its own.
+    apart: bool,
 }
 
 /// A source in memory; clones share it.
@@ -60,6 +61,11 @@ impl MemorySource {
     /// Makes each batch of a snapshot take so long to read.
     pub fn read_slowly(&self, pause: Duration) {
         self.0.lock().unwrap().read_pause = pause;
+    }
+
+    /// Makes snapshots read each table as it is when it is first asked for, at a place of its own.
+    pub fn read_apart(&self) {
+        self.0.lock().unwrap().apart = true;
     }
 
     /// Adds a table.
@@ -201,8 +207,9 @@ impl Source for MemorySource {
             state.created = state.log.len() as u128;
             state.retained = Some(state.created);
         }
-        let start = after(state.log.len());
-        Ok(Box::new(MemorySnapshot { start, rows: state.now.clone(), pause: state.read_pause }))
+        let (source, start) = (self.clone(), after(state.log.len()));
+        let tables = if state.apart { None } else { Some(state.now.clone()) };
+        Ok(Box::new(MemorySnapshot { source, start, tables, apart: Mutex::default(), pause: state.read_pause }))
     }
 
     async fn stream(&self, request: StreamRequest) -> Result<Box<dyn ChangeStream>> {
@@ -214,15 +221,9 @@ impl Source for MemorySource {
             tables: request.tables.iter().map(followed).collect(),
             role: request.role,
             ended: HashSet::new(),
-            limits: request.limits,
             next,
             offset: 0,
-            gathered: Vec::new(),
-            rows: 0,
-            transactions: 0,
-            taken: next,
             absent: HashSet::new(),
-            open: false,
         }))
     }
 
@@ -238,10 +239,30 @@ impl Source for MemorySource {
     }
 }
 
+/// The rows of a table, and the place that they were read at.
+type Read = (Position, BTreeMap<Key, Row>);
+
 struct MemorySnapshot {
+    source: MemorySource,
     start: Position,
-    rows: Database,
+    /// All of them, if they were read at once.
+    tables: Option<Database>,
+    /// Those that have been asked for, if each is read on its own.
+    apart: Mutex<BTreeMap<TableId, Read>>,
     pause: Duration,
+}
+
+impl MemorySnapshot {
+    fn table(&self, id: &TableId) -> Read {
+        if let Some(tables) = &self.tables {
+            return (self.start.clone(), tables.rows.get(id).cloned().unwrap_or_default());
+        }
+        let read = || {
+            let state = self.source.0.lock().unwrap();
+            (after(state.log.len()), state.now.rows.get(id).cloned().unwrap_or_default())
+        };
+        self.apart.lock().unwrap().entry(id.clone()).or_insert_with(read).clone()
+    }
 }
 
 #[async_trait]
@@ -250,20 +271,21 @@ impl Snapshot for MemorySnapshot {
         &self.start
     }
 
+    fn place(&self, table: &TableSchema) -> Position {
+        self.table(&table.id).0
+    }
+
     /// Cuts at integer keys, so that small worlds too have tables of several chunks.
     async fn chunks(&self, table: &Arc<TableSchema>, options: ChunkOptions) -> Result<Vec<Chunk>> {
-        let rows = self.rows.rows.get(&table.id).map_or(0, BTreeMap::len) as u64;
+        let rows = self.table(&table.id).1.len() as u64;
         let column = table.key[0];
         let by_key = rows >= options.resume_above_bytes && table.columns[column].ty == Type::Int64;
-        let bounds: Vec<Option<KeyBound>> = match by_key {
-            true => [3, 6, 9].into_iter().map(|b| Some(KeyBound::Int(b))).collect(),
-            false => return Ok(vec![Chunk { id: 0, range: ChunkRange::Whole, rows }]),
+        let ranges = match by_key {
+            true => ["..3", "3..6", "6..9", "9.."].map(|range| format!("{column}:{range}")).to_vec(),
+            false => vec![ALL.to_owned()],
         };
-        let lower = std::iter::once(None).chain(bounds.iter().cloned());
-        let upper = bounds.iter().cloned().chain(std::iter::once(None));
-        let chunk =
-            |(id, (lower, upper))| Chunk { id: id as u32, range: ChunkRange::Key { column, lower, upper }, rows };
-        Ok(lower.zip(upper).enumerate().map(chunk).collect())
+        let chunk = |(range, id)| Chunk { id, range, survives: by_key, rows };
+        Ok(ranges.into_iter().zip(0..).map(chunk).collect())
     }
 
     fn read<'a>(
@@ -272,14 +294,8 @@ impl Snapshot for MemorySnapshot {
         chunk: &'a Chunk,
         _batch_bytes: usize,
     ) -> BoxStream<'a, Result<ChangeBatch>> {
-        let rows: Vec<&Row> = self
-            .rows
-            .rows
-            .get(&table.id)
-            .into_iter()
-            .flat_map(BTreeMap::values)
-            .filter(|r| holds(&chunk.range, r))
-            .collect();
+        let (_, rows) = self.table(&table.id);
+        let rows: Vec<&Row> = rows.values().filter(|r| holds(&chunk.range, r)).collect();
         let batches: Vec<_> = rows.chunks(2).map(|some| batch(table, some)).collect();
         let pause = self.pause;
         let slowly = move |batch| async move {
@@ -299,15 +315,16 @@ fn batch(table: &Arc<TableSchema>, rows: &[&Row]) -> Result<ChangeBatch> {
     builder.finish()
 }
 
-fn holds(range: &ChunkRange, row: &Row) -> bool {
-    match range {
-        ChunkRange::Key { column, lower, upper } => {
-            let Some(Value::Int(v)) = &row[*column] else { panic!("an integer key") };
-            let v = KeyBound::Int(*v);
-            lower.as_ref().is_none_or(|l| *l <= v) && upper.as_ref().is_none_or(|u| v < *u)
-        }
-        ChunkRange::Whole | ChunkRange::Physical(_) => true,
-    }
+/// A chunk of all rows. One of a range of keys is `column:lower..upper`, without a bound where there is none.
+const ALL: &str = "all";
+
+fn holds(range: &str, row: &Row) -> bool {
+    let Some((column, (lower, upper))) = range.split_once(':').and_then(|(c, r)| Some((c, r.split_once("..")?))) else {
+        return true;
+    };
+    let Some(Value::Int(v)) = row[column.parse::<usize>().unwrap()] else { panic!("an integer key") };
+    let bound = |text: &str| text.parse::<i64>().ok();
+    bound(lower).is_none_or(|l| l <= v) && bound(upper).is_none_or(|u| v < u)
 }
 
 /// The shape of a table and its chunks.
@@ -315,7 +332,7 @@ type Followed = (TableId, (Arc<TableSchema>, Vec<LoadedChunk>));
 
 /// What is on the target already is a chunk that was read there.
 fn followed(table: &StreamTable) -> Followed {
-    let own = table.from.iter().map(|at| LoadedChunk { range: ChunkRange::Whole, snapshot: at.clone() });
+    let own = table.from.iter().map(|at| LoadedChunk { range: ALL.to_owned(), snapshot: at.clone() });
     let mut loaded: Vec<LoadedChunk> = own.collect();
     if let Some(at) = &table.from {
         loaded.extend(table.loaded.iter().filter(|c| c.snapshot > *at).cloned());
@@ -331,19 +348,11 @@ struct MemoryStream {
     role: StreamRole,
     /// Tables of which no later change counts.
     ended: HashSet<TableId>,
-    limits: BatchLimits,
     /// The transaction to read next, and how many of its entries have been.
     next: usize,
     offset: usize,
-    gathered: Vec<Entry>,
-    rows: usize,
-    transactions: u64,
-    /// Where the last set ended.
-    taken: usize,
     /// Rows that could not be read again because they had gone on to another key.
     absent: HashSet<(TableId, Key)>,
-    /// The last set taken was open.
-    open: bool,
 }
 
 impl MemoryStream {
@@ -358,26 +367,24 @@ impl MemoryStream {
     }
 
     /// Takes one log entry in, without what the load has brought already.
-    fn take_in(&mut self, entry: Entry) {
+    fn take_in(&mut self, entry: Entry, into: &mut Gather) -> Result<()> {
         let Entry::Row { table, op, mut image, old, mut unknown } = entry else {
-            if let Entry::Truncate(ids) = entry {
-                self.take_in_truncate(ids);
-            }
-            return;
+            let Entry::Truncate(ids) = entry else { return Ok(()) };
+            return self.take_in_truncate(ids, into);
         };
         if !self.delivers(&table) {
-            return;
+            return Ok(());
         }
         let model = self.source.0.lock().unwrap().model(&table).clone();
         let from = model.key_of(old.as_ref().unwrap_or(&image));
         let (had, has) = (self.loaded(&table, old.as_ref().unwrap_or(&image)), self.loaded(&table, &image));
         let orphan = op != Op::Insert && !had && self.absent.remove(&(table.clone(), from));
         match (op, had, has) {
-            (Op::Insert | Op::Delete, _, true) | (Op::Update, true, true) => return,
-            (Op::Delete | Op::Update, ..) if orphan && (has || op == Op::Delete) => return,
+            (Op::Insert | Op::Delete, _, true) | (Op::Update, true, true) => return Ok(()),
+            (Op::Delete | Op::Update, ..) if orphan && (has || op == Op::Delete) => return Ok(()),
             (Op::Update, false, true) => {
                 let gone = old.expect("a key that moved to another chunk has an old image");
-                return self.gathered.push(Entry::Row { table, op: Op::Delete, image: gone, old: None, unknown });
+                return self.put(&table, Op::Delete, &gone, None, &unknown, into);
             }
             _ => {}
         }
@@ -388,139 +395,85 @@ impl MemoryStream {
                 let key = model.key_of(&image);
                 let Some(row) = self.source.database().rows[&table].get(&key).cloned() else {
                     self.absent.insert((table, key));
-                    return;
+                    return Ok(());
                 };
                 (image, unknown) = (row, ColumnMask::default());
             }
         }
-        self.gathered.push(Entry::Row { table, op, image, old, unknown });
+        self.put(&table, op, &image, old.as_ref(), &unknown, into)
     }
 
-    fn take_in_truncate(&mut self, ids: Vec<TableId>) {
-        let mut empty = Vec::new();
+    fn put(
+        &self,
+        table: &TableId,
+        op: Op,
+        image: &Row,
+        old: Option<&Row>,
+        unknown: &ColumnMask,
+        into: &mut Gather,
+    ) -> Result<()> {
+        let number = self.source.0.lock().unwrap().tables.iter().position(|t| t.id == *table);
+        into.row(number.expect("a known table"), &self.tables[table].0, 8 * image.len(), |batch| {
+            batch.columns().iter_mut().zip(image).for_each(|(b, v)| convert::push(b, v.as_ref()));
+            if let Some(old) = old {
+                let (builders, columns) = batch.old_columns();
+                builders.iter_mut().zip(columns).for_each(|(b, c)| convert::push(b, old[*c].as_ref()));
+                batch.end_old();
+            }
+            batch.end_row(op, unknown)
+        })
+    }
+
+    fn take_in_truncate(&mut self, ids: Vec<TableId>, into: &mut Gather) -> Result<()> {
+        let mut tables = Vec::new();
         for id in ids.into_iter().filter(|id| self.delivers(id)).collect::<Vec<_>>() {
             self.absent.retain(|(table, _)| *table != id);
-            let chunks = &self.tables[&id].1;
+            let (schema, chunks) = &self.tables[&id];
             let loaded = chunks.iter().filter(|c| (self.next as u128) < c.snapshot.order()).count();
             match loaded {
-                0 => empty.push(id),
+                0 => tables.push(Arc::clone(schema)),
                 // Every chunk was read after it.
                 n if n == chunks.len() => {}
                 _ => {
                     let reason = "it was emptied between two parts of its load".to_owned();
-                    self.last(id, SchemaChangeKind::Reload { reason });
+                    self.last(&id, SchemaChangeKind::Reload { reason }, into)?;
                 }
             }
         }
-        self.gathered.push(Entry::Truncate(empty));
+        into.truncate(Truncate { tables, cascade: false, restart_identity: false })
     }
 
-    fn last(&mut self, id: TableId, kind: SchemaChangeKind) {
-        self.absent.retain(|(table, _)| *table != id);
+    fn last(&mut self, id: &TableId, kind: SchemaChangeKind, into: &mut Gather) -> Result<()> {
+        self.absent.retain(|(table, _)| table != id);
         self.ended.insert(id.clone());
-        self.gathered.push(Entry::Last(id, kind));
+        let table = Arc::clone(&self.tables[id].0);
+        into.schema(SchemaChange { table, kind })
     }
-
-    fn steps(&mut self) -> Result<Vec<Step>> {
-        let mut steps = Vec::new();
-        let mut open: BTreeMap<TableId, BatchBuilder> = BTreeMap::new();
-        for entry in std::mem::take(&mut self.gathered) {
-            match entry {
-                Entry::Truncate(ids) => {
-                    flush(&mut open, &mut steps)?;
-                    let known = ids.iter().filter_map(|id| self.tables.get(id));
-                    let tables = known.map(|(schema, _)| Arc::clone(schema)).collect();
-                    steps.push(Step::Truncate(Truncate { tables, cascade: false, restart_identity: false }));
-                }
-                Entry::Last(id, kind) => {
-                    flush(&mut open, &mut steps)?;
-                    let Some((table, _)) = self.tables.remove(&id) else { continue };
-                    steps.push(Step::Schema(SchemaChange { table, kind }));
-                }
-                Entry::Row { table, op, image, old, unknown } => {
-                    if !self.tables.contains_key(&table) {
-                        continue;
-                    }
-                    let schema = &self.tables[&table].0;
-                    let builder = open.entry(table).or_insert_with(|| BatchBuilder::new(Arc::clone(schema)));
-                    builder.columns().iter_mut().zip(&image).for_each(|(b, v)| convert::push(b, v.as_ref()));
-                    if let Some(old) = old {
-                        let (builders, columns) = builder.old_columns();
-                        builders.iter_mut().zip(columns).for_each(|(b, c)| convert::push(b, old[*c].as_ref()));
-                        builder.end_old();
-                    }
-                    builder.end_row(op, &unknown)?;
-                }
-            }
-        }
-        flush(&mut open, &mut steps)?;
-        Ok(steps)
-    }
-}
-
-fn flush(open: &mut BTreeMap<TableId, BatchBuilder>, steps: &mut Vec<Step>) -> Result<()> {
-    for (_, mut builder) in std::mem::take(open) {
-        steps.push(Step::Rows(builder.finish()?));
-    }
-    Ok(())
 }
 
 #[async_trait]
 impl ChangeStream for MemoryStream {
-    async fn fill(&mut self) -> Result<()> {
+    async fn fill(&mut self, into: &mut Gather) -> Result<()> {
         tokio::task::yield_now().await;
         let transaction = self.source.0.lock().unwrap().log.get(self.next).cloned();
         let Some(transaction) = transaction else {
-            return {
-                let _: () = tokio::time::sleep(Duration::from_millis(5)).await;
-                Ok(())
-            };
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            return Ok(());
         };
+        into.begin();
         while self.offset < transaction.len() {
-            if self.rows >= self.limits.max_rows {
+            if into.full() {
                 return Ok(());
             }
-            self.take_in(transaction[self.offset].clone());
-            self.rows += 1;
+            self.take_in(transaction[self.offset].clone(), into)?;
+            // A row that is absent is remembered by nobody but us.
+            into.hold(!self.absent.is_empty());
             self.offset += 1;
         }
         self.next += 1;
         self.offset = 0;
-        self.transactions += 1;
+        into.commit(after(self.next), None, true);
         Ok(())
-    }
-
-    fn ready(&self) -> bool {
-        let closes = self.open && self.absent.is_empty();
-        let news = self.next > self.taken || closes || !self.gathered.is_empty();
-        news && self.offset == 0 || self.full()
-    }
-
-    fn full(&self) -> bool {
-        self.rows >= self.limits.max_rows
-    }
-
-    fn take(&mut self) -> Result<Option<ChangeSet>> {
-        if !self.ready() {
-            return Ok(None);
-        }
-        let steps = self.steps()?;
-        // A row that is absent is remembered by nobody but us: no checkpoint may fall before its end.
-        self.open = self.offset > 0 || !self.absent.is_empty();
-        self.rows = 0;
-        self.taken = self.next;
-        let span = Span {
-            end: after(self.next),
-            committed_at: None,
-            open: self.open,
-            transactions: std::mem::take(&mut self.transactions),
-            bytes: 0,
-        };
-        Ok(Some(ChangeSet { steps, span }))
-    }
-
-    fn between(&self) -> Option<Position> {
-        (self.offset == 0 && self.absent.is_empty()).then(|| after(self.next))
     }
 
     async fn add(&mut self, tables: Vec<StreamTable>) -> Result<()> {
@@ -533,9 +486,10 @@ impl ChangeStream for MemoryStream {
         Ok(())
     }
 
-    fn withdraw(&mut self, table: &TableId, last: SchemaChangeKind) -> Result<()> {
+    fn withdraw(&mut self, table: &TableId, last: SchemaChangeKind, into: &mut Gather) -> Result<()> {
         if self.delivers(table) {
-            self.last(table.clone(), last);
+            self.last(table, last, into)?;
+            into.hold(!self.absent.is_empty());
         }
         Ok(())
     }

@@ -6,16 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use trem_engine::change::{ChangeSet, Op, Span, Step, Truncate};
+use trem_engine::change::{Gather, Op, Truncate};
 use trem_engine::ports::StreamRequest;
 use trem_engine::schema::SchemaChangeKind;
-use trem_engine::task::BatchLimits;
 use trem_engine::time::micros_from_2000;
 use trem_engine::{Error, Result};
 
 use super::followed::FollowedTable;
 use super::overlap::{Found, RowKey, Verdict};
-use super::read::{LARGE_ROW, push_row};
+use super::read::push_row;
 use super::{image, lsn};
 use crate::postgres::types::TypeBook;
 use crate::postgres::wire::copy::CopyRow;
@@ -30,10 +29,9 @@ pub(super) enum Need {
     Row { table: usize, key: Vec<String>, xid: u32 },
 }
 
-/// Gathers whole transactions.
+/// Takes messages of the log in, into one set from the first to the last.
 #[derive(Debug)]
 pub(super) struct Assembler {
-    limits: BatchLimits,
     from: u64,
     tables: Vec<FollowedTable>,
     /// Relation numbers of the log; `None` for tables that are not ours.
@@ -41,16 +39,8 @@ pub(super) struct Assembler {
     /// What the server has last said of each: it says it once, and tables may be added later.
     descriptions: HashMap<u32, Relation>,
     begin: Option<Begin>,
-    steps: Vec<Step>,
-    rows: usize,
-    bytes: usize,
-    step_bytes: usize,
+    /// Where reading stands.
     end: u64,
-    taken: u64,
-    /// The target's transaction is open since the last take.
-    open: bool,
-    committed_at: Option<SystemTime>,
-    transactions: u64,
     answer: Option<Found>,
     /// Tables that the catalogue says cannot be followed any more, by which place in the log that was so, and why.
     lost: Vec<(u64, usize, String)>,
@@ -89,21 +79,12 @@ impl Assembler {
             tables.push(FollowedTable::new(table, types, from)?);
         }
         Ok(Self {
-            limits: request.limits,
             from,
             tables,
             relations: HashMap::new(),
             descriptions: HashMap::new(),
             begin: None,
-            steps: Vec::new(),
-            rows: 0,
-            bytes: 0,
-            step_bytes: 0,
             end: from,
-            taken: from,
-            open: false,
-            committed_at: None,
-            transactions: 0,
             answer: None,
             lost: Vec::new(),
             waiting: Vec::new(),
@@ -123,22 +104,6 @@ impl Assembler {
         self.begin.is_some()
     }
 
-    /// Whether the limits are reached. Between transactions that is soon; inside one there is as much room again, so
-    /// that only a transaction that is itself large is split.
-    pub(super) fn full(&self) -> bool {
-        let room = if self.in_transaction() { 2 } else { 1 };
-        self.rows >= self.limits.max_rows.saturating_mul(room)
-            || self.bytes >= self.limits.max_bytes.saturating_mul(room)
-    }
-
-    /// Whether [`Assembler::take`] has something to give.
-    pub(super) fn ready(&self) -> bool {
-        if self.in_transaction() {
-            return self.full();
-        }
-        self.end != self.taken || !self.steps.is_empty() || (self.open && !self.waits())
-    }
-
     /// Whether the target lacks a row until the log is where it was read again: its transaction stays open that long,
     /// as nothing would remember the row over a restart.
     fn waits(&self) -> bool {
@@ -147,11 +112,11 @@ impl Assembler {
     }
 
     /// Puts in what was read again and held, of tables for which the log has come as far.
-    fn release(&mut self) -> Result<()> {
+    fn release(&mut self, into: &mut Gather) -> Result<()> {
         for index in std::mem::take(&mut self.waiting) {
             match &mut self.tables[index].loaded {
                 Some(loaded) if loaded.waits(self.end) => self.waiting.push(index),
-                _ => self.put_held(index, self.end)?,
+                _ => self.put_held(index, self.end, into)?,
             }
         }
         Ok(())
@@ -159,46 +124,61 @@ impl Assembler {
 
     /// Every transaction that committed before `end` has come: one that comes again is not taken in twice. (Of two
     /// sessions one reads up to a place, and one from there on; if it lies in a page's header, both send what follows.)
-    pub(super) fn read_up_to(&mut self, end: u64) -> Result<()> {
+    pub(super) fn read_up_to(&mut self, end: u64, into: &mut Gather) -> Result<()> {
         self.from = self.from.max(end);
-        self.reached(end)
+        self.reached(end, into)
     }
 
     /// The server has sent everything before this place.
-    pub(super) fn reached(&mut self, server_end: u64) -> Result<()> {
+    pub(super) fn reached(&mut self, server_end: u64, into: &mut Gather) -> Result<()> {
         if self.in_transaction() {
             return Ok(());
         }
         self.end = self.end.max(server_end);
-        self.lapse()?;
-        self.release()
+        into.reached(lsn::position(self.end));
+        self.stands(into)
+    }
+
+    /// Reading stands between two transactions: does what is due there.
+    fn stands(&mut self, into: &mut Gather) -> Result<()> {
+        self.lapse(into)?;
+        self.release(into)?;
+        into.hold(self.waits());
+        Ok(())
     }
 
     /// Takes one message in. After a [`Need`] the same message is to be given again.
-    pub(super) fn message(&mut self, payload: &[u8], whole: &Bytes) -> Result<Option<Need>> {
-        match Message::decode(payload)? {
-            Message::Begin(begin) => self.begin = Some(begin),
-            Message::Commit(commit) => self.commit(commit)?,
-            Message::Relation(relation) => return self.relation(relation),
-            Message::Insert { relation, new } => return self.change(relation, Change::Insert(new), whole),
-            Message::Update { relation, old, new } => return self.change(relation, Change::Update(old, new), whole),
-            Message::Delete { relation, old } => return self.change(relation, Change::Delete(old), whole),
-            Message::Truncate { relations, cascade, restart_identity } => {
-                return self.truncate(&relations, cascade, restart_identity);
+    pub(super) fn message(&mut self, payload: &[u8], whole: &Bytes, into: &mut Gather) -> Result<Option<Need>> {
+        let need = match Message::decode(payload)? {
+            Message::Begin(begin) => {
+                self.begin = Some(begin);
+                into.begin();
+                None
             }
-            Message::Origin | Message::Type | Message::Logical => {}
-        }
-        Ok(None)
+            Message::Commit(commit) => {
+                self.commit(commit, into)?;
+                None
+            }
+            Message::Relation(relation) => self.relation(relation)?,
+            Message::Insert { relation, new } => self.change(relation, Change::Insert(new), whole, into)?,
+            Message::Update { relation, old, new } => self.change(relation, Change::Update(old, new), whole, into)?,
+            Message::Delete { relation, old } => self.change(relation, Change::Delete(old), whole, into)?,
+            Message::Truncate { relations, cascade, restart_identity } => {
+                self.truncate(&relations, cascade, restart_identity, into)?
+            }
+            Message::Origin | Message::Type | Message::Logical => None,
+        };
+        into.hold(self.waits());
+        Ok(need)
     }
 
-    fn commit(&mut self, commit: Commit) -> Result<()> {
+    fn commit(&mut self, commit: Commit, into: &mut Gather) -> Result<()> {
         let news = self.begin.take().is_some_and(|begin| begin.final_lsn >= self.from);
         self.end = self.end.max(commit.end_lsn);
-        self.transactions += u64::from(news);
         let micros = micros_from_2000(commit.time);
-        self.committed_at = u64::try_from(micros).ok().map(|m| SystemTime::UNIX_EPOCH + Duration::from_micros(m));
-        self.lapse()?;
-        self.release()
+        let at = u64::try_from(micros).ok().map(|m| SystemTime::UNIX_EPOCH + Duration::from_micros(m));
+        into.commit(lsn::position(self.end), at, news);
+        self.stands(into)
     }
 
     /// The transaction at hand; `None` if the target has it already.
@@ -212,8 +192,8 @@ impl Assembler {
         self.answer = Some(found);
     }
 
-    fn change(&mut self, relation: u32, change: Change<'_>, whole: &Bytes) -> Result<Option<Need>> {
-        let (index, begin) = match self.live(relation)? {
+    fn change(&mut self, relation: u32, change: Change<'_>, whole: &Bytes, into: &mut Gather) -> Result<Option<Need>> {
+        let (index, begin) = match self.live(relation, into)? {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(None),
             Err(need) => return Ok(Some(need)),
@@ -227,21 +207,28 @@ impl Assembler {
         if !identified {
             let reason = "a partition of it has another REPLICA IDENTITY than the table, so that the log does not tell \
                           which row was changed";
-            self.suspend(index, reason.to_owned())?;
+            self.suspend(index, reason.to_owned(), into)?;
             return Ok(None);
         }
-        self.counted(index, begin, change, whole).map_err(|e| e.table(&schema.id))
+        self.counted(index, begin, change, whole, into).map_err(|e| e.table(&schema.id))
     }
 
-    fn counted(&mut self, index: usize, begin: Begin, change: Change<'_>, whole: &Bytes) -> Result<Option<Need>> {
+    fn counted(
+        &mut self,
+        index: usize,
+        begin: Begin,
+        change: Change<'_>,
+        whole: &Bytes,
+        into: &mut Gather,
+    ) -> Result<Option<Need>> {
         if self.tables[index].loaded.is_none() {
-            self.write(index, change, whole)?;
+            self.write(index, change, whole, into)?;
             return Ok(None);
         }
         let (old, new) = keys(&self.tables[index], change)?;
         for key in old.iter().chain(&new) {
             if let Some(row) = self.tables[index].loaded.as_mut().and_then(|l| l.due(key, begin)) {
-                self.put_row(index, &row)?;
+                self.put_row(index, &row, into)?;
             }
         }
         let loaded = self.tables[index].loaded.as_ref();
@@ -252,14 +239,16 @@ impl Assembler {
             (_, _, _) => Verdict::Skip,
         };
         match (verdict, change) {
-            (Verdict::Apply, change) => self.write(index, change, whole)?,
-            (Verdict::DeleteOld, Change::Update(Some(old), _)) => self.write(index, Change::Delete(old), whole)?,
+            (Verdict::Apply, change) => self.write(index, change, whole, into)?,
+            (Verdict::DeleteOld, Change::Update(Some(old), _)) => {
+                self.write(index, Change::Delete(old), whole, into)?
+            }
             (Verdict::PutNew, Change::Update(old_tuple, tuple)) => {
                 let Some(new) = &new else { return Ok(None) };
                 if image::is_whole(tuple, old_tuple) {
-                    self.put(index, old_tuple, tuple, whole)?;
+                    self.put(index, old_tuple, tuple, whole, into)?;
                 } else if let Some(found) = self.answer.take() {
-                    self.put_found(index, new, found)?;
+                    self.put_found(index, new, found, into)?;
                 } else {
                     let key = image::key_literals(&self.tables[index], tuple, old_tuple.map(OldTuple::tuple))?;
                     return Ok(Some(Need::Row { table: index, key, xid: begin.xid }));
@@ -271,84 +260,81 @@ impl Assembler {
     }
 
     /// A row that the target does not have, from an update that has all of it.
-    fn put(&mut self, index: usize, old: Option<OldTuple<'_>>, new: Tuple<'_>, whole: &Bytes) -> Result<()> {
-        let table = &mut self.tables[index];
-        let unknown = image::push_new(table, new, old, whole, &mut self.scratch)?;
-        table.builder.end_row(Op::Insert, &unknown)?;
-        self.count(index, new.bytes());
-        Ok(())
+    fn put(
+        &mut self,
+        index: usize,
+        old: Option<OldTuple<'_>>,
+        new: Tuple<'_>,
+        whole: &Bytes,
+        into: &mut Gather,
+    ) -> Result<()> {
+        let (table, scratch) = (&self.tables[index], &mut self.scratch);
+        into.row(index, &table.schema, new.bytes(), |batch| {
+            let unknown = image::push_new(table, batch, new, old, whole, scratch)?;
+            batch.end_row(Op::Insert, &unknown)
+        })
     }
 
     /// What was read again, as the log does not have all of a row that the target does not have.
-    fn put_found(&mut self, index: usize, key: &RowKey, found: Found) -> Result<()> {
+    fn put_found(&mut self, index: usize, key: &RowKey, found: Found, into: &mut Gather) -> Result<()> {
         let Some(loaded) = &mut self.tables[index].loaded else { return Ok(()) };
         let at_once = loaded.read_again(key, found);
         if loaded.is_too_much() {
             let reason = "too many of its rows have moved while its load was interrupted".to_owned();
-            return self.reshape(index, SchemaChangeKind::Reload { reason }, Vec::new());
+            return self.reshape(index, SchemaChangeKind::Reload { reason }, Vec::new(), into);
         }
         if !self.waiting.contains(&index) {
             self.waiting.push(index);
         }
-        at_once.iter().try_for_each(|row| self.put_row(index, row))
+        at_once.iter().try_for_each(|row| self.put_row(index, row, into))
     }
 
     /// Puts in what is held of a table whose rows were all read before `end`.
-    fn put_held(&mut self, index: usize, end: u64) -> Result<()> {
+    fn put_held(&mut self, index: usize, end: u64, into: &mut Gather) -> Result<()> {
         let held = self.tables[index].loaded.as_mut().map(|l| l.passed(end)).unwrap_or_default();
-        held.iter().try_for_each(|row| self.put_row(index, row))
+        held.iter().try_for_each(|row| self.put_row(index, row, into))
     }
 
-    fn put_row(&mut self, index: usize, row: &Bytes) -> Result<()> {
-        let table = &mut self.tables[index];
-        let put = CopyRow::of(row).map_err(Error::from);
-        let put = put.and_then(|r| push_row(&mut table.builder, &table.wires, r, row, &mut self.scratch));
-        put.map_err(|e| e.table(&table.schema.id))?;
-        self.count(index, row.len());
-        Ok(())
+    fn put_row(&mut self, index: usize, row: &Bytes, into: &mut Gather) -> Result<()> {
+        let (table, scratch) = (&self.tables[index], &mut self.scratch);
+        let put = into.row(index, &table.schema, row.len(), |batch| {
+            push_row(batch, &table.wires, CopyRow::of(row)?, row, scratch)
+        });
+        put.map_err(|e| e.table(&table.schema.id))
     }
 
-    fn write(&mut self, index: usize, change: Change<'_>, whole: &Bytes) -> Result<()> {
-        let bytes = change.bytes();
-        let large = bytes >= LARGE_ROW;
-        if large {
-            self.close(index)?;
-        }
-        let table = &mut self.tables[index];
-        match change {
+    fn write(&mut self, index: usize, change: Change<'_>, whole: &Bytes, into: &mut Gather) -> Result<()> {
+        let (table, scratch) = (&self.tables[index], &mut self.scratch);
+        into.row(index, &table.schema, change.bytes(), |batch| match change {
             Change::Insert(new) => {
-                let unknown = image::push_new(table, new, None, whole, &mut self.scratch)?;
-                table.builder.end_row(Op::Insert, &unknown)?;
+                let unknown = image::push_new(table, batch, new, None, whole, scratch)?;
+                batch.end_row(Op::Insert, &unknown)
             }
             Change::Update(old, new) => {
-                let unknown = image::push_new(table, new, old, whole, &mut self.scratch)?;
+                let unknown = image::push_new(table, batch, new, old, whole, scratch)?;
                 if let Some(old) = old {
-                    image::push_old(table, old, whole, &mut self.scratch)?;
-                    table.builder.end_old();
+                    image::push_old(table, batch, old, whole, scratch)?;
+                    batch.end_old();
                 }
-                table.builder.end_row(Op::Update, &unknown)?;
+                batch.end_row(Op::Update, &unknown)
             }
             Change::Delete(old) => {
-                let unknown = image::push_deleted(table, old, whole, &mut self.scratch)?;
-                table.builder.end_row(Op::Delete, &unknown)?;
+                let unknown = image::push_deleted(table, batch, old, whole, scratch)?;
+                batch.end_row(Op::Delete, &unknown)
             }
-        }
-        self.count(index, bytes);
-        if large {
-            self.close(index)?;
-        }
-        Ok(())
+        })
     }
 
-    fn count(&mut self, index: usize, bytes: usize) {
-        self.rows += 1;
-        self.bytes += bytes + self.tables[index].width;
-    }
-
-    fn truncate(&mut self, relations: &[u32], cascade: bool, restart_identity: bool) -> Result<Option<Need>> {
+    fn truncate(
+        &mut self,
+        relations: &[u32],
+        cascade: bool,
+        restart_identity: bool,
+        into: &mut Gather,
+    ) -> Result<Option<Need>> {
         let mut tables = Vec::new();
         for relation in relations {
-            let (index, begin) = match self.live(*relation)? {
+            let (index, begin) = match self.live(*relation, into)? {
                 Ok(Some(found)) => found,
                 Ok(None) => continue,
                 Err(need) => return Ok(Some(need)),
@@ -359,56 +345,13 @@ impl Assembler {
             match &self.tables[index].loaded {
                 Some(loaded) if begin.final_lsn < loaded.highest => {
                     let reason = "it was emptied between two snapshots of its load".to_owned();
-                    self.reshape(index, SchemaChangeKind::Reload { reason }, Vec::new())?;
+                    self.reshape(index, SchemaChangeKind::Reload { reason }, Vec::new(), into)?;
                 }
                 _ => tables.push(Arc::clone(&self.tables[index].schema)),
             }
         }
-        if !tables.is_empty() {
-            self.barrier()?;
-            self.steps.push(Step::Truncate(Truncate { tables, cascade, restart_identity }));
-        }
+        into.truncate(Truncate { tables, cascade, restart_identity })?;
         Ok(None)
-    }
-
-    /// Ends the batch of a table.
-    fn close(&mut self, index: usize) -> Result<()> {
-        let table = &mut self.tables[index];
-        if !table.builder.is_empty() {
-            let batch = table.builder.finish()?;
-            self.step_bytes += batch.bytes();
-            self.steps.push(Step::Rows(batch));
-        }
-        Ok(())
-    }
-
-    fn barrier(&mut self) -> Result<()> {
-        (0..self.tables.len()).try_for_each(|index| self.close(index))
-    }
-
-    /// What has been gathered; `None` unless ready.
-    pub(super) fn take(&mut self) -> Result<Option<ChangeSet>> {
-        if !self.ready() {
-            return Ok(None);
-        }
-        self.barrier()?;
-        self.taken = self.end;
-        self.open = self.in_transaction() || self.waits();
-        (self.rows, self.bytes) = (0, 0);
-        let span = Span {
-            end: lsn::position(self.end),
-            // The set that ends an open one may come with no transaction of its own.
-            committed_at: if self.open { self.committed_at } else { self.committed_at.take() },
-            open: self.open,
-            transactions: std::mem::take(&mut self.transactions),
-            bytes: std::mem::take(&mut self.step_bytes),
-        };
-        Ok(Some(ChangeSet { steps: std::mem::take(&mut self.steps), span }))
-    }
-
-    /// Where reading stands, if between two transactions and no row that was read again is waited for.
-    pub(super) fn between(&self) -> Option<u64> {
-        (!self.in_transaction() && !self.waits()).then_some(self.end)
     }
 }
 

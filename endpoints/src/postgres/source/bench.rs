@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use trem_engine::Result;
-use trem_engine::change::{BatchBuilder, ChangeBatch, ChangeSet};
+use trem_engine::change::{BatchBuilder, ChangeBatch, ChangeSet, Gather};
 use trem_engine::ports::{StreamRequest, StreamRole, StreamTable};
 use trem_engine::schema::TableSchema;
 use trem_engine::task::BatchLimits;
@@ -24,7 +24,7 @@ fn book(types: &[Type]) -> TypeBook {
 }
 
 /// Messages of `pgoutput` into change sets.
-pub struct Log(Assembler);
+pub struct Log(Assembler, Gather);
 
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,8 +41,9 @@ impl Log {
         let tables = vec![StreamTable { schema: Arc::clone(table), from: None, loaded: Vec::new() }];
         let limits = BatchLimits { max_rows: usize::MAX / 4, max_bytes: usize::MAX / 4, ..BatchLimits::default() };
         let (from, expected, role) = (lsn::position(1), Vec::new(), StreamRole::Main);
-        let request = StreamRequest { from, tables, expected, limits, role };
-        Ok(Self(Assembler::new(request, &book(types))?))
+        let gather = Gather::new(limits, from.clone());
+        let request = StreamRequest { from, tables, expected, role };
+        Ok(Self(Assembler::new(request, &book(types))?, gather))
     }
 
     /// Takes one message in.
@@ -50,7 +51,7 @@ impl Log {
     /// # Errors
     /// A message that is malformed.
     pub fn message(&mut self, message: &Bytes) -> Result<()> {
-        self.0.message(message, message).map(drop)
+        self.0.message(message, message, &mut self.1).map(drop)
     }
 
     /// What has been gathered.
@@ -58,7 +59,7 @@ impl Log {
     /// # Errors
     /// Never, in effect.
     pub fn take(&mut self) -> Result<Option<ChangeSet>> {
-        self.0.take()
+        self.1.take()
     }
 }
 

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
-use trem_engine::chunk::{Chunk, ChunkRange, KeyBound};
+use trem_engine::chunk::Chunk;
 use trem_engine::ports::ChunkOptions;
 use trem_engine::schema::{Identity, TableId, TableSchema, Type};
 use trem_engine::{Error, Result};
 
+use super::range::{ChunkRange, KeyBound};
 use crate::postgres::row::get;
 use crate::postgres::types::table_number;
 use crate::postgres::{datetime, decode, quote, sqlstate};
@@ -58,8 +59,10 @@ pub(super) async fn plan(client: &Client, table: &TableSchema, options: ChunkOpt
     };
     // A partitioned table may be without partitions, and its load is still one that begins and ends.
     let ranges = if ranges.is_empty() { vec![(ChunkRange::Whole, 0)] } else { ranges };
-    let chunks = ranges.into_iter().zip(0..).map(|((range, rows), id)| Chunk { id, range, rows });
-    Ok(chunks.collect())
+    let chunk = |((range, rows), id): ((ChunkRange, u64), u32)| {
+        Ok(Chunk { id, range: range.text()?, survives: range.survives(), rows })
+    };
+    ranges.into_iter().zip(0..).map(chunk).collect()
 }
 
 async fn parts(client: &Client, table: &TableSchema) -> Result<Vec<Part>> {
@@ -115,7 +118,7 @@ fn physical(parts: &[Part], chunk_bytes: u64) -> Result<Vec<(ChunkRange, u64)>> 
     Ok(ranges)
 }
 
-/// Ranges of the first key column, if its type and collation order values as the engine does.
+/// Ranges of the first key column, if its type and collation order values as [`KeyBound`] does.
 async fn key_ranges(
     client: &Client,
     table: &TableSchema,

@@ -1,7 +1,7 @@
 //! Row images of the log into a table's builder.
 
 use bytes::Bytes;
-use trem_engine::change::{ColumnBuilder, ColumnMask};
+use trem_engine::change::{BatchBuilder, ColumnBuilder, ColumnMask};
 use trem_engine::schema::{Column, Identity, TableSchema};
 use trem_engine::{Error, Result};
 
@@ -72,7 +72,8 @@ pub(super) fn identifies(schema: &TableSchema, old: Option<OldTuple<'_>>) -> boo
 
 /// Appends a new image. Values that it lacks come from the old one as far as that has them; the others are returned.
 pub(super) fn push_new(
-    table: &mut FollowedTable,
+    table: &FollowedTable,
+    batch: &mut BatchBuilder,
     new: Tuple<'_>,
     old: Option<OldTuple<'_>>,
     whole: &Bytes,
@@ -81,7 +82,7 @@ pub(super) fn push_new(
     same_length(table, new)?;
     let mut unknown = ColumnMask::default();
     let schema = &table.schema;
-    let columns = schema.columns.iter().zip(&table.wires).zip(table.builder.columns());
+    let columns = schema.columns.iter().zip(&table.wires).zip(batch.columns());
     for (index, (((column, wire), builder), mut field)) in columns.zip(new.fields()).enumerate() {
         if field == Field::Unchanged {
             match old.and_then(|o| known(o, index)) {
@@ -96,14 +97,15 @@ pub(super) fn push_new(
 
 /// Appends an old image. Of what it has beside the key only a whole one is to be believed.
 pub(super) fn push_old(
-    table: &mut FollowedTable,
+    table: &FollowedTable,
+    batch: &mut BatchBuilder,
     old: OldTuple<'_>,
     whole: &Bytes,
     scratch: &mut Vec<u8>,
 ) -> Result<()> {
     same_length(table, old.tuple())?;
     let schema = &table.schema;
-    let (builders, indices) = table.builder.old_columns();
+    let (builders, indices) = batch.old_columns();
     let fields: Vec<_> = old.tuple().fields().collect();
     for (builder, index) in builders.iter_mut().zip(indices) {
         let known = matches!(old, OldTuple::Full(_)) || schema.key.contains(index);
@@ -118,7 +120,8 @@ pub(super) fn push_old(
 
 /// Appends what identified a deleted row; the other columns are returned.
 pub(super) fn push_deleted(
-    table: &mut FollowedTable,
+    table: &FollowedTable,
+    batch: &mut BatchBuilder,
     old: OldTuple<'_>,
     whole: &Bytes,
     scratch: &mut Vec<u8>,
@@ -128,7 +131,7 @@ pub(super) fn push_deleted(
     let mut unknown = ColumnMask::default();
     let all = matches!(old, OldTuple::Full(_));
     let schema = &table.schema;
-    let columns = schema.columns.iter().zip(&table.wires).zip(table.builder.columns());
+    let columns = schema.columns.iter().zip(&table.wires).zip(batch.columns());
     for (index, (((column, wire), builder), field)) in columns.zip(tuple.fields()).enumerate() {
         if all || schema.key.contains(&index) {
             push(builder, column, *wire, field, whole, scratch)?;

@@ -13,6 +13,7 @@ mod lookup;
 mod lsn;
 mod marks;
 mod overlap;
+mod range;
 mod read;
 mod readers;
 mod relation;
@@ -109,6 +110,7 @@ impl Source for PostgresSource {
         kind: SnapshotKind,
         _readers: usize,
     ) -> Result<Box<dyn Snapshot>> {
+        // A session imports an exported snapshot whenever it comes: how many will is of no account.
         Ok(Box::new(snapshot::PgSnapshot::take(&self.inner, tables, kind).await?))
     }
 

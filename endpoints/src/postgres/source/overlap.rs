@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use trem_engine::chunk::{ChunkRange, KeyBound, LoadedChunk};
+use trem_engine::chunk::LoadedChunk;
 use trem_engine::schema::Type;
 use trem_engine::time::{days_from_2000, micros_from_2000};
 use trem_engine::{Error, Result};
 
 use super::lsn;
+use super::range::{ChunkRange, KeyBound};
 use super::visibility::Visibility;
 use crate::postgres::types::Wire;
 use crate::postgres::wire::pgoutput::{Begin, Field};
@@ -90,8 +91,8 @@ impl Overlap {
             let at = lsn::of(&chunk.snapshot)?.max(least);
             loaded.highest = loaded.highest.max(at);
             loaded.lowest = loaded.lowest.min(at);
-            match &chunk.range {
-                ChunkRange::Key { lower, upper, .. } => loaded.ranges.push((lower.clone(), upper.clone(), at)),
+            match ChunkRange::parse(&chunk.range)? {
+                ChunkRange::Key { lower, upper, .. } => loaded.ranges.push((lower, upper, at)),
                 ChunkRange::Whole | ChunkRange::Physical(_) => loaded.otherwise = loaded.otherwise.max(at),
             }
         }

@@ -3,21 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use trem_engine::change::{BatchBuilder, ChangeBatch, ColumnMask, Op};
+use trem_engine::change::{BatchBuilder, ChangeBatch, ColumnMask, LARGE_ROW, Op};
 use trem_engine::chunk::Chunk;
 use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::chunks;
+use super::range::ChunkRange;
 use super::readers::Readers;
 use crate::postgres::decode::push_binary;
 use crate::postgres::quote;
 use crate::postgres::types::Wire;
 use crate::postgres::wire::copy::{CopyDecoder, CopyRow};
 use crate::postgres::wire::{Conn, Copied};
-
-/// A row of this size is a batch of its own, so that its large values are handed on uncopied.
-pub(super) const LARGE_ROW: usize = 1 << 20;
 
 /// The expressions that a COPY statement selects, one for each column.
 pub(super) fn select_list(table: &TableSchema, wires: &[Wire]) -> String {
@@ -102,9 +100,10 @@ impl<'a> Reading<'a> {
             State::Unstarted => {
                 let mut conn = self.readers.reader().await?;
                 let partitioned = self.readers.is_partitioned(self.table);
-                let source = chunks::from_where(self.table, &self.chunk.range, partitioned)?;
+                let range = ChunkRange::parse(&self.chunk.range)?;
+                let source = chunks::from_where(self.table, &range, partitioned)?;
                 // Whatever rewrites the table waits from here on until the transaction ends.
-                conn.query(&chunks::lock(self.table, &self.chunk.range, partitioned)?).await?;
+                conn.query(&chunks::lock(self.table, &range, partitioned)?).await?;
                 let list = select_list(self.table, &self.wires);
                 conn.start_copy(&format!("COPY (SELECT {list} {source}) TO STDOUT (FORMAT binary)")).await?;
                 conn
@@ -153,7 +152,8 @@ impl<'a> Reading<'a> {
     /// own transaction: to an older snapshot the table is empty. The lock that the COPY took is held, so what is seen
     /// here is what was read. (PostgreSQL manual, "Caveats" of concurrency control.)
     async fn not_rewritten(&self, conn: &mut Conn) -> Result<()> {
-        let rows = conn.query(&chunks::same_files(self.table, &self.chunk.range)?).await?;
+        let range = ChunkRange::parse(&self.chunk.range)?;
+        let rows = conn.query(&chunks::same_files(self.table, &range)?).await?;
         match rows.first().and_then(|r| r.first()).and_then(Option::as_deref) {
             Some("t") => Ok(()),
             _ => Err(Error::transient(

@@ -121,6 +121,7 @@ fn snapshot_gone(e: tokio_postgres::Error) -> Error {
 
 #[async_trait]
 impl Snapshot for PgSnapshot {
+    // A slot keeps by itself what it takes to decode from its start, and the snapshot it exports is of that place.
     fn start(&self) -> &Position {
         &self.start
     }

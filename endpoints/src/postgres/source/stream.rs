@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
-use trem_engine::change::ChangeSet;
+use trem_engine::change::Gather;
 use trem_engine::ports::{ChangeStream, StreamRequest, StreamRole, StreamTable};
 use trem_engine::position::Position;
 use trem_engine::schema::{SchemaChangeKind, TableId};
@@ -142,9 +142,9 @@ impl PgStream {
     }
 
     /// Takes in what has been read, until nothing is left or the limits are reached. Whether something was taken in.
-    async fn digest(&mut self) -> Result<bool> {
+    async fn digest(&mut self, into: &mut Gather) -> Result<bool> {
         let mut progress = false;
-        while !self.assembler.full() {
+        while !into.full() {
             if let Some((_, need)) = &self.held {
                 // Message and question stay held while the answer is awaited, so nothing is lost and nothing is asked
                 // twice if the caller gives up for a while.
@@ -158,10 +158,10 @@ impl PgStream {
                 self.asking = None;
                 let answer = answer.map_err(|e| Error::fatal("asking the source panicked").cause(e))??;
                 if let Some((payload, need)) = self.held.take() {
-                    self.settle(answer, &need)?;
-                    self.message(payload)?;
+                    self.settle(answer, &need, into)?;
+                    self.message(payload, into)?;
                 }
-            } else if !self.next_buffered()? {
+            } else if !self.next_buffered(into)? {
                 break;
             }
             progress = true;
@@ -200,14 +200,14 @@ impl PgStream {
     }
 
     /// Takes in one message from the feed's buffer; whether there was one.
-    fn next_buffered(&mut self) -> Result<bool> {
+    fn next_buffered(&mut self, into: &mut Gather) -> Result<bool> {
         match &mut self.feed {
             Feed::Settling(..) | Feed::Starting(_) => Ok(false),
             Feed::Chunks(chunks) => match chunks.buffered()? {
                 None => Ok(false),
-                Some(Piece::Message(payload)) => self.message(payload).map(|()| true),
+                Some(Piece::Message(payload)) => self.message(payload, into).map(|()| true),
                 Some(Piece::End { reached, next }) => {
-                    self.assembler.read_up_to(reached)?;
+                    self.assembler.read_up_to(reached, into)?;
                     self.received = self.received.max(reached);
                     if next != Next::Chunk {
                         self.feed = Feed::Settling(Settling {
@@ -226,7 +226,7 @@ impl PgStream {
                     walsender::left_out(&frame.body)?;
                 }
                 match sift(frame).map_err(walsender::on_stream)? {
-                    Some(frame) if frame.tag == b'd' => return self.take_in(frame.body).map(|()| true),
+                    Some(frame) if frame.tag == b'd' => return self.take_in(frame.body, into).map(|()| true),
                     Some(frame) if frame.tag == b'c' => {
                         return Err(Error::transient("the source's server ended the replication stream"));
                     }
@@ -236,23 +236,23 @@ impl PgStream {
         }
     }
 
-    fn message(&mut self, payload: Bytes) -> Result<()> {
-        if let Some(need) = self.assembler.message(&payload, &payload)? {
+    fn message(&mut self, payload: Bytes, into: &mut Gather) -> Result<()> {
+        if let Some(need) = self.assembler.message(&payload, &payload, into)? {
             self.held = Some((payload, need));
         }
         Ok(())
     }
 
-    fn take_in(&mut self, body: Bytes) -> Result<()> {
+    fn take_in(&mut self, body: Bytes, into: &mut Gather) -> Result<()> {
         match Envelope::decode(&body)? {
             Envelope::Keepalive { server_end, reply } => {
                 self.received = self.received.max(server_end);
-                self.assembler.reached(server_end)?;
+                self.assembler.reached(server_end, into)?;
                 if reply {
                     self.queue_status(false);
                 }
             }
-            Envelope::XLogData { payload, .. } => self.message(body.slice_ref(payload))?,
+            Envelope::XLogData { payload, .. } => self.message(body.slice_ref(payload), into)?,
         }
         Ok(())
     }
@@ -291,7 +291,7 @@ impl PgStream {
         Ok(())
     }
 
-    fn settle(&mut self, answer: Answer, need: &Need) -> Result<()> {
+    fn settle(&mut self, answer: Answer, need: &Need, into: &mut Gather) -> Result<()> {
         match (answer, need) {
             (Answer::Row(found, conn), _) => {
                 self.rows = Some(conn);
@@ -310,7 +310,7 @@ impl PgStream {
                     }
                     wires = self.types.wires(next);
                 }
-                self.assembler.reshape(*table, kind, wires)?;
+                self.assembler.reshape(*table, kind, wires, into)?;
             }
             (Answer::Shape(..), Need::Row { .. }) => {}
         }
@@ -320,13 +320,13 @@ impl PgStream {
 
 #[async_trait]
 impl ChangeStream for PgStream {
-    async fn fill(&mut self) -> Result<()> {
+    async fn fill(&mut self, into: &mut Gather) -> Result<()> {
         loop {
             self.look().await?;
-            let progress = self.digest().await?;
+            let progress = self.digest(into).await?;
             self.flush().await?;
             let whole = !self.assembler.in_transaction();
-            if self.assembler.full() || (progress && whole && self.assembler.ready()) {
+            if into.full() || (progress && whole && into.ready()) {
                 return Ok(());
             }
             if Instant::now() >= self.status_at {
@@ -360,18 +360,6 @@ impl ChangeStream for PgStream {
         }
     }
 
-    fn ready(&self) -> bool {
-        self.assembler.ready()
-    }
-
-    fn full(&self) -> bool {
-        self.assembler.full()
-    }
-
-    fn take(&mut self) -> Result<Option<ChangeSet>> {
-        self.assembler.take()
-    }
-
     async fn ack(&mut self, durable: Option<&Position>) -> Result<()> {
         let durable = durable.map_or(Ok(0), lsn::of)?;
         let news = durable > self.durable;
@@ -392,10 +380,6 @@ impl ChangeStream for PgStream {
         self.flush().await
     }
 
-    fn between(&self) -> Option<Position> {
-        self.assembler.between().filter(|_| self.held.is_none()).map(lsn::position)
-    }
-
     async fn add(&mut self, tables: Vec<StreamTable>) -> Result<()> {
         let client = self.inner.client().await?;
         let schemas = || tables.iter().map(|t| t.schema.as_ref());
@@ -408,8 +392,8 @@ impl ChangeStream for PgStream {
         self.assembler.add(tables, &self.types)
     }
 
-    fn withdraw(&mut self, table: &TableId, last: SchemaChangeKind) -> Result<()> {
-        self.assembler.withdraw(table, last)
+    fn withdraw(&mut self, table: &TableId, last: SchemaChangeKind, into: &mut Gather) -> Result<()> {
+        self.assembler.withdraw(table, last, into)
     }
 
     async fn close(&mut self, durable: Option<&Position>) -> Result<()> {

@@ -1,6 +1,7 @@
-//! Shapes of tables as version 0.1.0 stored them, in bookkeeping of format 1: read, never written.
+//! Shapes of tables and chunks as version 0.1.0 stored them, in bookkeeping of format 1: read, never written.
 
 use serde::Deserialize;
+use trem_engine::chunk::Chunk;
 use trem_engine::schema::{Column, GeneratedColumn, Identity, Length, Native, TableId, TableSchema, Type};
 use trem_engine::template::Template;
 use trem_engine::{Error, Result};
@@ -109,6 +110,25 @@ pub(super) fn table_schema(json: &str) -> Result<TableSchema> {
         identity: old.identity,
         generated: old.generated.into_iter().map(generated).collect(),
     })
+}
+
+#[derive(Deserialize)]
+struct OldChunk {
+    id: u32,
+    range: serde_json::Value,
+    rows: u64,
+}
+
+/// A chunk as format 1 has it. Its range was known to everybody; as a text it is what the source writes now.
+///
+/// # Errors
+/// Text that is no such chunk.
+pub(super) fn chunk(json: &str) -> Result<Chunk> {
+    let old: OldChunk = serde_json::from_str(json)
+        .map_err(|e| Error::fatal("a chunk in the record of the table's load cannot be read").cause(e))?;
+    // Only ranges of keys meant the same under every snapshot.
+    let survives = old.range.get("key").is_some();
+    Ok(Chunk { id: old.id, range: old.range.to_string(), survives, rows: old.rows })
 }
 
 fn native(old: OldNative) -> Native {
@@ -232,5 +252,19 @@ mod tests {
             table_schema(&OLD.replace("\"identity\": \"key\"", "\"identity\": \"key-with-full-image\"")).unwrap();
         assert!(full.columns.iter().all(|c| !c.omissible));
         assert!(table_schema("{}").is_err());
+    }
+
+    #[test]
+    fn a_range_becomes_the_sources_text() {
+        for (range, survives) in [
+            (r#"{"key":{"column":0,"lower":null,"upper":{"int":-9223372036854775808}}}"#, true),
+            (r#"{"key":{"column":1,"lower":{"bytes":[0,255]},"upper":null}}"#, true),
+            (r#"{"physical":"{\"schema\":\"s\",\"from\":8}"}"#, false),
+            (r#""whole""#, false),
+        ] {
+            let old = format!(r#"{{"id":3,"range":{range},"rows":40}}"#);
+            assert_eq!(chunk(&old).unwrap(), Chunk { id: 3, range: range.to_owned(), survives, rows: 40 });
+        }
+        assert!(chunk("{}").is_err());
     }
 }

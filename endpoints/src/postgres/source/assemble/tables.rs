@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use trem_engine::Result;
-use trem_engine::change::{BatchBuilder, Step};
+use trem_engine::change::Gather;
 use trem_engine::ports::StreamTable;
 use trem_engine::schema::{SchemaChange, SchemaChangeKind, TableId, TableSchema};
 
 use super::{Assembler, Need};
-use crate::postgres::source::followed::{FollowedTable, width};
+use crate::postgres::source::followed::FollowedTable;
 use crate::postgres::source::relation::{self, Difference};
 use crate::postgres::types::{TypeBook, Wire, table_number};
 use crate::postgres::wire::pgoutput::{Begin, Relation};
@@ -47,9 +47,14 @@ impl Assembler {
     }
 
     /// Takes no later change of a table in, but `last`.
-    pub(in crate::postgres::source) fn withdraw(&mut self, table: &TableId, last: SchemaChangeKind) -> Result<()> {
+    pub(in crate::postgres::source) fn withdraw(
+        &mut self,
+        table: &TableId,
+        last: SchemaChangeKind,
+        into: &mut Gather,
+    ) -> Result<()> {
         match self.tables.iter().position(|t| t.schema.id == *table && !t.suspended) {
-            Some(index) => self.reshape(index, last, Vec::new()),
+            Some(index) => self.reshape(index, last, Vec::new(), into),
             None => Ok(()),
         }
     }
@@ -68,11 +73,11 @@ impl Assembler {
     }
 
     /// Suspends what was lost before the place that is reached.
-    pub(super) fn lapse(&mut self) -> Result<()> {
+    pub(super) fn lapse(&mut self, into: &mut Gather) -> Result<()> {
         while let Some(at) = self.lost.iter().position(|(place, ..)| *place <= self.end) {
             let (_, index, reason) = self.lost.swap_remove(at);
             if !self.tables[index].suspended {
-                self.suspend(index, reason)?;
+                self.suspend(index, reason, into)?;
             }
         }
         Ok(())
@@ -102,21 +107,21 @@ impl Assembler {
     }
 
     /// A change that commits at `commit` has come for this number under a name that is not that of all its records.
-    fn names_taken(&mut self, relation: u32, commit: u64) -> Result<()> {
+    fn names_taken(&mut self, relation: u32, commit: u64, into: &mut Gather) -> Result<()> {
         let due = |t: &FollowedTable| {
             table_number(&t.schema) == relation && t.loaded.as_ref().is_none_or(|l| commit >= l.lowest)
         };
         while let Some(at) = self.renamed.iter().position(|i| due(&self.tables[*i])) {
             let index = self.renamed.swap_remove(at);
             if !self.tables[index].suspended {
-                self.checked(index)?;
+                self.checked(index, into)?;
             }
         }
         Ok(())
     }
 
     /// Compares what the server last said of a table's shape with the shape that the target has.
-    fn checked(&mut self, index: usize) -> Result<Option<Need>> {
+    fn checked(&mut self, index: usize, into: &mut Gather) -> Result<Option<Need>> {
         let Some(relation) = self.tables[index].unchecked.take() else { return Ok(None) };
         match relation::compare(&self.tables[index].schema, &relation) {
             Difference::None => Ok(None),
@@ -125,15 +130,15 @@ impl Assembler {
                 Ok(Some(Need::Added { table: index, relation }))
             }
             Difference::Other(reason) => {
-                self.suspend(index, reason)?;
+                self.suspend(index, reason, into)?;
                 Ok(None)
             }
         }
     }
 
-    pub(super) fn suspend(&mut self, index: usize, reason: String) -> Result<()> {
+    pub(super) fn suspend(&mut self, index: usize, reason: String, into: &mut Gather) -> Result<()> {
         let kind = relation::suspend(&self.tables[index].schema, reason);
-        self.reshape(index, kind, Vec::new())
+        self.reshape(index, kind, Vec::new(), into)
     }
 
     /// The answer to [`Need::Added`].
@@ -142,8 +147,8 @@ impl Assembler {
         index: usize,
         kind: SchemaChangeKind,
         wires: Vec<Wire>,
+        into: &mut Gather,
     ) -> Result<()> {
-        self.barrier()?;
         let table = &mut self.tables[index];
         let kind = match kind {
             // It was read without the column, and changes that wrote that were seen.
@@ -157,8 +162,6 @@ impl Assembler {
         match &kind {
             SchemaChangeKind::AddColumns { next, .. } => {
                 table.schema = Arc::clone(next);
-                table.builder = BatchBuilder::new(Arc::clone(next));
-                table.width = width(next);
                 table.wires = wires;
             }
             SchemaChangeKind::Suspend { .. } | SchemaChangeKind::Reload { .. } => {
@@ -166,25 +169,26 @@ impl Assembler {
                 table.loaded = None;
             }
         }
-        self.steps.push(Step::Schema(SchemaChange { table: before, kind }));
+        into.schema(SchemaChange { table: before, kind })?;
+        into.hold(self.waits());
         Ok(())
     }
 
     /// The table that a change is of, its shape compared; `None` if the change does not count.
-    pub(super) fn live(&mut self, relation: u32) -> Result<Result<Option<(usize, Begin)>, Need>> {
+    pub(super) fn live(&mut self, relation: u32, into: &mut Gather) -> Result<Result<Option<(usize, Begin)>, Need>> {
         let index = *self.relations.get(&relation).ok_or_else(|| relation::undescribed(relation))?;
         let (Some(index), Some(begin)) = (index, self.current()?) else { return Ok(Ok(None)) };
         let commit = begin.final_lsn;
-        self.names_taken(relation, commit)?;
+        self.names_taken(relation, commit, into)?;
         if self.tables[index].loaded.as_ref().is_some_and(|l| l.done(commit)) {
-            self.put_held(index, commit)?;
+            self.put_held(index, commit, into)?;
             self.tables[index].loaded = None;
         }
         let table = &self.tables[index];
         if table.suspended || table.loaded.as_ref().is_some_and(|l| commit < l.lowest) {
             return Ok(Ok(None));
         }
-        if let Some(need) = self.checked(index)? {
+        if let Some(need) = self.checked(index, into)? {
             return Ok(Err(need));
         }
         Ok(Ok((!self.tables[index].suspended).then_some((index, begin))))

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::super::range::tests::{keys, whole};
 use super::*;
 
 fn key(n: i64) -> RowKey {
@@ -13,11 +14,7 @@ fn key(n: i64) -> RowKey {
 
 /// Keys below 10 were read at 100, from 10 on at 200.
 fn loaded() -> Overlap {
-    let chunk = |lower: Option<i64>, upper: Option<i64>, at| LoadedChunk {
-        range: ChunkRange::Key { column: 0, lower: lower.map(KeyBound::Int), upper: upper.map(KeyBound::Int) },
-        snapshot: lsn::position(at),
-    };
-    Overlap::new(&[chunk(Some(10), None, 200), chunk(None, Some(10), 100)], None, 50).unwrap().unwrap()
+    Overlap::new(&[keys(Some(10), None, 200), keys(None, Some(10), 100)], None, 50).unwrap().unwrap()
 }
 
 fn at(commit: u64) -> Begin {
@@ -101,7 +98,7 @@ fn what_is_read_again_has_its_limits() {
 
 #[test]
 fn older_chunks_need_no_filter() {
-    let chunk = LoadedChunk { range: ChunkRange::Whole, snapshot: lsn::position(50) };
+    let chunk = whole(50);
     assert!(Overlap::new(std::slice::from_ref(&chunk), None, 50).unwrap().is_none());
     assert!(Overlap::new(&[chunk], None, 49).unwrap().unwrap().contains(&key(1), at(49)));
 }
@@ -109,11 +106,7 @@ fn older_chunks_need_no_filter() {
 /// A table that has caught up on its own has more than its chunks brought.
 #[test]
 fn what_committed_before_the_tables_own_place_is_left_out() {
-    let chunk = |lower: Option<i64>, upper: Option<i64>, at| LoadedChunk {
-        range: ChunkRange::Key { column: 0, lower: lower.map(KeyBound::Int), upper: upper.map(KeyBound::Int) },
-        snapshot: lsn::position(at),
-    };
-    let chunks = [chunk(None, Some(10), 100), chunk(Some(10), None, 200)];
+    let chunks = [keys(None, Some(10), 100), keys(Some(10), None, 200)];
     let l = Overlap::new(&chunks, Some(150), 50).unwrap().unwrap();
     assert_eq!((l.lowest, l.highest), (150, 200));
     for (n, commit, verdict) in
@@ -221,8 +214,7 @@ impl Target {
             let (lower, upper) = (bounds[n], bounds[n + 1]);
             let within = |key: &i64| lower.is_none_or(|l| *key >= l) && upper.is_none_or(|u| *key < u);
             rows.extend(history.rows[*after].iter().filter(|(key, _)| within(key)));
-            let range = ChunkRange::Key { column: 0, lower: lower.map(KeyBound::Int), upper: upper.map(KeyBound::Int) };
-            chunks.push(LoadedChunk { range, snapshot: lsn::position(place(*after)) });
+            chunks.push(keys(lower, upper, place(*after)));
         }
         let last = *read_after.iter().max()?;
         Some(Self { rows, loaded: Overlap::new(&chunks, None, 0).unwrap()?, chunks: last })

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio_postgres::{Client, Row};
-use trem_engine::chunk::Chunk;
 use trem_engine::position::{Checkpoint, Lineage, Position};
 use trem_engine::record::{ChunkRecord, Origin, TableRecord, TableState, TaskRecord};
 use trem_engine::schema::{TableId, TableSchema};
@@ -99,7 +98,8 @@ async fn chunks(client: &Client, task: &str) -> Result<HashMap<TableId, Vec<Chun
     for row in client.query(sql, &[&task]).await.map_err(pg)? {
         let id = TableId { schema: get(&row, 0)?, table: get(&row, 1)? };
         let text: String = get(&row, 2)?;
-        let chunk: Chunk = serde_json::from_str(&text).map_err(|e| damaged(&id, "chunk").cause(e))?;
+        // One that version 0.1.0 planned has the range itself where a text is now.
+        let chunk = serde_json::from_str(&text).or_else(|_| format1::chunk(&text).map_err(|e| e.table(&id)))?;
         let rows = get::<i64>(&row, 5)?.unsigned_abs();
         chunks.entry(id).or_default().push(ChunkRecord { chunk, done: position(&row, 3)?, rows });
     }
