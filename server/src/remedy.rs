@@ -23,8 +23,13 @@ impl Commands<'_> {
             Remedy::StartAnew => {
                 format!("run `{}` and start it again: all its tables are loaded anew", self.drop())
             }
-            other => other.to_string(),
+            // Version 0.1.0 has stored commands, with this in the place of the file.
+            other => other.to_string().replace("<config>", &self.quoted_file()),
         })
+    }
+
+    fn quoted_file(&self) -> String {
+        quoted(&self.file.display().to_string())
     }
 
     /// An error, with what helps.
@@ -43,7 +48,7 @@ impl Commands<'_> {
     }
 
     fn of_task(&self, command: &str) -> String {
-        format!("trem {command} {} {}", quoted(&self.file.display().to_string()), option("--task", self.task))
+        format!("trem {command} {} {}", self.quoted_file(), option("--task", self.task))
     }
 }
 
@@ -83,6 +88,9 @@ mod tests {
             "DROP TABLE t; or run `trem drop 'my tasks.toml' --task shop` and start it again: all its tables are \
              loaded anew"
         );
+        let old = "run `trem reload <config> --task shop --table public.orders`: it is loaded anew";
+        let said = "run `trem reload 'my tasks.toml' --task shop --table public.orders`: it is loaded anew";
+        assert_eq!(shop.remedy(&Remedy::of_stored(old)), said);
         let error = Error::lineage("lost").table(&TableId::new("public", "orders")).remedy(reload);
         let said = "public.orders: lost (remedy: run `trem reload 'my tasks.toml' --task shop --table public.orders`)";
         assert_eq!(shop.error(&error), said);

@@ -4,6 +4,7 @@
 mod backlog;
 mod bad_input;
 mod bank;
+mod beside;
 mod changes;
 mod commands;
 mod contract;
@@ -20,6 +21,7 @@ mod schema_changes;
 mod secondary;
 mod security;
 mod source_traps;
+mod takeover;
 mod tidy;
 mod types;
 

@@ -17,6 +17,10 @@ async fn kill_halfway(world: &World, running: Running, table: &str, rows: i64) -
         let seen: i64 = seen.and_then(|r| r[0][0].clone()).and_then(|n| n.parse().ok()).unwrap_or(0);
         if seen > 0 {
             running.kill();
+            // What the process had sent before may still take effect.
+            let ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'trem t' \
+                        AND datname = current_database()";
+            world.target.wait_for(ours, "0", PATIENCE).await;
             let kept = world.target.number(&format!("SELECT count(*) FROM {table}")).await;
             assert!(kept < rows, "the load was over before it could be interrupted");
             return kept;

@@ -16,6 +16,7 @@ use crate::progress::Station;
 use crate::record::{RecordChange, TableRecord, TableState};
 use crate::schema::TableId;
 
+use super::follow::MEETING;
 use super::pipeline::{at_source, reduced_by};
 use super::room::COPIES;
 use super::run::{Ask, Meeting, Run};
@@ -143,19 +144,24 @@ impl Aside<'_> {
                 tracing::info!(%task, tables = self.tables.len(), %at, "caught up");
                 break;
             }
+            tracing::debug!(task = %self.run.task.plan.name, %at, "the main stream did not wait so long");
         }
         self.stream.close(None).await
     }
 
-    /// Reads on until the main stream is close.
+    /// Reads on until the main stream is close, or as close as it gets while changes keep coming.
     async fn approach(&mut self) -> Result<()> {
+        let mut last = Duration::MAX;
         loop {
             let asked = Instant::now();
             let Some(goal) = self.run.reached() else { return Ok(()) };
             self.read_to(&goal).await?;
-            if asked.elapsed() < CLOSE {
+            let took = asked.elapsed();
+            tracing::debug!(task = %self.run.task.plan.name, %goal, took_ms = took.as_millis() as u64, "nearer");
+            if took < CLOSE || (took >= last && took < MEETING / 2) {
                 return Ok(());
             }
+            last = took;
         }
     }
 

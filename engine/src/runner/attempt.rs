@@ -68,12 +68,13 @@ impl Attempt<'_> {
             () = self.control.token().cancelled() => return Ok(()),
             ready = ready => ready?,
         };
-        let mut groups = JoinSet::new();
+        let (mut groups, mut taken) = (JoinSet::new(), Vec::new());
         let pending = pending(&run, &started.tables);
         if !pending.is_empty() {
-            groups.spawn(Group { run: Arc::clone(&run), tables: pending, first: started.first }.run());
+            let group = Group { run: Arc::clone(&run), tables: pending.clone(), first: started.first };
+            taken.push((groups.spawn(group.run()).id(), pending));
         }
-        Follow { run, asks, groups, goal: self.goal, checkpoint: started.checkpoint }.run(lane).await
+        Follow { run, asks, groups, taken, goal: self.goal, checkpoint: started.checkpoint }.run(lane).await
     }
 
     /// A task that has not started is refused before anything is created for it.

@@ -13,7 +13,7 @@ use crate::position::Position;
 use crate::progress::Phase;
 use crate::record::TableState;
 
-use super::run::{Ask, Meeting, Run, ended_well, made_ready};
+use super::run::{Ask, Meeting, Run, Taken, group_ended, made_ready};
 
 /// How long the first tables that are loaded wait for others before they are followed.
 const GRACE: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(super) async fn first_tables(
     run: &Arc<Run>,
     asks: &mut mpsc::Receiver<Ask>,
-    groups: &mut JoinSet<Result<()>>,
+    (groups, taken): (&mut JoinSet<Result<()>>, &mut Taken),
     at: &Position,
     lane: &mut dyn TargetLane,
 ) -> Result<()> {
@@ -42,7 +42,7 @@ pub(super) async fn first_tables(
                     run.book.commit(lane, &made_ready(&tables)).await?;
                 }
             }
-            Some(ended) = groups.join_next() => ended_well(ended)?,
+            Some(ended) = groups.join_next_with_id() => group_ended(taken, ended)?,
             () = sleep_until(grace), if Instant::now() < grace => {}
         }
     }

@@ -22,7 +22,7 @@ use super::first::first_tables;
 use super::group::Group;
 use super::pipeline::{DURABLE_POLL, Outcome, Pipeline, Work};
 use super::room::SetRoom;
-use super::run::{Ask, Meeting, Run, ended_well, made_ready};
+use super::run::{Ask, Meeting, Run, Taken, group_ended, made_ready};
 use super::stage::News;
 use super::watch::{Found, Watch};
 
@@ -35,12 +35,14 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// And how long the source may take to be told.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the main stream waits for tables that are about to join.
-const MEETING: Duration = Duration::from_secs(5);
+pub(super) const MEETING: Duration = Duration::from_secs(5);
 
 pub(super) struct Follow {
     pub(super) run: Arc<Run>,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) groups: JoinSet<Result<()>>,
+    /// The tables of each group.
+    pub(super) taken: Taken,
     pub(super) goal: Option<Position>,
     /// What was verified, and where the stream starts.
     pub(super) checkpoint: Checkpoint,
@@ -52,7 +54,7 @@ impl Follow {
         let from = self.checkpoint.position.clone();
         tokio::select! {
             () = self.run.control.token().cancelled() => return Ok(()),
-            ready = first_tables(&self.run, &mut self.asks, &mut self.groups, &from, lane.as_mut()) => ready?,
+            ready = first_tables(&self.run, &mut self.asks, (&mut self.groups, &mut self.taken), &from, lane.as_mut()) => ready?,
         }
         let (tables, expected) = self.run.book.read(|r| {
             let of = |state| r.tables.iter().filter(move |t| t.state == state);
@@ -101,8 +103,6 @@ struct Loop {
     wanted: BTreeSet<TableId>,
     /// Tables that must not stay selected at the source once they are suspended.
     unkeyed: BTreeSet<TableId>,
-    /// The tables of each group.
-    taken: Vec<(tokio::task::Id, Vec<TableId>)>,
     /// What has been sent to the pipeline and is not answered: one while it is busy, two while the target is behind.
     pending: u8,
     /// Bytes of the newest set of those.
@@ -138,7 +138,6 @@ impl Loop {
             joined: Vec::new(),
             wanted: BTreeSet::new(),
             unkeyed: BTreeSet::new(),
-            taken: Vec::new(),
             pending: 0,
             pending_bytes: 0,
             idle: None,
@@ -181,7 +180,7 @@ impl Loop {
                 Some(Ask(ask)) = self.follow.asks.recv(), if self.joining.is_none() => {
                     self.joining = Some(Joining::Asked(ask));
                 }
-                Some(ended) = self.follow.groups.join_next_with_id() => self.group_ended(ended)?,
+                Some(ended) = self.follow.groups.join_next_with_id() => group_ended(&mut self.follow.taken, ended)?,
                 found = self.watch.next() => self.found(found)?,
                 _ = pauses.changed() => self.tell_paused(),
                 _ = heartbeat.tick() => self.acknowledge().await?,
@@ -362,11 +361,13 @@ impl Loop {
     fn found(&mut self, found: Found) -> Result<()> {
         match found {
             Found::New(table) => drop(self.wanted.insert(table)),
-            Found::Asked(table) => match self.follow.run.book.state(&table) {
+            Found::Asked(table) => match self.run_state(&table) {
                 Some(TableState::Ready) => {
                     let reason = "asked for".to_owned();
                     self.stream.withdraw(&table, SchemaChangeKind::Reload { reason }, &mut self.gather)?;
                 }
+                // A group that has not begun to load it takes the request along.
+                Some(TableState::Suspended | TableState::Reload) if self.is_taken(&table) => {}
                 Some(TableState::Suspended | TableState::Reload) => drop(self.wanted.insert(table)),
                 // What is being loaded is asked for again when it is there.
                 Some(TableState::Loading | TableState::Preparing) | None => {}
@@ -382,24 +383,27 @@ impl Loop {
 
     /// Begins a group of the tables that are to be loaded and that no other group has.
     fn take_up_wanted(&mut self) {
-        let free = |id: &TableId| !self.taken.iter().any(|(_, tables)| tables.contains(id));
-        let tables: Vec<TableId> = self.wanted.iter().filter(|id| free(id)).cloned().collect();
+        let (free, taken): (BTreeSet<_>, _) =
+            std::mem::take(&mut self.wanted).into_iter().partition(|id| !self.is_taken(id));
+        self.wanted = taken;
+        // Whoever had it meanwhile has loaded it, and it is about to be with the others, or is.
+        let had = |id: &TableId| matches!(self.run_state(id), Some(TableState::Loading | TableState::Ready));
+        let tables: Vec<TableId> = free.into_iter().filter(|id| !had(id)).collect();
         if tables.is_empty() {
             return;
         }
-        self.wanted.retain(|id| !tables.contains(id));
         let group = Group { run: Arc::clone(&self.follow.run), tables: tables.clone(), first: None };
         let handle = self.follow.groups.spawn(group.run());
-        self.taken.push((handle.id(), tables));
+        self.follow.taken.push((handle.id(), tables));
     }
 
-    fn group_ended(
-        &mut self,
-        ended: std::result::Result<(tokio::task::Id, Result<()>), tokio::task::JoinError>,
-    ) -> Result<()> {
-        let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
-        self.taken.retain(|(group, _)| *group != id);
-        ended_well(ended.map(|(_, ended)| ended))
+    /// Whether a group has the table.
+    fn is_taken(&self, id: &TableId) -> bool {
+        self.follow.taken.iter().any(|(_, tables)| tables.contains(id))
+    }
+
+    fn run_state(&self, id: &TableId) -> Option<TableState> {
+        self.follow.run.book.state(id)
     }
 
     fn reaches_goal(&self, position: &Position) -> bool {

@@ -38,6 +38,7 @@ impl Group {
     /// word to the others, once they are followed.
     pub(super) async fn run(mut self) -> Result<()> {
         let mut backoff = Backoff::new(self.run.task.plan.retry);
+        self.readmit().await?;
         loop {
             let before = self.run.task.reporter.snapshot().rows_loaded();
             let Err(error) = self.attempt().await else { return Ok(()) };
@@ -64,6 +65,14 @@ impl Group {
             self.run.task.reporter.update(|p| p.retries += 1);
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// A table that has been left out is here because somebody has asked for it again.
+    async fn readmit(&self) -> Result<()> {
+        let left_out = |id: &&TableId| self.run.book.state(id) == Some(TableState::Suspended);
+        let again = self.tables.iter().filter(left_out).map(|id| RecordChange::state(id, TableState::Reload));
+        let again: Vec<RecordChange> = again.collect();
+        if again.is_empty() { Ok(()) } else { self.run.book.commit(self.lane().await?.as_mut(), &again).await }
     }
 
     async fn lane(&self) -> Result<Box<dyn TargetLane>> {

@@ -38,8 +38,9 @@ pub(super) struct Run {
     /// Chunks that may be read and written at a time.
     pub(super) chunks: Arc<Semaphore>,
     pub(super) asks: mpsc::Sender<Ask>,
-    /// What selects tables at the source is changed by one at a time.
-    publishing: tokio::sync::Mutex<()>,
+    /// What selects tables at the source is changed by one at a time. Tables that are selected there and that the record
+    /// does not have yet: who comes next must not take them out again.
+    publishing: tokio::sync::Mutex<Vec<Arc<TableSchema>>>,
     places: Mutex<Places>,
 }
 
@@ -120,16 +121,18 @@ impl Run {
 
     /// Brings what selects tables at the source in step with the record and these tables.
     pub(super) async fn publish(&self, more: &[Arc<TableSchema>]) -> Result<()> {
-        let _one = self.publishing.lock().await;
+        let mut coming = self.publishing.lock().await;
+        let new: BTreeSet<&TableId> = more.iter().map(|t| &t.id).collect();
         let (mut tables, followed) = self.book.read(|record| {
+            coming.retain(|t| !new.contains(&t.id) && record.table(&t.id).is_none_or(|known| !has_come(known, t)));
             let known = record.tables.iter().filter(|t| t.state != TableState::Suspended);
             let tables: Vec<Arc<TableSchema>> = known.clone().map(|t| Arc::clone(&t.source)).collect();
             let followed: Vec<TableId> = known.filter(|t| is_followed(t)).map(|t| t.id().clone()).collect();
             (tables, followed)
         });
-        let new: BTreeSet<&TableId> = more.iter().map(|t| &t.id).collect();
-        tables.retain(|t| !new.contains(&t.id));
-        tables.extend(more.iter().cloned());
+        coming.extend(more.iter().cloned());
+        tables.retain(|t| !coming.iter().any(|new| new.id == t.id));
+        tables.extend(coming.iter().cloned());
         self.task.source.select(&tables, &followed).await
     }
 
@@ -149,6 +152,15 @@ impl Run {
         }
         changes.push(RecordChange::suspend(table.id(), &reason, &remedy));
         self.book.commit(lane, &changes).await
+    }
+}
+
+/// Whether the record says of a table what was selected, or that it is left out.
+fn has_come(known: &TableRecord, selected: &TableSchema) -> bool {
+    match known.state {
+        TableState::Suspended => true,
+        TableState::Loading | TableState::Ready => known.source.native_id == selected.native_id,
+        TableState::Preparing | TableState::Reload => false,
     }
 }
 
@@ -175,6 +187,16 @@ pub(super) fn made_ready(tables: &[StreamTable]) -> Vec<RecordChange> {
     tables.iter().map(|t| RecordChange::state(&t.schema.id, TableState::Ready)).collect()
 }
 
-pub(super) fn ended_well(ended: std::result::Result<Result<()>, JoinError>) -> Result<()> {
-    ended.unwrap_or_else(|e| Err(Error::fatal("loading beside the stream panicked").cause(e)))
+/// The tables of each group.
+pub(super) type Taken = Vec<(tokio::task::Id, Vec<TableId>)>;
+
+/// Its tables are free for another group.
+pub(super) fn group_ended(
+    taken: &mut Taken,
+    ended: std::result::Result<(tokio::task::Id, Result<()>), JoinError>,
+) -> Result<()> {
+    let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+    taken.retain(|(group, _)| *group != id);
+    let panicked = |e| Err(Error::fatal("loading beside the stream panicked").cause(e));
+    ended.map_or_else(panicked, |(_, ended)| ended)
 }

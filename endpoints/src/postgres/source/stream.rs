@@ -137,7 +137,8 @@ impl PgStream {
             heard_at: now,
             look_at: now + LOOK_EVERY,
             received: from,
-            durable: from,
+            // Until it is told: tables that catch up beside the main stream may need the log from before its start.
+            durable: 0,
         })
     }
 
