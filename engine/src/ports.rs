@@ -177,8 +177,8 @@ pub struct Lag {
 }
 
 impl Lag {
-    /// Seconds behind: the age of the last commit applied, unless nothing is missing; `None` where the log has no measure
-    /// or nothing was applied. The source's clock may be ahead of this machine's: that is no lag either.
+    /// Seconds behind: the age of the last commit applied, unless nothing is missing; `None` where the log has no
+    /// measure or nothing was applied. The source's clock may be ahead of this machine's: that is no lag either.
     pub fn seconds(&self, committed_at: Option<SystemTime>, now: SystemTime) -> Option<f64> {
         match self.bytes? {
             0 => Some(0.0),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use trem_engine::ports::{Source, Target};
 use trem_engine::testkit::conformance::{Rig, sorted};
-use trem_engine::testkit::{Event, MemorySource, MemoryTarget, ModelTable, Row};
+use trem_engine::testkit::{Event, MemorySource, MemoryTarget, ModelTable, Row, read_from_right};
 
 struct Memory {
     source: MemorySource,
@@ -39,8 +39,22 @@ impl Rig for Memory {
     }
 
     async fn target_rows(&self, table: &ModelTable) -> Vec<Row> {
-        sorted(self.target.database().table(&table.id).values().cloned().collect())
+        let types = || table.columns.iter().map(|(_, ty)| ty);
+        let read = |row: Row| types().zip(row).map(|(ty, value)| value.map(|v| read_from_right(ty, v))).collect();
+        sorted(self.target.database().table(&table.id).values().cloned().map(read).collect())
     }
 }
 
 trem_engine::conformance!(rig());
+
+/// A target that wants each change, and makes its tables outside of transactions.
+mod of_the_log {
+    use super::{Memory, rig};
+
+    async fn log_rig() -> Memory {
+        let Memory { source, target } = rig().await;
+        Memory { source, target: target.wanting_the_log().with_eager_ddl() }
+    }
+
+    trem_engine::conformance!(log_rig());
+}

@@ -53,7 +53,8 @@ async fn reload(world: &World, table: &str, running: &mut Running) {
 /// What differs between one load of a table and the next: the places its chunks were read at.
 async fn loads_of(world: &World, table: &str) -> String {
     let sql = format!(
-        "SELECT string_agg(snapshot, ' ' ORDER BY id) FROM trem.chunk WHERE schema_name || '.' || table_name = '{table}'"
+        "SELECT string_agg(snapshot, ' ' ORDER BY id) FROM trem.chunk \
+         WHERE schema_name || '.' || table_name = '{table}'"
     );
     world.target.one(&sql).await
 }

@@ -22,7 +22,8 @@ const TABLES: &str = "
 
 /// Every kind of change: across the ranges of the load, of rows that are equal, and of keys.
 const CHANGES: &str = "
-    UPDATE big SET n = -n WHERE id % 50 = 1; DELETE FROM big WHERE id % 50 = 2; UPDATE big SET id = -id WHERE id % 50 = 3;
+    UPDATE big SET n = -n WHERE id % 50 = 1; DELETE FROM big WHERE id % 50 = 2;
+    UPDATE big SET id = -id WHERE id % 50 = 3;
     UPDATE big SET id = id + 100000 WHERE id % 50 = 4; INSERT INTO big SELECT max(id) + 1, 0, 0, 'new' FROM big;
     UPDATE heap SET v = 'u' || v WHERE ctid IN (SELECT ctid FROM heap ORDER BY ctid LIMIT 30);
     DELETE FROM heap WHERE ctid IN (SELECT max(ctid) FROM heap GROUP BY id % 9);

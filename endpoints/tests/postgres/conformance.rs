@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use trem_endpoints::postgres::config::PgConfig;
-use trem_endpoints::postgres::{PostgresSource, PostgresTarget};
+use trem_endpoints::postgres::{PostgresSource, PostgresTarget, datetime};
 use trem_engine::ports::{Source, Target};
 use trem_engine::schema::Type;
 use trem_engine::testkit::conformance::{Rig, sorted};
@@ -39,6 +39,13 @@ impl Postgres {
             Event::Truncate(ids) => {
                 format!("TRUNCATE {}", ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
             }
+            Event::AddColumn(id, column, existing) => {
+                let mut tables = self.tables.lock().expect("not poisoned");
+                let table = tables.iter_mut().find(|t| t.id == *id).expect("a created table");
+                table.columns.push(column.clone());
+                let default = existing.as_ref().map(|_| format!(" DEFAULT {}", literal(existing)));
+                format!("ALTER TABLE {id} ADD {} {}{}", column.0, sql_type(&column.1), default.unwrap_or_default())
+            }
             Event::Update(id, key, set) => {
                 let table = self.table(id);
                 let set = set.iter().map(|(i, v)| format!("{} = {}", table.columns[*i].0, literal(v)));
@@ -51,6 +58,11 @@ impl Postgres {
             }
         }
     }
+}
+
+/// Tables of this source are of integers and texts.
+fn sql_type(ty: &Type) -> &'static str {
+    if *ty == Type::Int64 { "bigint" } else { "text" }
 }
 
 fn literal(value: &Option<Value>) -> String {
@@ -72,11 +84,38 @@ fn by_key(table: &ModelTable, key: &Key) -> String {
 
 async fn rows(db: &Db, table: &ModelTable) -> Vec<Row> {
     let read = db.rows(&format!("SELECT * FROM {}", table.id)).await;
-    let value = |(text, int): (Option<String>, bool)| {
-        text.map(|t| if int { Value::Int(t.parse().expect("an integer")) } else { Value::Text(t) })
-    };
-    let ints = || table.columns.iter().map(|c| c.1 == Type::Int64);
-    sorted(read.into_iter().map(|row| row.into_iter().zip(ints()).map(value).collect()).collect())
+    let types = || table.columns.iter().map(|c| &c.1);
+    let row = |row: Vec<Option<String>>| types().zip(row).map(|(ty, text)| text.map(|t| value(ty, t))).collect();
+    sorted(read.into_iter().map(row).collect())
+}
+
+/// A value of a canonical type from what the target prints of the type that stands for it.
+fn value(ty: &Type, text: String) -> Value {
+    let bytes =
+        |hex: &str| (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[i * 2..i * 2 + 2], 16).expect("hex")).collect();
+    match ty {
+        Type::Bool => Value::Int((text == "t").into()),
+        Type::Int8
+        | Type::Int16
+        | Type::Int32
+        | Type::Int64
+        | Type::UInt8
+        | Type::UInt16
+        | Type::UInt32
+        | Type::Year => Value::Int(text.parse().expect("an integer")),
+        Type::UInt64 => Value::Unsigned(text.parse().expect("an integer without a sign")),
+        Type::Float32 => Value::Float(text.parse::<f32>().expect("a number").to_bits().into()),
+        Type::Float64 => Value::Float(text.parse::<f64>().expect("a number").to_bits()),
+        Type::Date => Value::Int(datetime::parse_date(text.as_bytes()).expect("a date").into()),
+        // Of less than a day.
+        Type::Time(_) | Type::Duration(_) => Value::Int(datetime::parse_time(text.as_bytes()).expect("a time")),
+        Type::Timestamp(_) | Type::TimestampTz(_) => {
+            Value::Int(datetime::parse_timestamp(text.as_bytes()).expect("a moment"))
+        }
+        Type::Uuid => Value::Bytes(bytes(&text.replace('-', ""))),
+        Type::Binary(_) | Type::Geometry(_) => Value::Bytes(bytes(text.strip_prefix("\\x").expect("bytes"))),
+        _ => Value::Text(text),
+    }
 }
 
 #[async_trait]
@@ -93,7 +132,7 @@ impl Rig for Postgres {
         let mut columns: Vec<String> = Vec::new();
         for (i, (name, ty)) in table.columns.iter().enumerate() {
             let null = if table.key.contains(&i) { " NOT NULL" } else { "" };
-            columns.push(format!("{name} {}{null}", if *ty == Type::Int64 { "bigint" } else { "text" }));
+            columns.push(format!("{name} {}{null}", sql_type(ty)));
         }
         let key: Vec<&str> = table.key.iter().map(|i| table.columns[*i].0.as_str()).collect();
         let db = &self.world.source;

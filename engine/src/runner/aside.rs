@@ -16,10 +16,9 @@ use crate::progress::Station;
 use crate::record::{RecordChange, TableRecord, TableState};
 use crate::schema::TableId;
 
-use super::follow::MEETING;
 use super::pipeline::{at_source, reduced_by};
 use super::room::COPIES;
-use super::run::{Ask, Meeting, Run};
+use super::run::{Ask, MEETING, Meeting, Run};
 use super::stage::{Held, News, Stage};
 
 /// A stream that was where the main one had been such a time ago is close enough to make that wait.

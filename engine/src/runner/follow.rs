@@ -22,7 +22,7 @@ use super::first::first_tables;
 use super::group::Group;
 use super::pipeline::{DURABLE_POLL, Outcome, Pipeline, Work};
 use super::room::SetRoom;
-use super::run::{Ask, Meeting, Run, Taken, group_ended, made_ready};
+use super::run::{Ask, MEETING, Meeting, Run, Taken, group_ended, made_ready};
 use super::stage::News;
 use super::watch::{Found, Watch};
 
@@ -34,8 +34,6 @@ const IDLE_CHECKPOINT: Duration = Duration::from_secs(10);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// And how long the source may take to be told.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long the main stream waits for tables that are about to join.
-pub(super) const MEETING: Duration = Duration::from_secs(5);
 
 pub(super) struct Follow {
     pub(super) run: Arc<Run>,
@@ -52,9 +50,10 @@ impl Follow {
     /// Follows the log until told to stop, or until the goal is reached.
     pub(super) async fn run(mut self, mut lane: Box<dyn TargetLane>) -> Result<()> {
         let from = self.checkpoint.position.clone();
+        let groups = (&mut self.groups, &mut self.taken);
         tokio::select! {
             () = self.run.control.token().cancelled() => return Ok(()),
-            ready = first_tables(&self.run, &mut self.asks, (&mut self.groups, &mut self.taken), &from, lane.as_mut()) => ready?,
+            ready = first_tables(&self.run, &mut self.asks, groups, &from, lane.as_mut()) => ready?,
         }
         let (tables, expected) = self.run.book.read(|r| {
             let of = |state| r.tables.iter().filter(move |t| t.state == state);

@@ -47,7 +47,8 @@ impl Group {
             }
             let pause = match error.class() {
                 Class::Table => Some(Duration::ZERO),
-                // What was refused while others are followed (no slot is free) must not stop them.
+                // What was refused while others are followed must not stop them: the source may serve so many readers
+                // of its log and no more.
                 Class::Transient | Class::Refused if self.run.reached().is_some() => backoff.next(),
                 _ => None,
             };

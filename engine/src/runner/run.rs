@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinError;
@@ -17,8 +18,14 @@ use super::book::Book;
 use super::control::Control;
 use super::task::Task;
 
+/// How long the main stream waits for tables that are about to join.
+pub(super) const MEETING: Duration = Duration::from_secs(5);
+
 /// Tables want to go on with the others from where the main stream is.
 pub(super) struct Ask(pub(super) oneshot::Sender<Meeting>);
+
+/// How long the main stream waits for tables that are about to join.
+pub(super) const MEETING: Duration = Duration::from_secs(5);
 
 /// The main stream waits.
 pub(super) struct Meeting {
@@ -38,8 +45,8 @@ pub(super) struct Run {
     /// Chunks that may be read and written at a time.
     pub(super) chunks: Arc<Semaphore>,
     pub(super) asks: mpsc::Sender<Ask>,
-    /// What selects tables at the source is changed by one at a time. Tables that are selected there and that the record
-    /// does not have yet: who comes next must not take them out again.
+    /// What selects tables at the source is changed by one at a time. Tables that are selected there and that the
+    /// record does not have yet: who comes next must not take them out again.
     publishing: tokio::sync::Mutex<Vec<Arc<TableSchema>>>,
     places: Mutex<Places>,
 }

@@ -2,45 +2,30 @@
 //!
 //! An adapter's tests implement [`Rig`] and call [`crate::conformance!`] with what makes one.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod dialects;
+mod renames;
+mod rig;
+
 use std::time::Duration;
 
-use async_trait::async_trait;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::convert;
 use super::generate;
-use super::model::{Database, Event, ModelTable, Row, Value};
+use super::model::{Database, Event, ModelTable, Row};
 use crate::change::{BatchBuilder, ChangeBatch, ColumnMask, Op, ReducedSet, Reducer, Span};
 use crate::error::{Class, Error};
-use crate::ports::{NoRules, SnapshotKind, Source, Target, TargetLane};
+use crate::ports::{SnapshotKind, TargetLane};
 use crate::position::{Checkpoint, Lineage, Position};
-use crate::progress::Reporter;
 use crate::record::{LaneId, RecordChange, TableRecord, TableState};
-use crate::runner::{Control, Task, Until};
-use crate::schema::{Length, TableId, Type};
-use crate::task::{
-    AfterLoad, BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
-};
+use crate::schema::TableId;
+use crate::task::OnExisting;
 
-/// An empty source database and an empty target database.
-#[async_trait]
-pub trait Rig: Send + Sync {
-    /// The source, as a new process would make it.
-    fn source(&self) -> Arc<dyn Source>;
-    /// The target, as a new process would make it.
-    fn target(&self) -> Arc<dyn Target>;
-    /// Creates a table at the source.
-    async fn create(&self, table: &ModelTable);
-    /// Commits one transaction at the source.
-    async fn commit(&self, events: &[Event]);
-    /// The rows of the source's table, sorted.
-    async fn source_rows(&self, table: &ModelTable) -> Vec<Row>;
-    /// The rows of the target's table, sorted.
-    async fn target_rows(&self, table: &ModelTable) -> Vec<Row>;
-}
+pub use dialects::*;
+pub use renames::*;
+pub use rig::{Rig, plan, sorted};
+use rig::{body, catch_up, delete, insert, int, row, set, table, take_over, text};
 
 /// Makes a test of every case. `$rig` is an expression to be awaited that makes a [`conformance::Rig`](Rig).
 #[macro_export]
@@ -59,6 +44,16 @@ macro_rules! conformance {
             another_history_is_refused,
             a_drop_leaves_nothing_and_may_be_repeated,
             a_reloaded_table_is_read_again,
+            every_type_arrives_from_another_dialect,
+            columns_of_every_type_are_added_from_another_dialect,
+            types_that_would_be_lost_are_refused,
+            renamed_tables_follow_their_sources,
+            renamed_tables_are_truncated_with_others,
+            columns_added_to_renamed_tables_are_renamed,
+            tables_may_trade_their_names,
+            a_traded_table_that_does_not_fit_is_left_out,
+            suspended_renamed_tables_are_told_by_both_names,
+            two_tables_never_become_one,
             random_transactions,
         );
     };
@@ -71,77 +66,6 @@ macro_rules! conformance {
             }
         )*
     };
-}
-
-const TEXT: Type = Type::Text(Length::Unlimited);
-
-fn table(name: &str) -> ModelTable {
-    ModelTable {
-        id: TableId::new("public", name),
-        columns: [("id", Type::Int64), ("note", TEXT), ("body", TEXT), ("n", Type::Int64)]
-            .map(|(n, ty)| (n.to_owned(), ty))
-            .to_vec(),
-        key: vec![0],
-        big: vec![2],
-        full_image: false,
-    }
-}
-
-fn int(n: i64) -> Option<Value> {
-    Some(Value::Int(n))
-}
-
-fn text(s: &str) -> Option<Value> {
-    Some(Value::Text(s.to_owned()))
-}
-
-/// Long enough to be stored out of line, and never touched unless an event says so.
-fn body(n: i64) -> Option<Value> {
-    Some(Value::Text(format!("{n}:").repeat(2_000)))
-}
-
-fn row(id: i64) -> Row {
-    vec![int(id), text(&format!("note {id}")), body(id), int(id * 10)]
-}
-
-fn insert(t: &ModelTable, id: i64) -> Event {
-    Event::Insert(t.id.clone(), row(id))
-}
-
-fn set(t: &ModelTable, id: i64, values: impl IntoIterator<Item = (usize, Option<Value>)>) -> Event {
-    Event::Update(t.id.clone(), vec![int(id)], values.into_iter().collect::<BTreeMap<_, _>>())
-}
-
-fn delete(t: &ModelTable, id: i64) -> Event {
-    Event::Delete(t.id.clone(), vec![int(id)])
-}
-
-/// The plan that the cases run.
-pub fn plan() -> TaskPlan {
-    let include = vec![Glob::parse("public.*").unwrap()];
-    TaskPlan {
-        name: "conformance".to_owned(),
-        mode: Mode::FullLoadAndCdc,
-        on_existing: OnExisting::Refuse,
-        after_load: AfterLoad::Keys,
-        selection: Selection { rules: vec![TableRule { include, exclude: Vec::new() }] },
-        batch: BatchLimits { max_rows: 40, max_bytes: 1 << 20, linger: Duration::ZERO },
-        load: LoadOptions { workers: 2, chunk_bytes: 64 << 10, resume_above_bytes: 64 << 10 },
-        retry: RetryPolicy { give_up_after: Some(Duration::from_secs(20)), ..RetryPolicy::default() },
-        rediscover: Duration::from_secs(60),
-    }
-}
-
-async fn catch_up(rig: &dyn Rig) {
-    let task = Task {
-        plan: plan(),
-        source: rig.source(),
-        target: rig.target(),
-        rules: Arc::new(NoRules),
-        reporter: Reporter::default(),
-        budget: crate::budget::Budget::new(16 << 20),
-    };
-    task.run(Until::Current, &Control::default()).await.expect("the task catches up");
 }
 
 async fn assert_equal(rig: &dyn Rig, t: &ModelTable) {
@@ -233,13 +157,6 @@ pub async fn a_restart_goes_on_from_the_checkpoint(rig: &dyn Rig) {
     }
     catch_up(rig).await;
     assert_equal(rig, &t).await;
-}
-
-/// A lane of a process that has just taken the task over.
-async fn take_over(target: &dyn Target) -> Box<dyn TargetLane> {
-    let (epoch, record) = target.take_over().await.unwrap();
-    let committed = record.checkpoint.map(|c| c.position);
-    target.open_lane(epoch, committed.as_ref()).await.unwrap()
 }
 
 fn begun() -> RecordChange {
@@ -415,10 +332,4 @@ pub async fn random_transactions(rig: &dyn Rig) {
             assert_eq!(rig.target_rows(t).await, sorted(expected), "{} differs", t.id);
         }
     }
-}
-
-/// Rows in the order that [`Rig::source_rows`] promises.
-pub fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
-    rows.sort();
-    rows
 }

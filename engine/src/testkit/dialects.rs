@@ -9,7 +9,7 @@ pub const LEFT: Tongue = Tongue("left");
 pub const RIGHT: Tongue = Tongue("right");
 
 /// One of the two dialects.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tongue(&'static str);
 
 impl Tongue {
@@ -21,6 +21,12 @@ impl Tongue {
     /// The type of its own for a canonical one.
     pub fn native(self, ty: &Type) -> Native {
         Native { dialect: self.dialect(), name: format!("{} {ty}", self.0), detail: String::new() }
+    }
+}
+
+impl Default for Tongue {
+    fn default() -> Self {
+        LEFT
     }
 }
 

@@ -11,21 +11,39 @@ use crate::schema::{Length, TableId, Type};
 
 const TEXT: Type = Type::Text(Length::Unlimited);
 
-/// One to three tables with keys of one or two columns.
+/// One to three tables with keys of one or two columns, of integers and texts.
 pub fn tables(rng: &mut StdRng) -> Vec<ModelTable> {
-    let count = rng.random_range(1..=3);
-    (0..count).map(|i| table(rng, TableId::new("public", format!("t{i}")))).collect()
+    tables_of(rng, &[Type::Int64, TEXT])
 }
 
-/// One table of this name.
+/// As [`tables`], of these types.
+pub fn tables_of(rng: &mut StdRng, types: &[Type]) -> Vec<ModelTable> {
+    let count = rng.random_range(1..=3);
+    (0..count).map(|i| table_of(rng, TableId::new("public", format!("t{i}")), types)).collect()
+}
+
+/// A column added to a table, which gets it.
+pub fn added_column(rng: &mut StdRng, model: &mut ModelTable, types: &[Type]) -> Event {
+    let column = (format!("a{}", model.columns.len()), types.choose(rng).expect("a type").clone());
+    model.columns.push(column.clone());
+    Event::AddColumn(model.id.clone(), column, value(rng, model, model.columns.len() - 1))
+}
+
+/// One table of this name, of integers and texts.
 pub fn table(rng: &mut StdRng, id: TableId) -> ModelTable {
+    table_of(rng, id, &[Type::Int64, TEXT])
+}
+
+/// One table of this name, of these types, the first of which is that of most keys.
+pub fn table_of(rng: &mut StdRng, id: TableId, types: &[Type]) -> ModelTable {
     let keys = rng.random_range(1..=2);
     let values = rng.random_range(1..=4);
-    let mut ty = |int: bool| if int || rng.random() { Type::Int64 } else { TEXT };
-    let mut columns: Vec<(String, Type)> = (0..keys).map(|i| (format!("k{i}"), ty(i == 0))).collect();
+    let first = types.len() <= 2 || rng.random_bool(0.6);
+    let mut ty = |first: bool| if first { types[0].clone() } else { types.choose(rng).expect("a type").clone() };
+    let mut columns: Vec<(String, Type)> = (0..keys).map(|i| (format!("k{i}"), ty(first && i == 0))).collect();
     columns.extend((0..values).map(|i| (format!("v{i}"), ty(false))));
-    let texts = (keys..keys + values).filter(|i| columns[*i].1 == TEXT);
-    let big = texts.filter(|_| rng.random_bool(0.6)).collect();
+    let omissible = (keys..keys + values).filter(|i| columns[*i].1 == TEXT || types.len() > 2);
+    let big = omissible.filter(|_| rng.random_bool(0.6)).collect();
     ModelTable { id, columns, key: (0..keys).collect(), big, full_image: rng.random_bool(0.3) }
 }
 
@@ -66,19 +84,25 @@ pub fn example(ty: &Type, n: u8) -> Value {
             Value::Text((0..*length).map(|bit| if n >> (bit % 8) & 1 == 1 { '1' } else { '0' }).collect())
         }
         Type::Bit(Length::Unlimited) => Value::Text(format!("{n:b}")),
-        Type::Text(Length::AtMost(length) | Length::Exactly(length)) => Value::Text("é".repeat(*length as usize)),
+        Type::Text(Length::AtMost(length) | Length::Exactly(length)) => {
+            Value::Text(format!("{n:é>width$}", width = *length as usize))
+        }
         Type::Text(Length::Unlimited) => Value::Text(format!("text {n}")),
         Type::Decimal(None) => Value::Text(format!("{n}.50")),
         Type::Decimal(Some((_, scale))) => {
             let scale = usize::try_from(*scale).unwrap_or(0);
             Value::Text(if scale == 0 { n.to_string() } else { format!("{}.{n:0scale$}", n % 2) })
         }
-        Type::Interval => Value::Text(format!("{n} days")),
+        Type::Interval => Value::Text(format!("{} days", u16::from(n) + 2)),
         Type::Json => Value::Text(format!("{{\"a\": {n}}}")),
         Type::Xml => Value::Text(format!("<a>{n}</a>")),
         Type::Enum(labels) => Value::Text(labels[usize::from(n) % labels.len()].clone()),
         Type::Set(labels) => Value::Text(labels[..usize::from(n) % (labels.len() + 1)].join(",")),
-        Type::Array(_) => Value::Text("{}".to_owned()),
+        // Of numbers.
+        Type::Array(_) => Value::Text(format!("{{{n},NULL}}")),
+        Type::Time(digits) | Type::Duration(digits) | Type::Timestamp(digits) | Type::TimestampTz(digits) => {
+            Value::Int(i64::from(n) * 10_i64.pow(6 - u32::from(*digits)))
+        }
         Type::Named(_) => Value::Text(format!("of its own {n}")),
         _ => Value::Int(i64::from(n)),
     }
@@ -91,9 +115,10 @@ fn value(rng: &mut StdRng, model: &ModelTable, column: usize) -> Option<Value> {
     }
     let n: u8 = rng.random_range(0..12);
     Some(match (&model.columns[column].1, key) {
-        (Type::Text(_), true) => Value::Text(format!("k{}", n % 4)),
-        (Type::Text(_), false) if model.big.contains(&column) => Value::Text(format!("{n}-").repeat(700)),
-        (Type::Text(_), false) => Value::Text(format!("text {n}")),
+        (Type::Text(Length::Unlimited), true) => Value::Text(format!("k{}", n % 4)),
+        (Type::Text(Length::Unlimited), false) if model.big.contains(&column) => {
+            Value::Text(format!("{n}-").repeat(700))
+        }
         (ty, _) => example(ty, n),
     })
 }

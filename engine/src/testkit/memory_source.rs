@@ -1,4 +1,5 @@
-//! A source in memory: a log of transactions that is kept from a place on, and snapshots of any moment.
+//! A source in memory: a log of transactions that is kept from a place on, and snapshots of any moment. It speaks
+//! `left` unless it is told otherwise.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -9,27 +10,26 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::convert;
+use super::dialects::Tongue;
+use super::growth::{self, Growth};
+use super::log::Entry;
 use super::model::{Database, Event, Key, ModelTable, Row, Value};
-use crate::change::{BatchBuilder, ChangeBatch, ColumnMask, Gather, Op, Truncate};
+use super::ranges::{ALL, holds};
+use crate::change::{ChangeBatch, ColumnMask, Gather, Op, Truncate};
 use crate::chunk::{Chunk, LoadedChunk};
 use crate::error::{Error, Result};
 use crate::ports::{
     ChangeStream, ChunkOptions, Finding, Lag, Snapshot, SnapshotKind, Source, StreamRequest, StreamRole, StreamTable,
 };
 use crate::position::{Checkpoint, Lineage, Position};
-use crate::schema::{Catalog, SchemaChange, SchemaChangeKind, TableId, TableSchema, Type};
+use crate::schema::{Catalog, Column, SchemaChange, SchemaChangeKind, TableId, TableSchema, Type};
 use crate::task::Selection;
-
-/// What the log holds of one statement.
-#[derive(Clone, Debug)]
-enum Entry {
-    Row { table: TableId, op: Op, image: Row, old: Option<Row>, unknown: ColumnMask },
-    Truncate(Vec<TableId>),
-}
 
 #[derive(Debug, Default)]
 struct State {
+    tongue: Tongue,
     tables: Vec<ModelTable>,
+    growth: Growth,
     now: Database,
     log: Vec<Vec<Entry>>,
     /// What has been acknowledged; `None` while nothing is retained.
@@ -58,6 +58,13 @@ impl MemorySource {
         Self(Arc::new(Mutex::new(State { tables, lineage: "memory-1".to_owned(), ..State::default() })))
     }
 
+    /// One that speaks this dialect.
+    #[must_use]
+    pub fn speaking(self, tongue: Tongue) -> Self {
+        self.0.lock().unwrap().tongue = tongue;
+        self
+    }
+
     /// Makes each batch of a snapshot take so long to read.
     pub fn read_slowly(&self, pause: Duration) {
         self.0.lock().unwrap().read_pause = pause;
@@ -78,6 +85,11 @@ impl MemorySource {
         let state = &mut *self.0.lock().unwrap();
         let entries = events.iter().map(|e| state.log_entry(e)).collect();
         state.log.push(entries);
+    }
+
+    /// All tables now.
+    pub fn tables(&self) -> Vec<ModelTable> {
+        self.0.lock().unwrap().tables.clone()
     }
 
     /// All rows now.
@@ -110,42 +122,13 @@ impl State {
 
     fn log_entry(&mut self, event: &Event) -> Entry {
         let before = self.now.clone();
-        self.now.apply(&self.tables.clone(), event);
-        match event {
-            Event::Truncate(ids) => Entry::Truncate(ids.clone()),
-            Event::Insert(id, row) => Entry::Row {
-                table: id.clone(),
-                op: Op::Insert,
-                image: row.clone(),
-                old: None,
-                unknown: ColumnMask::default(),
-            },
-            Event::Delete(id, key) => {
-                let model = self.model(id);
-                let (mut image, mut unknown) = (before.rows[id][key].clone(), ColumnMask::default());
-                for (i, value) in image.iter_mut().enumerate() {
-                    if !model.full_image && !model.key.contains(&i) {
-                        *value = None;
-                        unknown.insert(i);
-                    }
-                }
-                Entry::Row { table: id.clone(), op: Op::Delete, image, old: None, unknown }
-            }
-            Event::Update(id, key, set) => {
-                let model = self.model(id);
-                let old = before.rows[id][key].clone();
-                let mut image = old.clone();
-                set.iter().for_each(|(i, v)| image[*i] = v.clone());
-                let rekeyed = model.key_of(&image) != *key;
-                let mut unknown = ColumnMask::default();
-                for i in model.big.iter().filter(|i| !set.contains_key(i) && !model.full_image && old[**i].is_some()) {
-                    image[*i] = None;
-                    unknown.insert(*i);
-                }
-                let old = (rekeyed || model.full_image).then_some(old);
-                Entry::Row { table: id.clone(), op: Op::Update, image, old, unknown }
-            }
+        self.now.apply(&self.tables, event);
+        if let Event::AddColumn(id, column, existing) = event {
+            let model = self.tables.iter_mut().find(|t| t.id == *id).expect("a known table");
+            model.columns.push(column.clone());
+            self.growth.add(id, model.columns.len() - 1, existing.clone());
         }
+        Entry::of(event, &self.tables, &before, self.tongue)
     }
 }
 
@@ -157,7 +140,7 @@ impl Source for MemorySource {
 
     async fn discover(&self, want: &Selection) -> Result<Catalog> {
         let state = self.0.lock().unwrap();
-        let tables = state.tables.iter().filter(|t| want.takes(&t.id)).map(ModelTable::schema);
+        let tables = state.tables.iter().filter(|t| want.takes(&t.id)).map(|t| t.schema_in(state.tongue));
         Ok(Catalog { tables: tables.collect(), types: Vec::new(), secondary: Vec::new() })
     }
 
@@ -296,7 +279,8 @@ impl Snapshot for MemorySnapshot {
     ) -> BoxStream<'a, Result<ChangeBatch>> {
         let (_, rows) = self.table(&table.id);
         let rows: Vec<&Row> = rows.values().filter(|r| holds(&chunk.range, r)).collect();
-        let batches: Vec<_> = rows.chunks(2).map(|some| batch(table, some)).collect();
+        let growth = self.source.0.lock().unwrap().growth.clone();
+        let batches: Vec<_> = rows.chunks(2).map(|some| growth.batch(table, some)).collect();
         let pause = self.pause;
         let slowly = move |batch| async move {
             tokio::time::sleep(pause).await;
@@ -304,27 +288,6 @@ impl Snapshot for MemorySnapshot {
         };
         futures::stream::iter(batches).then(slowly).boxed()
     }
-}
-
-fn batch(table: &Arc<TableSchema>, rows: &[&Row]) -> Result<ChangeBatch> {
-    let mut builder = BatchBuilder::new(Arc::clone(table));
-    for row in rows {
-        builder.columns().iter_mut().zip(row.iter()).for_each(|(b, v)| convert::push(b, v.as_ref()));
-        builder.end_row(Op::Insert, &ColumnMask::default())?;
-    }
-    builder.finish()
-}
-
-/// A chunk of all rows. One of a range of keys is `column:lower..upper`, without a bound where there is none.
-const ALL: &str = "all";
-
-fn holds(range: &str, row: &Row) -> bool {
-    let Some((column, (lower, upper))) = range.split_once(':').and_then(|(c, r)| Some((c, r.split_once("..")?))) else {
-        return true;
-    };
-    let Some(Value::Int(v)) = row[column.parse::<usize>().unwrap()] else { panic!("an integer key") };
-    let bound = |text: &str| text.parse::<i64>().ok();
-    bound(lower).is_none_or(|l| l <= v) && bound(upper).is_none_or(|u| v < u)
 }
 
 /// The shape of a table and its chunks.
@@ -369,8 +332,11 @@ impl MemoryStream {
     /// Takes one log entry in, without what the load has brought already.
     fn take_in(&mut self, entry: Entry, into: &mut Gather) -> Result<()> {
         let Entry::Row { table, op, mut image, old, mut unknown } = entry else {
-            let Entry::Truncate(ids) = entry else { return Ok(()) };
-            return self.take_in_truncate(ids, into);
+            return match entry {
+                Entry::Truncate(ids) => self.take_in_truncate(ids, into),
+                Entry::Added(id, column, existing) => self.take_in_column(&id, column, existing.as_ref(), into),
+                Entry::Row { .. } => unreachable!("a row"),
+            };
         };
         if !self.delivers(&table) {
             return Ok(());
@@ -412,9 +378,14 @@ impl MemoryStream {
         unknown: &ColumnMask,
         into: &mut Gather,
     ) -> Result<()> {
-        let number = self.source.0.lock().unwrap().tables.iter().position(|t| t.id == *table);
-        into.row(number.expect("a known table"), &self.tables[table].0, 8 * image.len(), |batch| {
-            batch.columns().iter_mut().zip(image).for_each(|(b, v)| convert::push(b, v.as_ref()));
+        let schema = &self.tables[table].0;
+        let (number, image, old) = {
+            let state = self.source.0.lock().unwrap();
+            let fit = |row: &Row| state.growth.fit(row, schema);
+            (state.tables.iter().position(|t| t.id == *table), fit(image), old.map(fit))
+        };
+        into.row(number.expect("a known table"), schema, 8 * image.len(), |batch| {
+            batch.columns().iter_mut().zip(&image).for_each(|(b, v)| convert::push(b, v.as_ref()));
             if let Some(old) = old {
                 let (builders, columns) = batch.old_columns();
                 builders.iter_mut().zip(columns).for_each(|(b, c)| convert::push(b, old[*c].as_ref()));
@@ -448,6 +419,22 @@ impl MemoryStream {
         self.ended.insert(id.clone());
         let table = Arc::clone(&self.tables[id].0);
         into.schema(SchemaChange { table, kind })
+    }
+
+    fn take_in_column(
+        &mut self,
+        id: &TableId,
+        column: Column,
+        existing: Option<&Value>,
+        into: &mut Gather,
+    ) -> Result<()> {
+        // The shape it is loaded in may have the column already.
+        if !self.delivers(id) || self.tables[id].0.column(&column.name).is_some() {
+            return Ok(());
+        }
+        let (change, next) = growth::added(&self.tables[id].0, column, existing)?;
+        self.tables.get_mut(id).expect("a table that is followed").0 = next;
+        into.schema(change)
     }
 }
 

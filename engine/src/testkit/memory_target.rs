@@ -1,21 +1,21 @@
-//! A target in memory: transactions, a disk that lags behind, fencing, and faults on demand.
+//! A target in memory that speaks `right`: transactions, a disk that lags behind, fencing, and faults on demand.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
-use super::convert;
+use super::columns::{self, Columns};
 use super::model::{Database, Key, Row};
 use crate::change::{
-    ChangeBatch, Effect, KeyRef, NetChanges, Op, ReducedSet, ReducedStep, Reduction, RowRef, TableChanges,
+    ChangeBatch, Effect, KeyRef, NetChanges, Op, ReducedSet, ReducedStep, Reduction, RowRef, TableChanges, TableCounts,
 };
 use crate::error::{Error, Result};
 use crate::ledger::MemoryLedger;
 use crate::ports::{Abilities, Applied, Finding, Loader, TablePreview, Target, TargetLane};
 use crate::position::Position;
 use crate::record::{Epoch, RecordChange, TableRecord, TableState, TaskRecord};
-use crate::schema::{Catalog, TableId, TableSchema, TypeDefinition};
+use crate::schema::{AddedColumns, Catalog, TableId, TableSchema, TypeDefinition};
 use crate::task::OnExisting;
 
 /// What goes wrong at a commit.
@@ -35,6 +35,7 @@ pub enum Fault {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Committed {
     rows: Database,
+    tables: BTreeMap<TableId, Columns>,
     ledger: MemoryLedger,
 }
 
@@ -189,8 +190,15 @@ impl Target for MemoryTarget {
         Ok(Vec::new())
     }
 
-    async fn plan(&self, _: &Catalog, _: &TaskRecord, _: OnExisting, _: bool) -> Result<Vec<TablePreview>> {
-        Ok(Vec::new())
+    async fn plan(&self, catalog: &Catalog, _: &TaskRecord, _: OnExisting, _: bool) -> Result<Vec<TablePreview>> {
+        let now = &self.0.lock().unwrap().now;
+        let preview = |table: &Arc<TableSchema>| TablePreview {
+            table: Arc::clone(table),
+            exists: now.tables.contains_key(&table.id),
+            ddl: Vec::new(),
+            findings: columns::without_form(table),
+        };
+        Ok(catalog.tables.iter().map(preview).collect())
     }
 
     async fn record(&self) -> Result<Option<TaskRecord>> {
@@ -240,20 +248,35 @@ impl Committed {
                 batches.iter().try_for_each(|batch| self.log(table, batch))
             }
             ReducedStep::Truncate(truncate) => {
-                truncate.tables.iter().for_each(|t| self.rows.table(&t.id).clear());
+                truncate.tables.iter().for_each(|t| self.known(t).clear());
                 Ok(())
             }
-            ReducedStep::AddColumns(_) => Ok(()),
+            ReducedStep::AddColumns(added) => {
+                self.add_columns(added).map_err(|e| e.target_table(&added.next.id).of_table())
+            }
         }
+    }
+
+    /// The rows of a table that has to be here in just this shape.
+    fn known(&mut self, table: &TableSchema) -> &mut BTreeMap<Key, Row> {
+        assert_eq!(self.tables.get(&table.id), columns::of(table).ok().as_ref(), "{} has other columns", table.id);
+        self.rows.table(&table.id)
+    }
+
+    fn add_columns(&mut self, added: &AddedColumns) -> Result<()> {
+        let (next, existing) = (columns::of(&added.next)?, columns::existing(added));
+        self.known(&added.before).values_mut().for_each(|row| row.extend(existing.iter().cloned()));
+        self.tables.insert(added.next.id.clone(), next);
+        Ok(())
     }
 
     /// Each change as the log has it.
     fn log(&mut self, table: &TableSchema, batch: &ChangeBatch) -> Result<()> {
-        let rows = self.rows.table(&table.id);
+        let rows = self.known(table);
         let key_of = |row: &Row| -> Key { table.key.iter().map(|i| row[*i].clone()).collect() };
         for at in 0..batch.len() {
-            let image = convert::row(&batch.rows, at);
-            let old = batch.old_row(at).map(|n| old_key(table, batch, n));
+            let image = columns::row(batch, at);
+            let old = batch.old_row(at).map(|n| columns::old_key(batch, n));
             let from = old.unwrap_or_else(|| key_of(&image));
             let before = if batch.ops[at] == Op::Insert { None } else { Some(rows.remove(&from)) };
             let before = before.map(|row| row.ok_or_else(|| Error::fatal(format!("a row was not there: {from:?}"))));
@@ -271,13 +294,13 @@ impl Committed {
     }
 
     fn net(&mut self, table: &TableSchema, net: &NetChanges) -> Result<()> {
-        let image = |at: RowRef| convert::row(&net.batches[at.batch as usize].rows, at.row as usize);
+        let image = |at: RowRef| columns::row(&net.batches[at.batch as usize], at.row as usize);
         let key_of = |row: &Row| -> Key { table.key.iter().map(|i| row[*i].clone()).collect() };
         let key = |at: KeyRef| match at {
             KeyRef::Row(at) => key_of(&image(at)),
-            KeyRef::Old(at) => old_key(table, &net.batches[at.batch as usize], at.row as usize),
+            KeyRef::Old(at) => columns::old_key(&net.batches[at.batch as usize], at.row as usize),
         };
-        let rows = self.rows.table(&table.id);
+        let rows = self.known(table);
         for gone in &net.deletes {
             let key = key(*gone);
             rows.remove(&key)
@@ -306,12 +329,19 @@ impl Committed {
     }
 }
 
-/// The key of an old image.
-fn old_key(table: &TableSchema, batch: &ChangeBatch, at: usize) -> Key {
-    let columns = table.old_columns();
-    let images = &batch.old.as_ref().unwrap().images;
-    let place = |k: &usize| columns.iter().position(|c| c == k).unwrap();
-    table.key.iter().map(|k| convert::value(images, place(k), at)).collect()
+/// What a step does to rows of its table.
+fn counts(step: &ReducedStep) -> Option<(TableId, TableCounts)> {
+    let ReducedStep::Table(TableChanges { table, effect }) = step else { return None };
+    let mut counts = TableCounts::default();
+    match effect {
+        Effect::Net(net) => counts = net.counts(),
+        Effect::Log(batches) => batches.iter().flat_map(|b| &b.ops).for_each(|op| match op {
+            Op::Insert => counts.inserted += 1,
+            Op::Update => counts.updated += 1,
+            Op::Delete => counts.deleted += 1,
+        }),
+    }
+    Some((table.id.clone(), counts))
 }
 
 struct MemoryLane {
@@ -321,9 +351,15 @@ struct MemoryLane {
 }
 
 impl MemoryLane {
-    /// What is done with rows that are there.
-    fn fit(rows: &mut Database, table: &TableRecord, known: Option<&TableRecord>, existing: OnExisting) -> Result<()> {
-        let rows = rows.table(&table.target.id);
+    /// Makes the table; what is done with rows that are there.
+    fn fit(
+        committed: &mut Committed,
+        table: &TableRecord,
+        known: Option<&TableRecord>,
+        existing: OnExisting,
+    ) -> Result<()> {
+        committed.tables.insert(table.target.id.clone(), columns::of(&table.target)?);
+        let rows = committed.rows.table(&table.target.id);
         let load = table.state == TableState::Loading;
         match existing {
             _ if known.is_some() => rows.clear(),
@@ -353,24 +389,24 @@ impl TargetLane for MemoryLane {
         known: Option<&TableRecord>,
         existing: OnExisting,
     ) -> Result<TableRecord> {
+        columns::of(&table.target)?;
         if self.to.target.0.lock().unwrap().eager_ddl {
             let intent = TableRecord { state: TableState::Preparing, ..table.clone() };
             self.to.commit_durably(|c| c.ledger.prepared(self.to.epoch, intent))?;
             let state = &mut *self.to.target.0.lock().unwrap();
             // Made, and on the disk, whatever comes of the rest.
-            Self::fit(&mut state.now.rows, &table, known, existing)?;
-            state.now.rows.table(&table.target.id);
+            Self::fit(&mut state.now, &table, known, existing)?;
             state.flush();
         }
         self.to.commit_durably(|c| {
-            Self::fit(&mut c.rows, &table, known, existing)?;
+            Self::fit(c, &table, known, existing)?;
             c.ledger.prepared(self.to.epoch, table)
         })
     }
 
     async fn empty(&mut self, table: &Arc<TableSchema>, changes: &[RecordChange]) -> Result<()> {
         self.to.commit_durably(|c| {
-            c.rows.table(&table.id).clear();
+            c.known(table).clear();
             c.ledger.commit(self.to.epoch, changes)
         })
     }
@@ -391,7 +427,7 @@ impl TargetLane for MemoryLane {
             steps.iter().try_for_each(|s| c.step(s))?;
             c.ledger.commit(self.to.epoch, changes)
         })?;
-        Ok(Applied::default())
+        Ok(Applied { tables: steps.iter().filter_map(counts).collect() })
     }
 
     async fn durable(&mut self, now: bool) -> Result<Option<Position>> {
@@ -421,7 +457,7 @@ impl Loader for MemoryLoader {
 
     async fn load(&mut self, rows: ChangeBatch) -> Result<()> {
         let (_, loaded) = self.chunk.as_mut().expect("a chunk was started");
-        loaded.extend((0..rows.len()).map(|r| convert::row(&rows.rows, r)));
+        loaded.extend((0..rows.len()).map(|r| columns::row(&rows, r)));
         Ok(())
     }
 
@@ -429,9 +465,9 @@ impl Loader for MemoryLoader {
         let (table, rows) = self.chunk.take().expect("a chunk was started");
         self.to.commit_durably(|c| {
             let key = &table.target.key;
+            let there = c.known(&table.target);
             for row in rows {
-                let key = key.iter().map(|i| row[*i].clone()).collect();
-                c.rows.table(&table.target.id).insert(key, row);
+                there.insert(key.iter().map(|i| row[*i].clone()).collect(), row);
             }
             c.ledger.commit(self.to.epoch, std::slice::from_ref(done))
         })

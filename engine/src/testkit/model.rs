@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::dialects::LEFT;
+use super::dialects::{LEFT, Tongue};
 use crate::schema::{Column, Identity, TableId, TableSchema, Type};
 
 /// A value; `None` in a row is NULL.
@@ -35,31 +35,41 @@ pub struct ModelTable {
     pub columns: Vec<(String, Type)>,
     /// Key columns, by index.
     pub key: Vec<usize>,
-    /// Text columns whose values the log leaves out when an update does not touch them.
+    /// Columns whose values the log leaves out when an update does not touch them.
     pub big: Vec<usize>,
     /// The log carries whole old rows.
     pub full_image: bool,
 }
 
 impl ModelTable {
-    /// The shape as the engine sees it.
+    /// The shape as the engine sees it, of a source that speaks `left`.
     pub fn schema(&self) -> Arc<TableSchema> {
-        let columns = self.columns.iter().enumerate().map(|(i, (name, ty))| Column {
-            name: name.clone(),
-            ty: ty.clone(),
-            native: LEFT.native(ty),
-            nullable: !self.key.contains(&i),
-            omissible: self.big.contains(&i) && !self.full_image,
-        });
+        self.schema_in(LEFT)
+    }
+
+    /// The shape as the engine sees it, of a source that speaks this dialect.
+    pub fn schema_in(&self, tongue: Tongue) -> Arc<TableSchema> {
         Arc::new(TableSchema {
             id: self.id.clone(),
             native_id: None,
-            columns: columns.collect(),
+            columns: (0..self.columns.len()).map(|at| self.column_in(tongue, at)).collect(),
             key: self.key.clone(),
             primary_key: self.key.clone(),
             identity: if self.full_image { Identity::KeyWithFullImage } else { Identity::Key },
             generated: Vec::new(),
         })
+    }
+
+    /// A column as the engine sees it.
+    pub(super) fn column_in(&self, tongue: Tongue, at: usize) -> Column {
+        let (name, ty) = &self.columns[at];
+        Column {
+            name: name.clone(),
+            ty: ty.clone(),
+            native: tongue.native(ty),
+            nullable: !self.key.contains(&at),
+            omissible: self.big.contains(&at) && !self.full_image,
+        }
     }
 
     /// The key of a row.
@@ -79,6 +89,9 @@ pub enum Event {
     Delete(TableId, Key),
     /// All rows of these tables go.
     Truncate(Vec<TableId>),
+    /// A column at the end of a table, and the value that rows have in it that are there. The model of the table is
+    /// changed by whoever holds it.
+    AddColumn(TableId, (String, Type), Option<Value>),
 }
 
 /// Tables and their rows.
@@ -112,6 +125,9 @@ impl Database {
                 self.table(id).remove(key).expect("an existing row");
             }
             Event::Truncate(ids) => ids.iter().for_each(|id| self.table(id).clear()),
+            Event::AddColumn(id, _, existing) => {
+                self.table(id).values_mut().for_each(|row| row.push(existing.clone()));
+            }
         }
     }
 }
