@@ -18,9 +18,6 @@ use super::book::Book;
 use super::control::Control;
 use super::task::Task;
 
-/// How long the main stream waits for tables that are about to join.
-pub(super) const MEETING: Duration = Duration::from_secs(5);
-
 /// Tables want to go on with the others from where the main stream is.
 pub(super) struct Ask(pub(super) oneshot::Sender<Meeting>);
 

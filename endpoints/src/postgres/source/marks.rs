@@ -33,7 +33,11 @@ impl Mark {
         let file = self.files.iter().any(|(part, file)| now.files.get(part).is_some_and(|f| f != file));
         // Any rewrite, VACUUM FULL too, moves such values into the rows and changes the description so.
         let filled = |(then, missing): (u32, bool), (now, still): (u32, bool)| then != now && (still || !missing);
-        let described = |(number, now): (&i16, &(u32, bool))| self.columns.get(number).is_none_or(|t| filled(*t, *now));
+        // A column added by a statement that rewrites has its values in the rows.
+        let added = |(_, missing): (u32, bool)| !missing;
+        let described = |(number, now): (&i16, &(u32, bool))| {
+            self.columns.get(number).map_or_else(|| added(*now), |then| filled(*then, *now))
+        };
         file && now.columns.iter().any(described)
     }
 }
@@ -93,6 +97,7 @@ mod tests {
         assert!(!then.rewritten(&mark(2, &[(5, false), (6, true)])), "TRUNCATE");
         assert!(!then.rewritten(&mark(2, &[(5, false), (9, false)])), "VACUUM FULL");
         assert!(!then.rewritten(&mark(1, &[(5, false), (6, true), (9, true)])), "ADD COLUMN");
+        assert!(!then.rewritten(&mark(2, &[(5, false), (6, true), (9, true)])), "TRUNCATE, then ADD COLUMN");
         assert!(then.rewritten(&mark(2, &[(9, false), (6, true)])), "TYPE ... USING");
         assert!(then.rewritten(&mark(2, &[(5, false), (6, true), (9, false)])), "a volatile default");
         let mut parts = then.clone();
