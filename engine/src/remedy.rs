@@ -49,9 +49,20 @@ impl Remedy {
         })
     }
 
-    /// This, and the table loaded again afterwards, unless this says so itself: what brings a suspended table back.
+    /// This, and the table loaded again afterwards, unless this says so itself: what brings a suspended table back. A
+    /// target knows it under another name, so any reload becomes one of `table`.
     pub fn then_reload(self, table: &TableId) -> Self {
-        if self.reloads() { self } else { self.then(Self::Reload(table.clone())) }
+        if self.reloads() { self.reloading(table) } else { self.then(Self::Reload(table.clone())) }
+    }
+
+    fn reloading(self, table: &TableId) -> Self {
+        let each = |all: Vec<Self>| all.into_iter().map(|one| one.reloading(table)).collect();
+        match self {
+            Self::Reload(_) => Self::Reload(table.clone()),
+            Self::Any(all) => Self::Any(each(all)),
+            Self::Then(all) => Self::Then(each(all)),
+            other => other,
+        }
     }
 
     fn reloads(&self) -> bool {
@@ -136,5 +147,14 @@ mod tests {
             assert_eq!(Remedy::of_stored(&remedy.stored()), remedy);
         }
         assert_eq!(Remedy::of_stored("give it a key, then reload"), "give it a key, then reload".into());
+    }
+
+    #[test]
+    fn the_way_back_is_a_reload_of_the_table_as_the_source_calls_it() {
+        let (source, target) = (TableId::new("public", "a"), TableId::new("dw", "b"));
+        let told = Remedy::Reload(target).or("add the column again");
+        let wanted = Remedy::Reload(source.clone()).or("add the column again");
+        assert_eq!(told.then_reload(&source), wanted);
+        assert_eq!(Remedy::from("mend it").then_reload(&source), Remedy::from("mend it").then(Remedy::Reload(source)));
     }
 }

@@ -1,5 +1,5 @@
-//! A task that version 0.1.0 has begun goes on, from what that version has written on the target: a dump of its own
-//! bookkeeping, with what differs from server to server filled in.
+//! A task that version 0.1.0 has begun goes on, from what that version writes on the target: its own bookkeeping,
+//! shortened, with what differs from server to server filled in.
 
 use trem_tests::World;
 

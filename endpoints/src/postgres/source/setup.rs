@@ -242,6 +242,27 @@ fn parted(content: &str, timeline: u32) -> Option<u64> {
     })
 }
 
+/// Sees that the task's slot still has the log from here on.
+///
+/// # Errors
+/// Class `Lineage` if it has moved on.
+pub(super) async fn reaches_back(inner: &Inner, from: u64) -> Result<()> {
+    let name = &inner.name;
+    let sql = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1";
+    let row = inner.client().await?.query_opt(sql, &[name]).await.map_err(sqlstate::error)?;
+    let confirmed = row.and_then(|row| get::<Option<String>>(&row, 0).transpose()).transpose()?;
+    match confirmed.map(|c| lsn::parse(&c)).transpose()? {
+        Some(confirmed) if confirmed <= from => Ok(()),
+        Some(confirmed) => {
+            let (at, need) = (lsn::text(confirmed), lsn::text(from));
+            let what = format!("replication slot {name} has been moved on to {at}, past {need}");
+            Err(Error::lineage(format!("{what}, from where tables that are being loaded need the log"))
+                .remedy(Remedy::StartAnew))
+        }
+        None => Err(Error::transient(format!("replication slot {name} is gone"))),
+    }
+}
+
 async fn verify_slot(inner: &Inner, at: u64) -> Result<()> {
     let client = inner.client().await?;
     let sql = "SELECT slot_type::text, coalesce(plugin::text, ''), coalesce(database = current_database(), false), \

@@ -18,6 +18,7 @@ use super::catchup::{CatchUp, Next, Piece};
 use super::drift::{self, Lost};
 use super::lookup::{Answer, Question};
 use super::lsn;
+use super::setup;
 use super::shared::Inner;
 use super::walsender::{self, advance_after};
 use crate::postgres::row::get;
@@ -119,6 +120,10 @@ impl PgStream {
             assembler.is_lost(lost.index, lost.place, lost.reason);
         }
         let feed = Feed::open(inner, role, from, binary).await?;
+        if role == StreamRole::Aside {
+            // Afterwards: a slot's place only ever moves on, and the server skips what lies before it without a word.
+            setup::reaches_back(inner, from).await?;
+        }
         tracing::debug!(slot = inner.name, from = %lsn::text(from), binary, "following the log");
         let now = Instant::now();
         Ok(Self {
