@@ -50,7 +50,7 @@ impl<'a> CatchUp<'a> {
 
     /// Brings these tables to where the others are.
     pub(super) async fn join(&self, tables: Vec<TableId>) -> Result<()> {
-        let Some(Meeting { at, join }) = self.meet().await? else { return Ok(()) };
+        let Some(Meeting { at, join }) = self.meet(MEETING).await? else { return Ok(()) };
         let (here, behind): (Vec<TableId>, Vec<TableId>) = tables.into_iter().partition(|id| self.is_at(id, &at));
         let joining = self.stream_tables(&here, &at);
         if join.send(joining).is_err() && !here.is_empty() {
@@ -61,9 +61,9 @@ impl<'a> CatchUp<'a> {
     }
 
     /// Asks the main stream to wait; `None` when it has ended.
-    async fn meet(&self) -> Result<Option<Meeting>> {
+    async fn meet(&self, patience: Duration) -> Result<Option<Meeting>> {
         let (ask, meeting) = oneshot::channel();
-        if self.run.asks.send(Ask(ask)).await.is_err() {
+        if self.run.asks.send(Ask { meeting: ask, patience }).await.is_err() {
             return Ok(None);
         }
         Ok(meeting.await.ok())
@@ -134,8 +134,8 @@ struct Aside<'a> {
 impl Aside<'_> {
     async fn run(mut self, catch_up: &CatchUp<'_>) -> Result<()> {
         while !self.tables.is_empty() {
-            self.approach().await?;
-            let Some(Meeting { at, join }) = catch_up.meet().await? else { return Ok(()) };
+            let patience = MEETING.max(self.approach().await?.saturating_mul(2));
+            let Some(Meeting { at, join }) = catch_up.meet(patience).await? else { return Ok(()) };
             self.read_to(&at).await?;
             let joining = catch_up.stream_tables(&self.tables, &at);
             if join.send(joining).is_ok() {
@@ -148,17 +148,18 @@ impl Aside<'_> {
         self.stream.close(None).await
     }
 
-    /// Reads on until the main stream is close, or as close as it gets while changes keep coming.
-    async fn approach(&mut self) -> Result<()> {
+    /// Reads on until the main stream is close, or as close as it gets while changes keep coming: then that one has to
+    /// wait, or the two would never meet. How long the last part took.
+    async fn approach(&mut self) -> Result<Duration> {
         let mut last = Duration::MAX;
         loop {
             let asked = Instant::now();
-            let Some(goal) = self.run.reached() else { return Ok(()) };
+            let Some(goal) = self.run.reached() else { return Ok(Duration::ZERO) };
             self.read_to(&goal).await?;
             let took = asked.elapsed();
             tracing::debug!(task = %self.run.task.plan.name, %goal, took_ms = took.as_millis() as u64, "nearer");
-            if took < CLOSE || (took >= last && took < MEETING / 2) {
-                return Ok(());
+            if took < CLOSE || took >= last {
+                return Ok(took);
             }
             last = took;
         }

@@ -35,9 +35,9 @@ pub(super) async fn first_tables(
     let grace = Instant::now() + GRACE;
     while !groups.is_empty() && (Instant::now() < grace || !ready(run)) {
         tokio::select! {
-            Some(Ask(ask)) = asks.recv() => {
+            Some(Ask { meeting, .. }) = asks.recv() => {
                 let (join, joining) = oneshot::channel();
-                let _ = ask.send(Meeting { at: at.clone(), join });
+                let _ = meeting.send(Meeting { at: at.clone(), join });
                 if let Ok(tables) = joining.await {
                     run.book.commit(lane, &made_ready(&tables)).await?;
                 }

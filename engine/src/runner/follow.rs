@@ -22,7 +22,7 @@ use super::first::first_tables;
 use super::group::Group;
 use super::pipeline::{DURABLE_POLL, Outcome, Pipeline, Work};
 use super::room::SetRoom;
-use super::run::{Ask, MEETING, Meeting, Run, Taken, group_ended, made_ready};
+use super::run::{Ask, Meeting, Run, Taken, group_ended, made_ready};
 use super::stage::News;
 use super::watch::{Found, Watch};
 
@@ -84,7 +84,7 @@ impl Follow {
 /// Tables that are about to join.
 enum Joining {
     /// They have asked, and the stream is not between two transactions yet.
-    Asked(oneshot::Sender<Meeting>),
+    Asked(Ask),
     /// The stream waits for them, for so long.
     Awaited(oneshot::Receiver<Vec<StreamTable>>, Instant),
 }
@@ -176,7 +176,7 @@ impl Loop {
                 () = run.control.token().cancelled() => return self.end().await,
                 outcome = self.pipeline.outcome() => self.settle(outcome?).await?,
                 joined = awaited(&mut self.joining) => self.join(joined).await?,
-                Some(Ask(ask)) = self.follow.asks.recv(), if self.joining.is_none() => {
+                Some(ask) = self.follow.asks.recv(), if self.joining.is_none() => {
                     self.joining = Some(Joining::Asked(ask));
                 }
                 Some(ended) = self.follow.groups.join_next_with_id() => group_ended(&mut self.follow.taken, ended)?,
@@ -224,11 +224,11 @@ impl Loop {
             return;
         }
         match self.joining.take() {
-            Some(Joining::Asked(ask)) => {
+            Some(Joining::Asked(Ask { meeting, patience })) => {
                 let (join, joining) = oneshot::channel();
                 // Whoever has gone meanwhile drops the other end of it.
-                let _ = ask.send(Meeting { at, join });
-                self.joining = Some(Joining::Awaited(joining, Instant::now() + MEETING));
+                let _ = meeting.send(Meeting { at, join });
+                self.joining = Some(Joining::Awaited(joining, Instant::now() + patience));
             }
             other => self.joining = other,
         }

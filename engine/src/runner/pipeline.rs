@@ -42,7 +42,8 @@ pub(super) enum Outcome {
 
 enum Ready {
     Apply(Staged, usize, Option<Room>),
-    Other(Work),
+    Commit(Vec<RecordChange>),
+    AskDurable(bool),
 }
 
 /// The two tasks. Work goes in on one side, outcomes come out on the other, in the same order.
@@ -115,9 +116,9 @@ async fn reduce_all(
             }
             Work::Commit(changes, tables) => {
                 tables.iter().for_each(|t| stage.resume(t));
-                Ready::Other(Work::Commit(changes, tables))
+                Ready::Commit(changes)
             }
-            ask @ Work::AskDurable(_) => Ready::Other(ask),
+            Work::AskDurable(now) => Ready::AskDurable(now),
         };
         if reduced.send(ready).await.is_err() {
             return Ok(());
@@ -162,13 +163,12 @@ impl Applier {
                     drop(room);
                     outcome
                 }
-                Ready::Other(Work::Commit(changes, _)) => {
+                Ready::Commit(changes) => {
                     self.lane.refresh();
                     self.run.book.commit(self.lane.as_mut(), &changes).await?;
                     Outcome::Committed
                 }
-                Ready::Other(Work::AskDurable(now)) => Outcome::Durable(self.lane.durable(now).await?),
-                Ready::Other(Work::Apply(..)) => return Err(Error::fatal("internal: a set was not reduced")),
+                Ready::AskDurable(now) => Outcome::Durable(self.lane.durable(now).await?),
             };
             if matches!(&outcome, Outcome::Durable(_) | Outcome::Applied { durable: Some(_), .. }) {
                 self.asked = Instant::now();

@@ -19,9 +19,13 @@ use super::control::Control;
 use super::task::Task;
 
 /// Tables want to go on with the others from where the main stream is.
-pub(super) struct Ask(pub(super) oneshot::Sender<Meeting>);
+pub(super) struct Ask {
+    pub(super) meeting: oneshot::Sender<Meeting>,
+    /// How long the main stream may have to wait for them.
+    pub(super) patience: Duration,
+}
 
-/// How long the main stream waits for tables that are about to join.
+/// How long the main stream waits for tables that are about to join, unless they cannot come as near as that.
 pub(super) const MEETING: Duration = Duration::from_secs(5);
 
 /// The main stream waits.
