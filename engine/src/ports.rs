@@ -341,6 +341,12 @@ pub trait Target: Send + Sync {
     /// lane and loader of this task out.
     async fn take_over(&self) -> Result<(Epoch, TaskRecord)>;
 
+    /// Waits for commits under `epoch` that are still on their way, of lanes and loaders that have been dropped, so
+    /// that the record that is read next is what remains. Only where such a commit can outlive its connection.
+    async fn settled(&self, _epoch: Epoch) -> Result<()> {
+        Ok(())
+    }
+
     /// Opens a lane under `epoch`. `committed`: what an earlier lane has committed and the target's disk may not have.
     async fn open_lane(&self, epoch: Epoch, committed: Option<&Position>) -> Result<Box<dyn TargetLane>>;
 

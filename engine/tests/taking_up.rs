@@ -73,6 +73,10 @@ impl World {
     }
 
     async fn run(&self, mode: Mode, on_existing: OnExisting) {
+        self.task(mode, on_existing).run(Until::Current, &Control::default()).await.unwrap();
+    }
+
+    fn task(&self, mode: Mode, on_existing: OnExisting) -> Task {
         let include = vec![Glob::parse("public.*").unwrap()];
         let plan = TaskPlan {
             name: "taking up".to_owned(),
@@ -86,15 +90,14 @@ impl World {
             rediscover: Duration::from_secs(60),
         };
         let (source, target) = (Arc::new(self.source.clone()), Arc::new(self.target.clone()));
-        let task = Task {
+        Task {
             plan,
             source,
             target,
             rules: Arc::new(NoRules),
             reporter: Reporter::default(),
             budget: trem_engine::budget::Budget::new(16 << 20),
-        };
-        task.run(Until::Current, &Control::default()).await.unwrap();
+        }
     }
 
     async fn record(&self) -> TableRecord {
@@ -140,6 +143,27 @@ async fn an_interrupted_load_begins_again_with_an_empty_table() {
         assert_eq!((record.state, record.rows_loaded(), record.chunks.len()), (TableState::Ready, 2, 1));
         assert_eq!(record.chunks[0].chunk.range, "all");
     }
+}
+
+/// The process that has begun the task is no different from one that goes on with it.
+#[tokio::test(start_paused = true)]
+async fn a_table_that_appears_and_is_refused_is_left_out() {
+    let world = World::new().await;
+    let other = TableId::new("public", "u");
+    world.target.put(&other, vec![Some(Value::Int(9))], row(9, "not ours"));
+    let (task, control) = (world.task(Mode::FullLoadAndCdc, OnExisting::Refuse), Control::default());
+    let run = task.run(Until::Stopped, &control);
+    let look = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        world.source.create(ModelTable { id: other.clone(), ..table() });
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        control.stop();
+    };
+    let (ended, ()) = tokio::join!(run, look);
+    ended.unwrap();
+    let record = world.target.record().await.unwrap().unwrap();
+    assert_eq!(record.state(&other), Some(TableState::Suspended));
+    assert_eq!(record.state(&table().id), Some(TableState::Ready));
 }
 
 /// Ranges of keys mean the same in a later snapshot, and the log says what has become of their rows in between.

@@ -100,6 +100,19 @@ async fn requests_wait_until_they_are_taken_up() {
     assert_eq!((rig.target.requests().await.unwrap(), other.requests().await.unwrap()), (vec![], vec![]));
 }
 
+/// A COMMIT goes on when its connection is gone; what is read after that is to know of it.
+#[tokio::test]
+async fn commits_on_their_way_are_waited_for() {
+    let rig = Rig::start().await;
+    let epoch = rig.lane.epoch;
+    rig.target.settled(epoch).await.unwrap();
+    rig.db.exec("BEGIN; SELECT FROM trem.task FOR SHARE").await;
+    let wait = std::time::Duration::from_millis(200);
+    assert!(tokio::time::timeout(wait, rig.target.settled(epoch)).await.is_err(), "it is not waited for");
+    rig.db.exec("COMMIT").await;
+    rig.target.settled(epoch).await.unwrap();
+}
+
 /// Whoever took the task over last is the only one that writes: rows, chunks, tables and the record alike.
 #[tokio::test]
 async fn an_old_epoch_writes_nothing() {

@@ -5,6 +5,7 @@ mod conformance;
 mod connect;
 mod definitions;
 mod format_1;
+mod source_place;
 mod source_types;
 mod target;
 mod target_dialects;

@@ -60,6 +60,24 @@ async fn chunks_planned_anew_begin_with_an_empty_table() {
     assert!(rig.rows(&table).await.is_empty());
 }
 
+/// The answer to a commit may be lost, and the commit take effect after the record was read again.
+#[tokio::test]
+async fn a_chunk_that_is_in_is_not_loaded_twice() {
+    let mut rig = Rig::start().await;
+    let table = table("once", Identity::Key);
+    let chunk = Chunk { id: 0, range: "all".to_owned(), survives: true, rows: 1 };
+    rig.lane.prepare(&table, OnExisting::Refuse, true).await.unwrap();
+    rig.lane.plan_chunks(&table, std::slice::from_ref(&chunk), false).await.unwrap();
+    for again in [false, true] {
+        let mut loader = rig.lane.open_loader(&rig.target).await.unwrap();
+        loader.start_chunk(&table, &chunk).await.unwrap();
+        loader.load(batch(&table, &[insert([i(2), i(5), t("new")])])).await.unwrap();
+        let finished = loader.finish_chunk(&checkpoint(1).position).await;
+        assert_eq!(finished.err().map(|e| e.class()), again.then_some(Class::Transient));
+    }
+    assert_eq!(rig.rows(&table).await, ["(2,5,new)"]);
+}
+
 /// Without a key no row can be met again, so an empty table is filled as any other.
 #[tokio::test]
 async fn keeping_the_rows_of_an_empty_table_without_a_key() {

@@ -2,7 +2,7 @@
 //! a stream of their own that reads the log from where they were loaded until it meets the main one.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -18,22 +18,25 @@ use crate::schema::TableId;
 
 use super::pipeline::{at_source, reduced_by};
 use super::room::COPIES;
-use super::run::{Ask, MEETING, Meeting, Run};
+use super::run::{Ask, Hold, Joined, MEETING, Meeting, Run};
 use super::stage::{Held, News, Stage};
 
 /// A stream that was where the main one had been such a time ago is close enough to make that wait.
 const CLOSE: Duration = Duration::from_millis(500);
+/// The main stream never has to wait longer than this, however far the tables are behind.
+const LONGEST_MEETING: Duration = Duration::from_secs(60);
 /// How often the source hears from us.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Brings tables to where the others are.
 pub(super) struct CatchUp<'a> {
     run: &'a Arc<Run>,
+    joined: &'a Joined,
 }
 
 impl<'a> CatchUp<'a> {
-    pub(super) fn new(run: &'a Arc<Run>) -> Self {
-        Self { run }
+    pub(super) fn new(run: &'a Arc<Run>, joined: &'a Joined) -> Self {
+        Self { run, joined }
     }
 
     /// Takes tables as they come, all that wait at a time.
@@ -52,12 +55,20 @@ impl<'a> CatchUp<'a> {
     pub(super) async fn join(&self, tables: Vec<TableId>) -> Result<()> {
         let Some(Meeting { at, join }) = self.meet(MEETING).await? else { return Ok(()) };
         let (here, behind): (Vec<TableId>, Vec<TableId>) = tables.into_iter().partition(|id| self.is_at(id, &at));
-        let joining = self.stream_tables(&here, &at);
-        if join.send(joining).is_err() && !here.is_empty() {
+        if !self.hand_over(join, &here, &at) && !here.is_empty() {
             // The main stream did not wait so long.
             return Box::pin(self.join([here, behind].concat())).await;
         }
         if behind.is_empty() { Ok(()) } else { self.follow(behind).await }
+    }
+
+    /// Gives the main stream these tables; false if it does not wait any more.
+    fn hand_over(&self, join: oneshot::Sender<Vec<StreamTable>>, tables: &[TableId], at: &Position) -> bool {
+        let taken = join.send(self.stream_tables(tables, at)).is_ok();
+        if taken {
+            self.joined.lock().unwrap_or_else(PoisonError::into_inner).extend(tables.iter().cloned());
+        }
+        taken
     }
 
     /// Asks the main stream to wait; `None` when it has ended.
@@ -101,7 +112,10 @@ impl<'a> CatchUp<'a> {
         let stage = Stage::new(Arc::clone(&task.rules), task.target.abilities());
         let held = Held::default();
         let gather = Gather::new(task.plan.batch, from.clone());
-        let aside = Aside { run: self.run, stream, gather, lane, stage: Some(stage), tables, held, applied: from };
+        let hold = self.run.hold();
+        hold.from(&from);
+        let aside =
+            Aside { run: self.run, stream, gather, lane, stage: Some(stage), tables, held, hold, applied: from };
         aside.run(self).await
     }
 }
@@ -128,17 +142,20 @@ struct Aside<'a> {
     /// The tables that still follow it.
     tables: Vec<TableId>,
     held: Held,
+    /// A crash of the target may take back what it has not durably, and then that is needed again.
+    hold: Hold,
     applied: Position,
 }
 
 impl Aside<'_> {
     async fn run(mut self, catch_up: &CatchUp<'_>) -> Result<()> {
         while !self.tables.is_empty() {
-            let patience = MEETING.max(self.approach().await?.saturating_mul(2));
+            let patience = self.approach().await?.saturating_mul(2).clamp(MEETING, LONGEST_MEETING);
             let Some(Meeting { at, join }) = catch_up.meet(patience).await? else { return Ok(()) };
-            self.read_to(&at).await?;
-            let joining = catch_up.stream_tables(&self.tables, &at);
-            if join.send(joining).is_ok() {
+            // The main stream holds room while it waits: waiting for room here could be waiting for each other.
+            self.read_to(&at, false).await?;
+            self.settle(true).await?;
+            if catch_up.hand_over(join, &self.tables, &at) {
                 let (task, at) = (&self.run.task.plan.name, &self.applied);
                 tracing::info!(%task, tables = self.tables.len(), %at, "caught up");
                 break;
@@ -155,7 +172,7 @@ impl Aside<'_> {
         loop {
             let asked = Instant::now();
             let Some(goal) = self.run.reached() else { return Ok(Duration::ZERO) };
-            self.read_to(&goal).await?;
+            self.read_to(&goal, true).await?;
             let took = asked.elapsed();
             tracing::debug!(task = %self.run.task.plan.name, %goal, took_ms = took.as_millis() as u64, "nearer");
             if took < CLOSE || took >= last {
@@ -165,13 +182,13 @@ impl Aside<'_> {
         }
     }
 
-    /// Reads and applies everything before this place, and perhaps more.
-    async fn read_to(&mut self, goal: &Position) -> Result<()> {
+    /// Reads and applies everything before this place, and perhaps more; a set at a time, with room for it or without.
+    async fn read_to(&mut self, goal: &Position, with_room: bool) -> Result<()> {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (task, mut room) = (&self.run.task, None);
         while self.applied < *goal && !self.tables.is_empty() {
-            if room.is_none() {
+            if with_room && room.is_none() {
                 room = Some(task.budget.room(task.plan.batch.max_bytes.saturating_mul(COPIES)).await?);
             }
             if !self.gather.full() {
@@ -216,7 +233,16 @@ impl Aside<'_> {
             return Ok(());
         }
         self.applied = span.end;
+        self.settle(false).await?;
         self.tell(news)
+    }
+
+    /// Keeps the log from where the target durably is. `now`: it is to have everything.
+    async fn settle(&mut self, now: bool) -> Result<()> {
+        if let Some(durable) = self.lane.durable(now).await? {
+            self.hold.from(&durable);
+        }
+        Ok(())
     }
 
     /// Tables that cannot be followed do not join the others.

@@ -71,7 +71,7 @@ impl Attempt<'_> {
         let (mut groups, mut taken) = (JoinSet::new(), Vec::new());
         let pending = pending(&run, &started.tables);
         if !pending.is_empty() {
-            let group = Group { run: Arc::clone(&run), tables: pending.clone(), first: started.first };
+            let group = Group::new(&run, pending.clone(), started.first);
             taken.push((groups.spawn(group.run()).id(), pending));
         }
         Follow { run, asks, groups, taken, goal: self.goal, checkpoint: started.checkpoint }.run(lane).await
@@ -104,7 +104,7 @@ async fn load_only(run: &Arc<Run>) -> Result<()> {
     }
     drop(lane);
     run.task.reporter.update(|p| p.phase = Phase::Loading);
-    Group { run: Arc::clone(run), tables: pending, first: None }.run().await
+    Group::new(run, pending, None).run().await
 }
 
 /// All tables that the task selects, those that no route leads from included: they are told of where they are taken up.

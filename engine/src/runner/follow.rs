@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
 
 use crate::change::{ChangeSet, Gather};
 use crate::error::Result;
@@ -391,7 +391,7 @@ impl Loop {
         if tables.is_empty() {
             return;
         }
-        let group = Group { run: Arc::clone(&self.follow.run), tables: tables.clone(), first: None };
+        let group = Group::new(&self.follow.run, tables.clone(), None);
         let handle = self.follow.groups.spawn(group.run());
         self.follow.taken.push((handle.id(), tables));
     }
@@ -462,10 +462,34 @@ impl Loop {
 /// The tables that the stream waits for; `None` when none come.
 async fn awaited(joining: &mut Option<Joining>) -> Option<Vec<StreamTable>> {
     match joining {
-        Some(Joining::Awaited(tables, until)) => tokio::select! {
-            tables = tables => tables.ok(),
-            () = sleep_until(*until) => None,
-        },
+        Some(Joining::Awaited(tables, until)) => {
+            if let Ok(came) = timeout_at(*until, &mut *tables).await {
+                return came.ok();
+            }
+            // Whoever was told that they have come must not be left out: from here on nobody is.
+            tables.close();
+            tables.try_recv().ok()
+        }
         _ => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn tables_that_came_at_the_last_moment_are_taken() {
+        for _ in 0..64 {
+            let (join, joining) = oneshot::channel();
+            join.send(Vec::new()).unwrap();
+            let mut late = Some(Joining::Awaited(joining, Instant::now()));
+            assert!(awaited(&mut late).await.is_some(), "whoever sent them was told that they are taken");
+        }
+        let (join, joining) = oneshot::channel();
+        let mut late = Some(Joining::Awaited(joining, Instant::now()));
+        assert!(awaited(&mut late).await.is_none());
+        assert!(join.send(Vec::new()).is_err(), "nobody takes them any more");
     }
 }

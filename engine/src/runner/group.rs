@@ -1,7 +1,7 @@
 //! Tables that are taken up together, beside the stream of the others: prepared, read at one snapshot, loaded, and
 //! brought to where the others are.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::time::Duration;
@@ -19,29 +19,43 @@ use crate::task::{AfterLoad, OnExisting};
 use super::aside::CatchUp;
 use super::load::{Loading, load};
 use super::retry::Backoff;
-use super::run::{Hold, Run};
+use super::run::{Hold, Joined, Run};
 
 /// A table is cut into so many parts for each worker, so that none is left with a long one at the end.
 const PARTS_PER_WORKER: u64 = 3;
 
 /// Tables that are taken up together.
 pub(super) struct Group {
-    pub(super) run: Arc<Run>,
+    run: Arc<Run>,
     /// By their names at the source.
-    pub(super) tables: Vec<TableId>,
+    tables: Vec<TableId>,
     /// The snapshot that the task began with, if it is to be read.
-    pub(super) first: Option<(Arc<dyn Snapshot>, Hold)>,
+    first: Option<(Arc<dyn Snapshot>, Hold)>,
+    /// Those that the main stream has taken over: from then on they are its own matter.
+    joined: Joined,
+    /// Keeps the log that follows the snapshot.
+    held: Mutex<Option<Hold>>,
 }
 
 impl Group {
+    /// A group of these tables. `first`: the snapshot that the task began with, if it is to be read.
+    pub(super) fn new(run: &Arc<Run>, tables: Vec<TableId>, first: Option<(Arc<dyn Snapshot>, Hold)>) -> Self {
+        Self { run: Arc::clone(run), tables, first, joined: Joined::default(), held: Mutex::default() }
+    }
+
     /// Takes the tables up until all of them are with the others or suspended. What may heal is tried again without a
     /// word to the others, once they are followed.
     pub(super) async fn run(mut self) -> Result<()> {
         let mut backoff = Backoff::new(self.run.task.plan.retry);
         self.readmit().await?;
+        let mut again = false;
         loop {
             let before = self.run.task.reporter.snapshot().rows_loaded();
-            let Err(error) = self.attempt().await else { return Ok(()) };
+            let Err(error) = self.attempt(again).await else { return Ok(()) };
+            again = true;
+            // Their record changes while the one of the target is read, and nothing of them is to be begun again.
+            let joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            self.tables.retain(|id| !joined.contains(id));
             if self.run.task.reporter.snapshot().rows_loaded() > before {
                 backoff.progressed();
             }
@@ -53,8 +67,11 @@ impl Group {
                 _ => None,
             };
             let Some(pause) = pause else { return Err(error) };
+            self.run.task.target.settled(self.run.book.epoch).await?;
             let stored = self.run.task.target.record().await?.unwrap_or_default();
             self.run.book.reread(&self.tables, stored);
+            // Until here it kept the log that parts need whose commits nobody had told of.
+            *self.held.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
             if error.class() == Class::Table {
                 match self.leave_out(&error).await? {
                     true => continue,
@@ -83,7 +100,7 @@ impl Group {
     /// Leaves out the table that an error is about; whether it was about one of these.
     async fn leave_out(&mut self, error: &Error) -> Result<bool> {
         let Some(known) = self.run.book.read(|r| r.about(error).cloned()) else { return Ok(false) };
-        if !self.tables.contains(known.id()) || self.run.starting {
+        if !self.tables.contains(known.id()) || self.run.is_starting() {
             return Ok(false);
         }
         self.run.suspend(self.lane().await?.as_mut(), &known, error).await?;
@@ -97,18 +114,22 @@ impl Group {
         self.tables.iter().filter(done).cloned().collect()
     }
 
-    async fn attempt(&mut self) -> Result<()> {
+    /// `again`: one has failed before.
+    async fn attempt(&mut self, again: bool) -> Result<()> {
         self.tables = self.pending();
-        if self.tables.is_empty() {
-            return Ok(());
-        }
         let plan = &self.run.task.plan;
+        if self.tables.is_empty() {
+            // All have joined, and what is created behind them may be missing.
+            let routes = if again { self.run.look().await?.1 } else { return Ok(()) };
+            return self.secondary(self.lane().await?.as_mut(), &routes, |_| true).await;
+        }
         let mut lane = self.lane().await?;
         let begun = |id: &TableId| self.run.book.state(id).is_some_and(|s| s != TableState::Preparing);
         if !plan.mode.loads() && !self.tables.iter().any(begun) {
             return self.without_load(lane.as_mut()).await;
         }
         let (snapshot, hold) = self.snapshot().await?;
+        *self.held.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(hold);
         // Asked after the snapshot, the catalogue is not older than the rows.
         let (catalog, routes) = self.run.look().await?;
         lane.prepare_types(&catalog.types).await?;
@@ -123,7 +144,7 @@ impl Group {
         }
         let (send, loaded) = mpsc::unbounded_channel();
         let loading = load(&self.run, snapshot, tables, send);
-        let joining = self.join(lane, loaded, &routes, hold);
+        let joining = self.join(lane, loaded, &routes);
         tokio::try_join!(loading, joining).map(drop)
     }
 
@@ -173,7 +194,7 @@ impl Group {
     /// that appears must not stop the others.
     async fn set_aside(&mut self, lane: &mut dyn TargetLane, route: &Route, error: Error) -> Result<()> {
         let id = &route.source().id;
-        if self.run.starting || !matches!(error.class(), Class::Refused | Class::Table) {
+        if self.run.is_starting() || !matches!(error.class(), Class::Refused | Class::Table) {
             return Err(error.table(id));
         }
         let table = self.run.book.table(id);
@@ -269,7 +290,6 @@ impl Group {
         mut lane: Box<dyn TargetLane>,
         mut loaded: mpsc::UnboundedReceiver<Arc<Loading>>,
         routes: &Routes,
-        hold: Hold,
     ) -> Result<()> {
         let follows = self.run.task.plan.mode.follows();
         let (finished, ready) = mpsc::unbounded_channel();
@@ -288,12 +308,12 @@ impl Group {
         };
         let catch_up = async {
             match follows {
-                true => CatchUp::new(&self.run).run(ready).await,
+                true => CatchUp::new(&self.run, &self.joined).run(ready).await,
                 false => Ok(()),
             }
         };
         let (mut lane, ()) = tokio::try_join!(finish, catch_up)?;
-        drop(hold);
+        drop(self.held.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.secondary(lane.as_mut(), routes, |_| true).await
     }
 
@@ -329,7 +349,7 @@ impl Group {
         for id in self.tables.clone() {
             let Some(route) = routes.of_source(&id) else { continue };
             match self.prepare(lane, route, None).await {
-                Ok(_) => CatchUp::new(&self.run).join(vec![id]).await?,
+                Ok(_) => CatchUp::new(&self.run, &self.joined).join(vec![id]).await?,
                 Err(error) => self.set_aside(lane, route, error).await?,
             }
         }

@@ -42,7 +42,7 @@ pub(super) struct Run {
     pub(super) control: Control,
     pub(super) book: Book,
     /// The task was not known when the attempt began: what stands against a table stops it.
-    pub(super) starting: bool,
+    starting: bool,
     /// Chunks that may be read and written at a time.
     pub(super) chunks: Arc<Semaphore>,
     pub(super) asks: mpsc::Sender<Ask>,
@@ -87,6 +87,11 @@ impl Run {
 
     fn places(&self) -> MutexGuard<'_, Places> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing of the task is followed yet that an error about one table could stop.
+    pub(super) fn is_starting(&self) -> bool {
+        self.starting && self.reached().is_none()
     }
 
     /// How far the main stream has read; `None` while it has not begun.
@@ -194,6 +199,9 @@ impl Drop for Hold {
 pub(super) fn made_ready(tables: &[StreamTable]) -> Vec<RecordChange> {
     tables.iter().map(|t| RecordChange::state(&t.schema.id, TableState::Ready)).collect()
 }
+
+/// Tables that have been handed to the main stream, by their names at the source.
+pub(super) type Joined = Mutex<BTreeSet<TableId>>;
 
 /// The tables of each group.
 pub(super) type Taken = Vec<(tokio::task::Id, Vec<TableId>)>;

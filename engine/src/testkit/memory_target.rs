@@ -214,7 +214,7 @@ impl Target for MemoryTarget {
     }
 
     async fn open_lane(&self, epoch: Epoch, _committed: Option<&Position>) -> Result<Box<dyn TargetLane>> {
-        Ok(Box::new(MemoryLane { to: self.connect(epoch), open: None }))
+        Ok(Box::new(MemoryLane { to: self.connect(epoch), open: None, aside: None }))
     }
 
     async fn open_loader(&self, epoch: Epoch) -> Result<Box<dyn Loader>> {
@@ -348,6 +348,8 @@ struct MemoryLane {
     to: Connection,
     /// Steps of sets whose transaction is still open.
     open: Option<Vec<ReducedStep>>,
+    /// One of the tables that catch up by it, if it is not the main lane.
+    aside: Option<TableId>,
 }
 
 impl MemoryLane {
@@ -423,6 +425,9 @@ impl TargetLane for MemoryLane {
             self.open = Some(steps);
             return Ok(Applied::default());
         }
+        if let Some(RecordChange::Position(tables, _)) = changes.last() {
+            self.aside = tables.first().cloned();
+        }
         self.to.commit(|c| {
             steps.iter().try_for_each(|s| c.step(s))?;
             c.ledger.commit(self.to.epoch, changes)
@@ -436,7 +441,15 @@ impl TargetLane for MemoryLane {
         }
         let state = &mut *self.to.target.0.lock().unwrap();
         state.alive(self.to.number)?;
-        let durable = state.disk.ledger.position();
+        let durable = match &self.aside {
+            Some(table) => {
+                if now {
+                    state.flush();
+                }
+                state.disk.ledger.record().and_then(|r| r.table(table)?.position.clone())
+            }
+            None => state.disk.ledger.position(),
+        };
         // Asked again, the disk has caught up: an idle target flushes too.
         state.flush();
         Ok(durable)

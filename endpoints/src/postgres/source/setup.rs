@@ -245,8 +245,8 @@ fn parted(content: &str, timeline: u32) -> Option<u64> {
 /// Sees that the task's slot still has the log from here on.
 ///
 /// # Errors
-/// Class `Lineage` if it has moved on.
-pub(super) async fn reaches_back(inner: &Inner, from: u64) -> Result<()> {
+/// Class `Lineage` if it has moved on: then these tables lack what lies between.
+pub(super) async fn reaches_back(inner: &Inner, from: u64, tables: &[(usize, Arc<TableSchema>)]) -> Result<()> {
     let name = &inner.name;
     let sql = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1";
     let row = inner.client().await?.query_opt(sql, &[name]).await.map_err(sqlstate::error)?;
@@ -257,7 +257,7 @@ pub(super) async fn reaches_back(inner: &Inner, from: u64) -> Result<()> {
             let (at, need) = (lsn::text(confirmed), lsn::text(from));
             let what = format!("replication slot {name} has been moved on to {at}, past {need}");
             Err(Error::lineage(format!("{what}, from where tables that are being loaded need the log"))
-                .remedy(Remedy::StartAnew))
+                .remedy(Remedy::Then(tables.iter().map(|(_, t)| Remedy::Reload(t.id.clone())).collect())))
         }
         None => Err(Error::transient(format!("replication slot {name} is gone"))),
     }

@@ -122,7 +122,7 @@ impl PgStream {
         let feed = Feed::open(inner, role, from, binary).await?;
         if role == StreamRole::Aside {
             // Afterwards: a slot's place only ever moves on, and the server skips what lies before it without a word.
-            setup::reaches_back(inner, from).await?;
+            setup::reaches_back(inner, from, &assembler.followed()).await?;
         }
         tracing::debug!(slot = inner.name, from = %lsn::text(from), binary, "following the log");
         let now = Instant::now();

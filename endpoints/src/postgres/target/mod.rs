@@ -114,6 +114,10 @@ impl Target for PostgresTarget {
         .await
     }
 
+    async fn settled(&self, epoch: Epoch) -> Result<()> {
+        self.ask(async |client| bookkeeping::settled(client, &self.task, epoch).await).await
+    }
+
     async fn open_lane(&self, epoch: Epoch, committed: Option<&Position>) -> Result<Box<dyn TargetLane>> {
         Ok(Box::new(lane::PgLane::open(self.connect().await?, &self.task, epoch, committed).await?))
     }

@@ -18,3 +18,10 @@ pub(in super::super) async fn fence(client: &Client, task: &str, epoch: Epoch) -
     let found = client.query_opt(sql, &[&task, &epoch.0]).await.map_err(pg)?;
     found.map(drop).ok_or_else(|| fenced(task))
 }
+
+/// Waits for every transaction that has passed the fence: a COMMIT goes on when its connection is gone.
+pub(in super::super) async fn settled(client: &Client, task: &str, epoch: Epoch) -> Result<()> {
+    let sql = "SELECT FROM trem.task WHERE task = $1 AND epoch = $2 FOR UPDATE";
+    let found = client.query_opt(sql, &[&task, &epoch.0]).await.map_err(pg)?;
+    found.map(drop).ok_or_else(|| fenced(task))
+}

@@ -15,7 +15,7 @@ use trem_engine::Result;
 use trem_engine::record::{Epoch, TaskRecord};
 use trem_engine::schema::TableId;
 
-pub(super) use self::fence::{fence, fenced};
+pub(super) use self::fence::{fence, fenced, settled};
 pub(super) use self::layout::format;
 use self::layout::{LOCK, create};
 pub(super) use self::read::{read, requests};

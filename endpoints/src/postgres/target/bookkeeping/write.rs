@@ -147,13 +147,14 @@ async fn chunk_done(
     rows: u64,
 ) -> Result<()> {
     let sql = "UPDATE trem.chunk SET snapshot_order = $5::text::numeric, snapshot = $6, row_count = $7 \
-               WHERE task = $1 AND schema_name = $2 AND table_name = $3 AND id = $4";
+               WHERE task = $1 AND schema_name = $2 AND table_name = $3 AND id = $4 AND snapshot IS NULL";
     let (order, rows) = (snapshot.order().to_string(), rows as i64);
     let row: [&(dyn ToSql + Sync); 7] =
         [&task, &id.schema, &id.table, &i64::from(chunk), &order, &snapshot.resume(), &rows];
     match execute(client, sql, &row).await? {
         1 => Ok(()),
-        _ => Err(Error::fatal("internal: a chunk was loaded that the record does not plan").table(id)),
+        // One whose answer was lost may have committed after the record was read. Its rows must not come twice.
+        _ => Err(Error::transient("a part of the table is not, or no longer, to be loaded").table(id)),
     }
 }
 
