@@ -88,18 +88,27 @@ async fn measure(run: Arc<Run>) {
 async fn look(run: &Run, told: &mut HashSet<TableId>) -> Vec<Found> {
     let (source, target) = tokio::join!(discovered(run), run.task.target.requests());
     let failed = |e: Error| tracing::debug!(error = %e, "could not look for what is new");
-    let mut news = source.unwrap_or_else(|e| {
-        failed(e);
-        Vec::new()
-    });
-    // Told once: what is new is taken up or suspended, and then it is known.
-    news.retain(|one| !matches!(one, Found::New(id) if !told.insert(id.clone())));
+    let mut news = Vec::new();
+    match source {
+        Ok(found) => news = untold(found, told),
+        Err(error) => failed(error),
+    }
     let requests = target.unwrap_or_else(|e| {
         failed(e);
         Vec::new()
     });
     news.extend(requests.into_iter().map(Found::Asked));
     news
+}
+
+/// What is new is told once: it is taken up or suspended, and then it is known. One that has gone again meanwhile is
+/// new once more when it comes back.
+fn untold(mut found: Vec<Found>, told: &mut HashSet<TableId>) -> Vec<Found> {
+    let new: HashSet<TableId> =
+        found.iter().filter_map(|one| if let Found::New(id) = one { Some(id.clone()) } else { None }).collect();
+    found.retain(|one| !matches!(one, Found::New(id) if told.contains(id)));
+    *told = new;
+    found
 }
 
 async fn discovered(run: &Run) -> Result<Vec<Found>> {
@@ -115,4 +124,19 @@ async fn discovered(run: &Run) -> Result<Vec<Found>> {
         Some(_) => None,
     });
     Ok(news.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_table_is_told_once_until_it_has_gone() {
+        let (id, mut told) = (TableId::new("public", "t"), HashSet::new());
+        let mut look = |there: bool| {
+            let found = if there { vec![Found::New(id.clone())] } else { Vec::new() };
+            untold(found, &mut told).len()
+        };
+        assert_eq!([true, true, false, true].map(&mut look), [1, 0, 0, 1]);
+    }
 }
