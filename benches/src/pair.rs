@@ -39,11 +39,11 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Starts both.
-    pub fn start(trem: &Path) -> Self {
+    /// Starts both, with these settings beside [`SETTINGS`], or instead of theirs.
+    pub fn start(trem: &Path, more: &[&str]) -> Self {
         let options = || {
             let options = PgOptions { fsync: true, ..PgOptions::default() };
-            SETTINGS.iter().fold(options, |o, line| o.conf(line))
+            SETTINGS.iter().chain(more).fold(options, |o, line| o.conf(line))
         };
         let (source, target) = PgCluster::pair(options(), options());
         let dir = tempfile::Builder::new().prefix("trem-bench-").tempdir().expect("a temporary folder");

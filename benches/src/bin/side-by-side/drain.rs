@@ -1,6 +1,6 @@
 //! A backlog in the log, drained by each program alone while the slots of the others still hold it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -53,11 +53,11 @@ struct Sides<'a> {
 }
 
 /// Measures all of them. Each round on servers of its own, or it would meet larger tables than the last.
-pub async fn compare(trem: &Path, name: &str, load: &Workload, plan: &Plan) -> Comparison {
+pub async fn compare(start: impl Fn() -> Pair, name: &str, load: &Workload, plan: &Plan) -> Comparison {
     let who: Vec<&str> = [TREM, NATIVE, RECEIVE, PEEK, NULL].into_iter().filter(|w| plan.takes(w)).collect();
     let mut figures: Vec<Figure> = who.iter().map(|w| Figure::new(w)).collect();
     for round in 0..plan.repetitions {
-        let pair = Pair::start(trem);
+        let pair = start();
         let mut sides = Sides::create(&pair, name, load, plan).await;
         // The subscription first: a slot for each table that it copies leaves records in the log, which whoever
         // follows the log already would have to read.

@@ -115,16 +115,19 @@ struct Case {
     load: Workload,
     alone: bool,
     named: bool,
+    /// Settings of both servers that differ from the others'.
+    settings: &'static [&'static str],
 }
 
 const fn case(name: &'static str, step: Step, kind: Kind, rows: u64, changes: u64) -> Case {
     let load = Workload { kind, tables: 1, rows, changes, wide: 0, toasted: false };
-    Case { name, step, load, alone: false, named: false }
+    Case { name, step, load, alone: false, named: false, settings: &[] }
 }
 
 const CASES: &[Case] = &[
     case("full-load", Step::FullLoad, Kind::Inserts, 2_000_000, 0),
     case("drain-mix", Step::Drain, Kind::Mix, 300_000, 600_000),
+    case("drain-mix-large", Step::Drain, Kind::Mix, 2_000_000, 600_000).settings(&["shared_buffers=512MB"]),
     case("drain-inserts", Step::Drain, Kind::Inserts, 1_000, 600_000),
     case("drain-hot", Step::Drain, Kind::Hot, 300_000, 600_000),
     case("drain-updates", Step::Drain, Kind::Updates, 300_000, 600_000),
@@ -155,6 +158,11 @@ impl Case {
 
     const fn tables(mut self, tables: u32) -> Self {
         self.load.tables = tables;
+        self
+    }
+
+    const fn settings(mut self, settings: &'static [&'static str]) -> Self {
+        self.settings = settings;
         self
     }
 
@@ -216,10 +224,10 @@ async fn measure(arguments: Arguments) -> std::io::Result<()> {
             plan.with.push(report::TREM.to_owned());
         }
         let comparison = match case.step {
-            Step::FullLoad => full_load::compare(&Pair::start(&trem), case.name, &load, &plan).await,
-            Step::Drain => drain::compare(&trem, case.name, &load, &plan).await,
+            Step::FullLoad => full_load::compare(&Pair::start(&trem, case.settings), case.name, &load, &plan).await,
+            Step::Drain => drain::compare(|| Pair::start(&trem, case.settings), case.name, &load, &plan).await,
             Step::Latency { per_second } => {
-                latency::compare(&Pair::start(&trem), case.name, &load, per_second, &plan).await
+                latency::compare(&Pair::start(&trem, case.settings), case.name, &load, per_second, &plan).await
             }
         };
         println!("{}", comparison.markdown());
