@@ -93,7 +93,7 @@ impl Target for NullTarget {
         Ok(format!("null:{}", self.task))
     }
 
-    async fn check(&self) -> Result<Vec<Finding>> {
+    async fn check(&self, _loaders: usize) -> Result<Vec<Finding>> {
         Ok(vec![Finding {
             severity: Severity::Warning,
             subject: "target".to_owned(),

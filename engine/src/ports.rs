@@ -115,8 +115,9 @@ pub trait Source: Send + Sync {
     /// The tables selected, as they are now.
     async fn discover(&self, want: &Selection) -> Result<Catalog>;
 
-    /// Looks at everything that could stop the task later; changes nothing. `cdc`: the log will be followed.
-    async fn check(&self, want: &Selection, cdc: bool) -> Result<Vec<Finding>>;
+    /// Looks at everything that could stop the task later, with every kind of connection that it will have; changes
+    /// nothing. `cdc`: the log will be followed; `readers`: how many chunks will be read at a time.
+    async fn check(&self, want: &Selection, cdc: bool, readers: usize) -> Result<Vec<Finding>>;
 
     /// The history that this source's positions belong to now.
     async fn lineage(&self) -> Result<Lineage>;
@@ -321,8 +322,8 @@ pub trait Target: Send + Sync {
         Abilities::ALL
     }
 
-    /// Looks at privileges and settings; changes nothing.
-    async fn check(&self) -> Result<Vec<Finding>>;
+    /// Looks at privileges, settings and connections; changes nothing. `loaders`: how many will be open at a time.
+    async fn check(&self, loaders: usize) -> Result<Vec<Finding>>;
 
     /// What a run would do for these tables, and what stands against it; changes nothing. `known`: what is remembered
     /// of the task.

@@ -15,7 +15,7 @@ use crate::db::Db;
 use crate::tls;
 
 /// `nobody`: PostgreSQL refuses to run as root.
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 /// The password of every role a cluster has.
 pub const PASSWORD: &str = "s3cret/of:trem@";
 /// [`PASSWORD`] as it stands in a URL.
@@ -113,6 +113,20 @@ impl PgCluster {
             let second = Self::start(second);
             (first.join().expect("the first cluster starts"), second)
         })
+    }
+
+    /// A standby of this server, which must trust its clients.
+    pub fn standby(&self) -> Self {
+        let dir = tempfile::Builder::new().prefix("trem-pg-").tempdir().expect("a temporary folder");
+        own(dir.path());
+        let mut standby = Self { dir, options: self.options.clone(), port: free_port(), postmaster: None };
+        let mut copy = standby.command("pg_basebackup");
+        copy.args(["-R", "-c", "fast", "-h", "127.0.0.1", "-U", "postgres", "-p"]).arg(self.port.to_string());
+        let out = copy.arg("-D").arg(standby.data()).output().expect("pg_basebackup starts");
+        assert!(out.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&out.stderr));
+        standby.configure();
+        standby.up();
+        standby
     }
 
     /// The port it listens on.
@@ -317,7 +331,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
 }

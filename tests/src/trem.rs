@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -59,6 +60,8 @@ pub struct Trem {
     dir: TempDir,
     bin: PathBuf,
     env: Vec<(String, String)>,
+    /// The next run is the first: what a check calls ready must start.
+    first: AtomicBool,
 }
 
 /// How a process ended and what it wrote.
@@ -103,7 +106,7 @@ impl Trem {
     /// A folder with a configuration of any text.
     pub fn with_text(text: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("trem-run-").tempdir().expect("a temporary folder");
-        let trem = Self { dir, bin: binaries::trem(), env: Vec::new() };
+        let trem = Self { dir, bin: binaries::trem(), env: Vec::new(), first: AtomicBool::new(false) };
         trem.rewrite(text);
         trem
     }
@@ -122,6 +125,11 @@ impl Trem {
     /// The configuration file.
     pub fn config(&self) -> PathBuf {
         self.dir.path().join("tasks.toml")
+    }
+
+    /// The first run is not held against a check before it: the test changes the world in between.
+    pub fn unchecked(&self) {
+        self.first.store(false, Ordering::Relaxed);
     }
 
     /// Starts `trem run`, until it is stopped.
@@ -144,8 +152,22 @@ impl Trem {
         self.spawn(args, &[]).wait(Duration::from_secs(60))
     }
 
-    /// Starts a subcommand on the configuration file: `args` come after the file, save for the first.
+    /// Starts a subcommand on the configuration file: `args` come after the file, save for the first. Before the first
+    /// run a check is made, and the run fails the test if it is refused although the check called it ready.
     pub fn spawn(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
+        let ready = args[0] == "run" && self.first.swap(false, Ordering::Relaxed) && self.is_ready(args);
+        let mut running = self.launch(args, env);
+        running.ready = ready;
+        running
+    }
+
+    fn is_ready(&self, args: &[&str]) -> bool {
+        let tasks = args.windows(2).filter(|a| a[0] == "--task").flatten();
+        let check: Vec<&str> = ["check"].iter().chain(tasks).copied().collect();
+        self.launch(&check, &[]).wait(Duration::from_secs(60)).code == Some(0)
+    }
+
+    fn launch(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
         let number = fs::read_dir(self.dir.path()).map_or(0, Iterator::count);
         let stdout = self.dir.path().join(format!("{number}.out"));
         let stderr = self.dir.path().join(format!("{number}.err"));
@@ -154,7 +176,7 @@ impl Trem {
         command.stdout(fs::File::create(&stdout).expect("output")).stderr(fs::File::create(&stderr).expect("output"));
         command.envs(self.env.iter().map(|(k, v)| (k, v))).envs(env.iter().copied());
         let child = command.spawn().unwrap_or_else(|e| panic!("{}: {e}", self.bin.display()));
-        Running { child, stdout, stderr, started: Instant::now(), told: false }
+        Running { child, stdout, stderr, started: Instant::now(), told: false, ready: false }
     }
 }
 
@@ -166,6 +188,8 @@ pub struct Running {
     stderr: PathBuf,
     started: Instant,
     told: bool,
+    /// A check has called it ready.
+    ready: bool,
 }
 
 impl Running {
@@ -194,7 +218,16 @@ impl Running {
         self.told = true;
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.keeps_what_check_said();
         self.log()
+    }
+
+    /// Fails if the run was refused before it had done anything, and a check had called it ready.
+    fn keeps_what_check_said(&self) {
+        let log = self.log();
+        let refused = ["class=Refused", "class=Fatal", r#""class":"Refused""#].iter().any(|c| log.contains(c));
+        let refused = self.ready && refused && !log.contains("table loaded");
+        assert!(!refused, "the check called the task ready, and the run was refused:\n{}", tail(&log));
     }
 
     /// SIGTERM, and the end that follows within `limit`.
@@ -213,6 +246,7 @@ impl Running {
         loop {
             if let Some(status) = self.child.try_wait().expect("our child") {
                 self.told = true;
+                self.keeps_what_check_said();
                 let (stdout, stderr) = (read(&self.stdout), read(&self.stderr));
                 return Outcome { code: status.code(), stdout, stderr, took: self.started.elapsed() };
             }

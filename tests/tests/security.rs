@@ -121,3 +121,19 @@ async fn missing_privileges() {
     assert_eq!(world.source.one("SELECT count(*) FROM pg_replication_slots").await, "0");
     assert_eq!(world.source.one("SELECT count(*) FROM pg_publication").await, "0");
 }
+
+/// As with libpq: where the server takes the role in by plain connections only, `prefer` does not insist on TLS.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_not_use_tls() {
+    let mut world = World::one_with(PgOptions { tls: true, ..PgOptions::default() }).await;
+    world.source.exec("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    let hba = "local all all trust\nhostnossl all all 127.0.0.1/32 trust\n";
+    std::fs::write(world.cluster.path().join("data/pg_hba.conf"), hba).unwrap();
+    world.source.exec("SELECT pg_reload_conf()").await;
+    use_tls(&mut world, "sslmode=require", "sslmode=prefer");
+    world.trem.command(&["check"]).expect(1).says(&["pg_hba.conf", "sslmode"]);
+    use_tls(&mut world, "sslmode=prefer", "sslmode=prefer");
+    world.trem.command(&["check"]).expect(0);
+    world.trem.until_current().expect(0);
+    world.assert_equal(&["public.t"]).await;
+}

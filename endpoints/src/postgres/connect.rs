@@ -21,6 +21,12 @@ pub const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("lc_monetary", "C"),
     ("search_path", "pg_catalog"),
     ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_deferrable", "off"),
+    // Rows that a policy hides are an error rather than missing.
+    ("row_security", "off"),
     ("idle_in_transaction_session_timeout", "0"),
     ("xmloption", "content"),
     ("standard_conforming_strings", "on"),
@@ -66,21 +72,36 @@ impl PgConfig {
     }
 
     async fn open(&self, application_name: &str) -> Result<Client> {
+        let client = match self.login(application_name).await {
+            Err(error) if self.goes_plain(&error) => {
+                Self { ssl_mode: SslMode::Disable, ..self.clone() }.login(application_name).await?
+            }
+            other => other?,
+        };
+        client.batch_execute(&session_sql()).await.map_err(sqlstate::error).map_err(pooled)?;
+        Ok(client)
+    }
+
+    async fn login(&self, application_name: &str) -> Result<Client> {
         let options = self.driver_options(application_name);
-        let client = match tls::client_config(self)? {
+        match tls::client_config(self)? {
             Some(tls) => {
                 let (client, connection) = options.connect(MakeRustlsConnect::new(tls)).await.map_err(connect_error)?;
                 tokio::spawn(drive(connection));
-                client
+                Ok(client)
             }
             None => {
                 let (client, connection) = options.connect(NoTls).await.map_err(connect_error)?;
                 tokio::spawn(drive(connection));
-                client
+                Ok(client)
             }
-        };
-        client.batch_execute(&session_sql()).await.map_err(sqlstate::error)?;
-        Ok(client)
+        }
+    }
+
+    /// Whether a login that failed with this is tried again without TLS: as libpq does for `prefer` where the server
+    /// lets the role in by plain connections only.
+    pub(super) fn goes_plain(&self, error: &Error) -> bool {
+        self.ssl_mode == SslMode::Prefer && sqlstate::code(error) == Some("28000")
     }
 
     fn driver_options(&self, application_name: &str) -> tokio_postgres::Config {
@@ -119,8 +140,17 @@ where
     }
 }
 
+/// What a connection pooler does not pass on, it calls a violation of the protocol.
+pub(super) fn pooled(error: Error) -> Error {
+    match sqlstate::code(&error) {
+        Some("08P01") => Error::refused(format!("a connection pooler may stand in between: {}", error.message()))
+            .remedy("name the server itself in the endpoint's url, past a pooler such as PgBouncer"),
+        _ => error,
+    }
+}
+
 fn connect_error(e: tokio_postgres::Error) -> Error {
-    let error = sqlstate::error(e);
+    let error = pooled(sqlstate::error(e));
     match error.class() {
         Class::Transient if error.advice().is_none() => {
             error.remedy("see that the server runs and accepts connections at this host and port")

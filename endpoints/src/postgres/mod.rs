@@ -9,6 +9,7 @@ mod decode;
 pub mod kind;
 pub mod numeric;
 pub mod quote;
+mod reach;
 mod row;
 pub mod source;
 pub mod sqlstate;

@@ -7,6 +7,10 @@ use postgres_protocol::message::backend::ErrorResponseBody;
 use trem_engine::schema::TableId;
 use trem_engine::{Class, Error, Remedy};
 
+/// Sessions that a pooler has mixed up.
+const POOLED: &str = "a connection pooler hands out sessions of others: name the server itself in the endpoint's \
+                      url, or set the pooler to pool whole sessions";
+
 /// Exact codes first, then classes (the first two characters); what is not listed is `Fatal`. A table that is suspended
 /// is loaded again when this is mended: the runner adds that.
 const TABLE: &[(&str, Class, &str)] = &[
@@ -31,7 +35,7 @@ const TABLE: &[(&str, Class, &str)] = &[
     ("55000", Class::Fatal, ""),
     ("40001", Class::Transient, ""),
     ("40P01", Class::Transient, ""),
-    ("25006", Class::Transient, "the server is read-only (a standby, or default_transaction_read_only is on)"),
+    ("25006", Class::Refused, "the server takes no writes: name the primary in the endpoint's url"),
     ("25P03", Class::Transient, ""),
     ("25P04", Class::Transient, ""),
     ("58030", Class::Transient, "the server met an input/output error: look at its log and its disks"),
@@ -44,6 +48,8 @@ const TABLE: &[(&str, Class, &str)] = &[
     ),
     ("28", Class::Refused, "look at the user and password in the endpoint's url and at pg_hba.conf"),
     ("3D000", Class::Refused, "correct the database in the endpoint's url, or create it"),
+    ("42P05", Class::Refused, POOLED),
+    ("26000", Class::Refused, POOLED),
     ("42704", Class::Refused, "create the missing type, or the extension it belongs to"),
     ("2BP01", Class::Refused, "drop the objects that depend on it first"),
     (
@@ -200,7 +206,7 @@ mod tests {
         assert_eq!(classify("08P01").0, Class::Fatal);
         assert_eq!(classify("53100"), (Class::Transient, Some("free disk space on the server")));
         assert_eq!(classify("28P01").0, Class::Refused);
-        assert_eq!(classify("25006").0, Class::Transient);
+        assert_eq!(classify("25006").0, Class::Refused);
         assert_eq!(classify("22P02").0, Class::Table);
         assert_eq!(classify("XX000"), (Class::Fatal, None));
         assert_eq!(classify("").0, Class::Fatal);

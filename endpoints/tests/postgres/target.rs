@@ -311,7 +311,7 @@ async fn existing_tables_fit_or_are_refused() {
     rig.apply(&filled, &[update([i(1), i(1), t("applied")]), delete(2), from(&[i(3)], [i(4), V::Null, V::Unknown])])
         .await;
     assert_eq!(rig.rows(&filled).await, ["(1,1,applied,3)", "(4,,new,3)"]);
-    let findings = rig.target.check().await.unwrap();
+    let findings = rig.target.check(4).await.unwrap();
     assert_eq!(findings.len(), 4);
     drop(rig.server);
 }
@@ -323,7 +323,7 @@ async fn a_role_without_privileges_is_warned_and_an_ordinary_one_works() {
     rig.target.forget().await.unwrap();
     let url = |user: &str| format!("postgres://{user}@127.0.0.1:{}/t", rig.server.port());
     let target = |user: &str| PostgresTarget::new(PgConfig::parse(&url(user)).unwrap(), "ordinary");
-    let findings = target("plain").check().await.unwrap();
+    let findings = target("plain").check(4).await.unwrap();
     let denied = findings.iter().find(|f| f.severity == Severity::Error).unwrap();
     let grant = Remedy::Sql("GRANT CREATE ON DATABASE \"t\" TO \"plain\"".to_owned());
     assert_eq!(denied.remedy, Some(grant));
@@ -333,7 +333,7 @@ async fn a_role_without_privileges_is_warned_and_an_ordinary_one_works() {
     assert_eq!(e.class(), Class::Refused, "{e}");
 
     let target = target("owner");
-    assert!(target.check().await.unwrap().iter().all(|f| f.severity != Severity::Error));
+    assert!(target.check(4).await.unwrap().iter().all(|f| f.severity != Severity::Error));
     let mut lane = Keeper::take_over(&target).await.unwrap();
     let table = table("Owned", Identity::Key);
     lane.begin(&checkpoint(1).lineage).await.unwrap();

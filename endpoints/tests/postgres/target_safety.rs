@@ -156,7 +156,7 @@ async fn missing_privileges_are_found_before_the_run() {
         )
         .await;
     let target = as_role(&rig, "poor", "poor");
-    let checked = remedies(&target.check().await.unwrap(), Severity::Error);
+    let checked = remedies(&target.check(4).await.unwrap(), Severity::Error);
     assert!(checked.contains(&"GRANT TEMPORARY ON DATABASE \"t\" TO \"poor\"".to_owned()), "{checked:?}");
     let found = remedies(&plan(&target, &public("new"), OnExisting::Refuse).await, Severity::Error);
     assert_eq!(found, ["GRANT USAGE, CREATE ON SCHEMA \"public\" TO \"poor\""]);

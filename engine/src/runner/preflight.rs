@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Class, Error, Result};
 use crate::ports::{Finding, Severity, TablePreview};
 use crate::routes::Routes;
 use crate::schema::{Catalog, TableId, TableSchema};
@@ -62,12 +62,13 @@ impl Preflight {
 /// When an end cannot be reached or asked. What stands against the task is in the findings.
 pub async fn preflight(task: &Task) -> Result<Preflight> {
     let plan = &task.plan;
+    let workers = plan.load.workers;
     let source = async {
         let identity = task.source.identity().await?;
-        let findings = task.source.check(&plan.selection, plan.mode.follows()).await?;
+        let findings = task.source.check(&plan.selection, plan.mode.follows(), workers).await?;
         Ok::<_, Error>((identity, findings, task.source.discover(&plan.selection).await?))
     };
-    let target = async { Ok((task.target.identity().await?, task.target.check().await?)) };
+    let target = async { Ok((task.target.identity().await?, task.target.check(workers).await?)) };
     let ((source, at_source, catalog), (target, at_target)) = both(source, target).await?;
     let mut findings = Vec::new();
     if source == target {
@@ -85,6 +86,9 @@ pub async fn preflight(task: &Task) -> Result<Preflight> {
     findings.extend(routes.refused().iter().map(refused));
     findings.extend(task.rules.unmatched(&catalog.tables).into_iter().map(idle));
     let known = task.target.record().await?.unwrap_or_default();
+    if plan.mode.follows() && known.lineage.is_none() {
+        findings.extend(task.source.vacant().await.err().map(taken).transpose()?);
+    }
     let mapped = routes.target_catalog(&catalog);
     let previews = task.target.plan(&mapped, &known, plan.on_existing, plan.mode.loads()).await?;
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
@@ -98,6 +102,19 @@ fn refused((table, error): &(Arc<TableSchema>, Error)) -> Finding {
         message: error.reason(),
         remedy: error.advice().cloned(),
     }
+}
+
+/// What the task would create at the source, and is there already.
+fn taken(error: Error) -> Result<Finding> {
+    if error.class() != Class::Refused {
+        return Err(error);
+    }
+    Ok(Finding {
+        severity: Severity::Error,
+        subject: "source".to_owned(),
+        message: error.reason(),
+        remedy: error.advice().cloned(),
+    })
 }
 
 fn idle(rule: String) -> Finding {

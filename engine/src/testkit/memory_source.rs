@@ -144,7 +144,7 @@ impl Source for MemorySource {
         Ok(Catalog { tables: tables.collect(), types: Vec::new(), secondary: Vec::new() })
     }
 
-    async fn check(&self, _want: &Selection, _cdc: bool) -> Result<Vec<Finding>> {
+    async fn check(&self, _want: &Selection, _cdc: bool, _readers: usize) -> Result<Vec<Finding>> {
         Ok(Vec::new())
     }
 

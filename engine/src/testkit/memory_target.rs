@@ -186,7 +186,7 @@ impl Target for MemoryTarget {
         self.0.lock().unwrap().abilities
     }
 
-    async fn check(&self) -> Result<Vec<Finding>> {
+    async fn check(&self, _loaders: usize) -> Result<Vec<Finding>> {
         Ok(Vec::new())
     }
 

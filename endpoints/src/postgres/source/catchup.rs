@@ -31,7 +31,6 @@ use super::shared::Inner;
 use super::walsender::advance;
 use crate::postgres::quote;
 use crate::postgres::row::get;
-use crate::postgres::wire::Conn;
 
 /// How often the slot itself is moved on.
 const ADVANCE_EVERY: Duration = Duration::from_secs(10);
@@ -66,7 +65,7 @@ impl CatchUp {
         if inner.stream_only.load(Ordering::Relaxed) || u64::try_from(behind).unwrap_or(0) < WORTH_BYTES {
             return Ok(None);
         }
-        let mut conn = Conn::connect(&inner.config, &inner.application, false).await?;
+        let mut conn = inner.copying().await?;
         let name = quote::literal(&inner.name);
         // Log before the slot is decoded once here, or again with every chunk.
         let move_on = format!(

@@ -1,6 +1,7 @@
 //! What could stop a task later, looked at before anything is created.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use tokio_postgres::Client;
 use trem_engine::ports::{Finding, Severity};
@@ -8,14 +9,17 @@ use trem_engine::schema::{Identity, TableId, TableSchema};
 use trem_engine::task::Selection;
 use trem_engine::{Remedy, Result};
 
+use super::holder;
 use super::setup::{identity_remedy, slot_exists};
 use super::shared::Inner;
 use crate::postgres::row::get;
 use crate::postgres::types::table_number;
-use crate::postgres::{catalog, quote, sqlstate};
+use crate::postgres::{catalog, quote, reach, sqlstate};
 
 /// What makes such settings take effect.
 const RESTART: &str = "restart the server";
+/// A transaction that has been open for so long does not end at once.
+const LONG: Duration = Duration::from_secs(1);
 /// The oldest server version that is supported.
 const OLDEST: i32 = 140_000;
 
@@ -35,16 +39,28 @@ impl Findings {
         self.add(Severity::Error, subject, message.into(), Some(remedy.into()));
     }
 
+    /// What was tried has to work.
+    fn tried<T>(&mut self, subject: &str, outcome: Result<T>) {
+        if let Err(error) = outcome {
+            self.add(Severity::Error, subject, error.reason(), error.advice().cloned());
+        }
+    }
+
+    /// Whether any of them refuses the task.
+    fn refuses(&self) -> bool {
+        self.0.iter().any(|f| f.severity == Severity::Error)
+    }
+
     fn add(&mut self, severity: Severity, subject: &str, message: String, remedy: Option<Remedy>) {
         self.0.push(Finding { severity, subject: subject.to_owned(), message, remedy });
     }
 }
 
 /// Looks at the server, the role and the selected tables.
-pub(super) async fn check(inner: &Inner, want: &Selection, cdc: bool) -> Result<Vec<Finding>> {
+pub(super) async fn check(inner: &Inner, want: &Selection, cdc: bool, readers: usize) -> Result<Vec<Finding>> {
     let client = inner.client().await?;
     let mut findings = Findings::default();
-    version(&client, &mut findings).await?;
+    version(&client, cdc, &mut findings).await?;
     let tables = catalog::discover(&client, want).await?.tables;
     let ids: Vec<_> = tables.iter().map(|t| t.id.clone()).collect();
     if ids.is_empty() {
@@ -59,11 +75,42 @@ pub(super) async fn check(inner: &Inner, want: &Selection, cdc: bool) -> Result<
         settings(&client, inner, &mut findings).await?;
         role(&client, inner, &mut findings).await?;
         identities(&client, &tables, &mut findings).await?;
+        open_transactions(&client, &mut findings).await?;
     }
+    connections(&client, inner, cdc, readers, &mut findings).await?;
     Ok(findings.0)
 }
 
-async fn version(client: &Client, findings: &mut Findings) -> Result<()> {
+/// A start waits for them, and so does each load beside the stream.
+async fn open_transactions(client: &Client, findings: &mut Findings) -> Result<()> {
+    let open = holder::open(client, LONG).await?;
+    if let Some(oldest) = open.first() {
+        let message = format!("a start waits until they have ended: {}", holder::said(&open));
+        findings.warn("open transactions", message, Remedy::from("let them end").or(oldest.remedy.clone()));
+    }
+    Ok(())
+}
+
+/// Opens what a run opens: a session, one more beside it, one that hands out COPY data, and one that reads the log.
+async fn connections(client: &Client, inner: &Inner, cdc: bool, readers: usize, findings: &mut Findings) -> Result<()> {
+    const SUBJECT: &str = "source connections";
+    let readers = readers as i64;
+    // Questions, the plan of chunks, a row that is read again; and the snapshot's holder, or two that read the log.
+    findings.0.extend(reach::room(client, &inner.application, readers + 5, readers).await?);
+    if findings.refuses() {
+        return Ok(());
+    }
+    findings.0.extend(reach::sessions(&inner.config, &inner.application, SUBJECT).await);
+    let copy = async { inner.copying().await?.query("COPY (SELECT 1) TO STDOUT (FORMAT binary)").await };
+    findings.tried("COPY", copy.await);
+    if cdc {
+        let identify = async { inner.replication().await?.query("IDENTIFY_SYSTEM").await };
+        findings.tried("replication connection", identify.await);
+    }
+    Ok(())
+}
+
+async fn version(client: &Client, cdc: bool, findings: &mut Findings) -> Result<()> {
     let sql = "SELECT current_setting('server_version_num')::int4, current_setting('server_version'), \
                  pg_is_in_recovery(), pg_encoding_to_char(encoding)::text \
                FROM pg_database WHERE datname = current_database()";
@@ -75,7 +122,11 @@ async fn version(client: &Client, findings: &mut Findings) -> Result<()> {
         findings.ok("server version", format!("PostgreSQL {text}"));
     }
     if get::<bool>(&row, 2)? {
-        findings.error("server", "is a standby: publications cannot be created there", "name the primary in the url");
+        let remedy = "name the primary in the endpoint's url, or let the task only load (mode = \"full-load\")";
+        match cdc {
+            true => findings.error("server", "is a standby: publications cannot be created there", remedy),
+            false => findings.ok("server", "is a standby: the rows are those that it has received"),
+        }
     }
     if get::<&str>(&row, 3)? == "SQL_ASCII" {
         let message = "the database has encoding SQL_ASCII: text that is not valid UTF-8 will stop the task";

@@ -77,7 +77,7 @@ async fn read_row(inner: &Inner, conn: Option<Conn>, table: &TableSchema, select
     let mut conn = match conn {
         Some(conn) => conn,
         None => {
-            let mut conn = Conn::connect(&inner.config, &inner.application, false).await?;
+            let mut conn = inner.copying().await?;
             conn.query("SET lock_timeout = '30s'").await?;
             conn
         }

@@ -24,6 +24,11 @@ pub(super) fn parse(text: &str) -> Result<u64> {
     }
 }
 
+/// How far the log goes, as an expression that gives text: by this function, or on a standby what it has replayed.
+pub(super) fn now(function: &str) -> String {
+    format!("(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE {function}() END)::text")
+}
+
 /// Where a position is.
 pub(super) fn of(position: &Position) -> Result<u64> {
     parse(position.resume())

@@ -8,6 +8,7 @@ mod check;
 mod chunks;
 mod drift;
 mod followed;
+mod holder;
 mod image;
 mod lookup;
 mod lsn;
@@ -80,8 +81,8 @@ impl Source for PostgresSource {
         catalog::discover(&*self.inner.client().await?, want).await
     }
 
-    async fn check(&self, want: &Selection, cdc: bool) -> Result<Vec<Finding>> {
-        check::check(&self.inner, want, cdc).await
+    async fn check(&self, want: &Selection, cdc: bool, readers: usize) -> Result<Vec<Finding>> {
+        check::check(&self.inner, want, cdc, readers).await
     }
 
     async fn lineage(&self) -> Result<Lineage> {
@@ -125,10 +126,12 @@ impl Source for PostgresSource {
     async fn lag(&self, from: Option<&Position>) -> Result<Lag> {
         let current = self.inner.current().await?;
         let bytes = from.map(lsn::of).transpose()?.map(|at| current.saturating_sub(at));
-        let sql = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::int8 FROM pg_replication_slots \
-                   WHERE slot_name = $1";
+        let now = lsn::now("pg_current_wal_lsn");
+        let sql = format!(
+            "SELECT pg_wal_lsn_diff({now}::pg_lsn, restart_lsn)::int8 FROM pg_replication_slots WHERE slot_name = $1"
+        );
         let client = self.inner.client().await?;
-        let row = client.query_opt(sql, &[&self.inner.name]).await.map_err(sqlstate::error)?;
+        let row = client.query_opt(&sql, &[&self.inner.name]).await.map_err(sqlstate::error)?;
         let retained: Option<i64> = row.map(|r| get(&r, 0)).transpose()?.flatten();
         let retained_bytes = retained.and_then(|b| u64::try_from(b).ok());
         Ok(Lag { current: lsn::position(current), bytes, retained_bytes })

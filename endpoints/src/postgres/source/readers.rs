@@ -39,7 +39,7 @@ impl Readers {
         let mut conn = match idle {
             Some(conn) => conn,
             None => {
-                let mut conn = Conn::connect(&self.inner.config, &self.inner.application, false).await?;
+                let mut conn = self.inner.copying().await?;
                 // A statement at the source that waits for another reader of ours makes this one wait behind it.
                 conn.query("SET lock_timeout = '30s'").await?;
                 conn

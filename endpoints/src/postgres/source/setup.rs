@@ -7,6 +7,7 @@ use trem_engine::position::{Checkpoint, Lineage};
 use trem_engine::schema::{Identity, TableId, TableSchema};
 use trem_engine::{Error, Remedy, Result};
 
+use super::holder;
 use super::lsn;
 use super::shared::{History, Inner};
 use crate::postgres::row::get;
@@ -23,6 +24,11 @@ pub(super) struct Exported {
 /// Creates the slot `name` at the connection, exporting the snapshot of its start.
 pub(super) async fn create_slot(conn: &mut Conn, name: &str, temporary: bool) -> Result<Exported> {
     let temporary = if temporary { " TEMPORARY" } else { "" };
+    // The server is to notice when nobody waits for it any more: making a slot waits for all open transactions. The
+    // setting, which not every platform has, is looked at from the next statement on.
+    if conn.query("SET client_connection_check_interval TO '1s'").await.is_ok() {
+        conn.query("SELECT 1").await?;
+    }
     // The form without parentheses is the one that every version knows.
     let sql = format!("CREATE_REPLICATION_SLOT {}{temporary} LOGICAL pgoutput EXPORT_SNAPSHOT", quote::ident(name));
     let rows = conn.query(&sql).await.map_err(|e| e.context(format!("creating replication slot {name}")))?;
@@ -52,6 +58,7 @@ pub(super) async fn vacant(inner: &Inner) -> Result<()> {
 
 /// Drops the slot if there is one.
 pub(super) async fn drop_slot(inner: &Inner) -> Result<()> {
+    holder::free(inner).await?;
     let client = inner.client().await?;
     let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
     client.query(sql, &[&inner.name]).await.map_err(sqlstate::error)?;
@@ -62,6 +69,11 @@ pub(super) async fn drop_slot(inner: &Inner) -> Result<()> {
 pub(super) async fn retire(inner: &Inner) -> Result<()> {
     drop_slot(inner).await.map_err(|e| e.context(format!("dropping replication slot {}", inner.name)))?;
     let client = inner.client().await?;
+    let sql = "SELECT FROM pg_publication WHERE pubname = $1";
+    if client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)?.is_none() {
+        // A standby would refuse even to look for it.
+        return Ok(());
+    }
     let sql = format!("DROP PUBLICATION IF EXISTS {}", quote::ident(&inner.name));
     client.batch_execute(&sql).await.map_err(sqlstate::error)
 }

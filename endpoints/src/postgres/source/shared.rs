@@ -96,8 +96,14 @@ impl Inner {
         format!("{:.54}_{:08x}", self.name, rand::random::<u32>())
     }
 
+    /// A connection that reads the log.
     pub(super) async fn replication(&self) -> Result<Conn> {
         Conn::connect(&self.config, &self.application, true).await
+    }
+
+    /// A connection that hands out COPY data.
+    pub(super) async fn copying(&self) -> Result<Conn> {
+        Conn::connect(&self.config, &self.application, false).await
     }
 
     pub(super) async fn one(&self, sql: &str) -> Result<Row> {
@@ -120,10 +126,13 @@ impl Inner {
 
     /// Everything committed so far lies before it, and a reader of the log gets there.
     pub(super) async fn current(&self) -> Result<u64> {
-        let sql = "SELECT pg_current_wal_insert_lsn()::text, pg_current_wal_flush_lsn()::text, \
-                   current_setting('wal_block_size'), \
-                   pg_size_bytes(current_setting('wal_segment_size'))::text";
-        let row = self.one(sql).await?;
+        let sql = format!(
+            "SELECT {}, {}, current_setting('wal_block_size'), \
+             pg_size_bytes(current_setting('wal_segment_size'))::text",
+            lsn::now("pg_current_wal_insert_lsn"),
+            lsn::now("pg_current_wal_flush_lsn")
+        );
+        let row = self.one(&sql).await?;
         let number = |text: String| text.parse::<u64>().ok().filter(|n| *n > 0).unwrap_or(8192);
         let (page, segment) = (number(get(&row, 2)?), number(get(&row, 3)?));
         let insert = lsn::reachable(lsn::parse(get(&row, 0)?)?, page, segment);

@@ -38,6 +38,7 @@ use trem_engine::{Error, Remedy, Result};
 
 use super::config::PgConfig;
 use super::connect::database_identity;
+use super::reach;
 use super::sqlstate::error as pg;
 
 /// A PostgreSQL database that one task writes to.
@@ -54,11 +55,15 @@ impl PostgresTarget {
         Self { config, task: task.to_owned(), idle: Mutex::new(None) }
     }
 
+    fn application(&self) -> String {
+        format!("trem {}", self.task)
+    }
+
     async fn connect(&self) -> Result<Client> {
         let idle = self.idle.lock().await.take().filter(|client| !client.is_closed());
         match idle {
             Some(client) => Ok(client),
-            None => self.config.connect(&format!("trem {}", self.task)).await,
+            None => self.config.connect(&self.application()).await,
         }
     }
 
@@ -83,8 +88,16 @@ impl Target for PostgresTarget {
         self.ask(async |client| database_identity(client).await).await
     }
 
-    async fn check(&self) -> Result<Vec<Finding>> {
-        self.ask(check).await
+    async fn check(&self, loaders: usize) -> Result<Vec<Finding>> {
+        let (application, loaders) = (self.application(), loaders as i64);
+        let mut findings = self.ask(check).await?;
+        // Lanes of the stream and of tables that are taken up beside it, and one for questions.
+        let room = self.ask(async |client| reach::room(client, &application, loaders + 3, loaders).await);
+        findings.extend(room.await?);
+        if findings.iter().all(|f| f.severity != Severity::Error) {
+            findings.extend(reach::sessions(&self.config, &application, "target connections").await);
+        }
+        Ok(findings)
     }
 
     async fn plan(
@@ -153,16 +166,15 @@ impl Target for PostgresTarget {
 async fn check(client: &Client) -> Result<Vec<Finding>> {
     let mut out = Vec::new();
     let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
-               pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
+               pg_is_in_recovery(), \
                has_database_privilege(current_database(), 'CREATE') \
                OR EXISTS (SELECT FROM pg_namespace \
                    WHERE nspname = 'trem' AND has_schema_privilege(oid, 'CREATE')), \
                current_database()::text, current_user::text";
     let row = client.query_one(sql, &[]).await.map_err(pg)?;
     let (number, version): (i32, String) = (row.try_get(0).map_err(pg)?, row.try_get(1).map_err(pg)?);
-    let (recovery, read_only): (bool, bool) = (row.try_get(2).map_err(pg)?, row.try_get(3).map_err(pg)?);
-    let (create, database): (bool, String) = (row.try_get(4).map_err(pg)?, row.try_get(5).map_err(pg)?);
-    let user: String = row.try_get(6).map_err(pg)?;
+    let (recovery, create): (bool, bool) = (row.try_get(2).map_err(pg)?, row.try_get(3).map_err(pg)?);
+    let (database, user): (String, String) = (row.try_get(4).map_err(pg)?, row.try_get(5).map_err(pg)?);
     let mut say = |ok: bool, subject: &str, message: String, remedy: Remedy| {
         let severity = if ok { Severity::Ok } else { Severity::Error };
         let remedy = (!ok).then_some(remedy);
@@ -174,20 +186,8 @@ async fn check(client: &Client) -> Result<Vec<Finding>> {
         format!("PostgreSQL {version}"),
         "PostgreSQL 14 or later is needed".into(),
     );
-    let writable = !recovery && !read_only;
-    let found = if recovery {
-        "is a standby"
-    } else if read_only {
-        "is read-only"
-    } else {
-        "accepts writes"
-    };
-    say(
-        writable,
-        "target",
-        format!("the server {found}"),
-        "name the primary in the endpoint's url, with default_transaction_read_only off".into(),
-    );
+    let found = if recovery { "is a standby" } else { "accepts writes" };
+    say(!recovery, "target", format!("the server {found}"), "name the primary in the endpoint's url".into());
     let found = if create { "may" } else { "may not" };
     say(
         create,

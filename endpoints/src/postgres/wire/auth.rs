@@ -8,8 +8,8 @@ use trem_engine::{Error, Result};
 use super::Conn;
 use super::frame::Frame;
 use super::reader::{Malformed, Reader};
-use crate::postgres::config::PgConfig;
-use crate::postgres::connect::SESSION_SETTINGS;
+use crate::postgres::config::{PgConfig, SslMode};
+use crate::postgres::connect::{SESSION_SETTINGS, pooled, session_sql};
 use crate::postgres::transport::Transport;
 
 const PROTOCOL_3: [u8; 4] = [0, 3, 0, 0];
@@ -29,13 +29,23 @@ struct Login<'a> {
 impl Conn {
     /// Opens a session with the fixed settings; with `replication` it takes replication commands as well as SQL.
     pub(crate) async fn connect(config: &PgConfig, application: &str, replication: bool) -> Result<Self> {
+        match Self::login(config, application, replication).await {
+            Err(error) if config.goes_plain(&error) => {
+                let plain = PgConfig { ssl_mode: SslMode::Disable, ..config.clone() };
+                Self::login(&plain, application, replication).await
+            }
+            other => other,
+        }
+    }
+
+    async fn login(config: &PgConfig, application: &str, replication: bool) -> Result<Self> {
         let transport = Transport::open(config).await?;
         let certificate = transport.peer_certificate().map(|c| c.to_vec());
         let mut parameters = vec![("database", config.database.as_str()), ("application_name", application)];
         if replication {
             parameters.push(("replication", "database"));
+            parameters.extend_from_slice(SESSION_SETTINGS);
         }
-        parameters.extend_from_slice(SESSION_SETTINGS);
         let login = Login {
             user: &config.user,
             password: config.password.as_deref().map(str::as_bytes),
@@ -43,8 +53,16 @@ impl Conn {
             certificate: certificate.as_deref(),
             encrypted: matches!(transport, Transport::Tls(_)),
         };
-        match tokio::time::timeout(config.connect_timeout, Self::start(transport, &login)).await {
-            Ok(result) => result.map_err(|e| e.context(format!("connecting to {}", config.describe()))),
+        let start = async {
+            let mut conn = Self::start(transport, &login).await?;
+            if !replication {
+                // A pooler does not take them in the first message.
+                conn.query(&session_sql()).await?;
+            }
+            Ok(conn)
+        };
+        match tokio::time::timeout(config.connect_timeout, start).await {
+            Ok(result) => result.map_err(|e| pooled(e).context(format!("connecting to {}", config.describe()))),
             Err(_) => Err(Error::transient(format!("connecting to {}: timed out", config.describe()))),
         }
     }

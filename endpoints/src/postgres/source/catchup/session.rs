@@ -66,7 +66,7 @@ pub(super) struct Session {
 impl Session {
     /// A second session, if a slot can be spared: the last free one may be what another task's load needs.
     pub(super) async fn second(inner: Arc<Inner>, binary: bool) -> Result<Self> {
-        let mut conn = Conn::connect(&inner.config, &inner.application, false).await?;
+        let mut conn = inner.copying().await?;
         let spare = "SELECT (SELECT count(*) FROM pg_catalog.pg_replication_slots) + 1 \
                      < pg_catalog.current_setting('max_replication_slots')::int4";
         match conn.query(spare).await?.first().and_then(|row| row.first()) {

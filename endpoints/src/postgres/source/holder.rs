@@ -1,0 +1,145 @@
+//! Who uses the task's slot, and what stands in the way of making one: transactions of the whole cluster that are open.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
+use trem_engine::{Error, Remedy, Result};
+
+use super::shared::Inner;
+use crate::postgres::row::get;
+use crate::postgres::{quote, sqlstate};
+
+/// How long a server may take to notice that whoever used a slot is gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is asked.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How many open transactions a message names.
+const NAMED: usize = 3;
+
+/// The server process that uses a slot.
+struct Holder {
+    pid: i32,
+    /// The slot has no place in the log yet: it is being made, which waits for open transactions.
+    half_made: bool,
+    /// By its name the process is one of this task.
+    ours: bool,
+    application: String,
+}
+
+async fn holder(inner: &Inner, client: &Client) -> Result<Option<Holder>> {
+    let sql = "SELECT s.active_pid, s.confirmed_flush_lsn IS NULL AND s.slot_type = 'logical', \
+                 coalesce(a.application_name = $2 AND a.usename = session_user, false), \
+                 coalesce(a.application_name, '') \
+               FROM pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid \
+               WHERE s.slot_name = $1 AND s.active_pid IS NOT NULL";
+    let row = client.query_opt(sql, &[&inner.name, &inner.application]).await.map_err(sqlstate::error)?;
+    let read = |r: tokio_postgres::Row| {
+        Ok(Holder { pid: get(&r, 0)?, half_made: get(&r, 1)?, ours: get(&r, 2)?, application: get(&r, 3)? })
+    };
+    row.map(read).transpose()
+}
+
+/// Waits until nobody uses the task's slot. A process of ours that was left at making it is ended: it would not notice
+/// that nobody waits for it before all transactions that are open now have ended.
+///
+/// # Errors
+/// Class `Transient` when somebody goes on using it.
+pub(super) async fn free(inner: &Inner) -> Result<()> {
+    let client = inner.client().await?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let Some(holder) = holder(inner, &client).await? else { return Ok(()) };
+        if holder.half_made && holder.ours {
+            let end = client.execute("SELECT pg_terminate_backend($1)", &[&holder.pid]).await;
+            if let Err(error) = end {
+                tracing::debug!(%error, pid = holder.pid, "could not end the process that was making the slot");
+            }
+        }
+        if Instant::now() >= until {
+            return Err(in_use(inner, &client, &holder).await?);
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn in_use(inner: &Inner, client: &Client, holder: &Holder) -> Result<Error> {
+    let Holder { pid, half_made, application, .. } = holder;
+    let end = Remedy::Sql(format!("SELECT pg_terminate_backend({pid})"));
+    let mut what = format!("replication slot {} is in use by server process {pid} ({application:?})", inner.name);
+    if !half_made {
+        let stop = Remedy::from("stop the trem process that uses it");
+        return Ok(Error::transient(what).remedy(stop.or(end)));
+    }
+    what.push_str(", which is making it");
+    let open = open(client, Duration::ZERO).await?;
+    if open.is_empty() {
+        return Ok(Error::transient(what).remedy(end));
+    }
+    let remedy = Remedy::Any(open.iter().take(NAMED).map(|o| o.remedy.clone()).collect());
+    Ok(Error::transient(format!("{what} and waits for {}", said(&open))).remedy(remedy.or(end)))
+}
+
+/// A transaction that is open.
+pub(super) struct Open {
+    /// Whose it is, how old, and what it did last.
+    pub(super) what: String,
+    /// What ends it.
+    pub(super) remedy: Remedy,
+}
+
+/// The oldest of some transactions, in words.
+pub(super) fn said(open: &[Open]) -> String {
+    let named: Vec<&str> = open.iter().take(NAMED).map(|o| o.what.as_str()).collect();
+    match open.len().saturating_sub(NAMED) {
+        0 => named.join("; "),
+        more => format!("{}; and {more} more", named.join("; ")),
+    }
+}
+
+/// Transactions of the cluster that have written, prepared ones included, and have been open for so long, oldest
+/// first: a slot that is made now waits for all of them. Those of this session's role and name are left out.
+pub(super) async fn open(client: &Client, age: Duration) -> Result<Vec<Open>> {
+    // Of other roles only some may see more than process and database.
+    let sql = "SELECT a.pid, NULL::text, coalesce(a.datname::text, ''), coalesce(a.usename::text, ''), \
+                 coalesce(a.application_name, ''), \
+                 extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8, \
+                 coalesce(left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100), '') \
+               FROM pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.pid <> pg_backend_pid() \
+                 AND a.application_name <> current_setting('application_name') \
+               UNION ALL \
+               SELECT NULL, p.gid, p.database::text, p.owner::text, '', \
+                 extract(epoch FROM clock_timestamp() - p.prepared)::float8, '' FROM pg_prepared_xacts p \
+               ORDER BY 6 DESC NULLS LAST";
+    let mut found = Vec::new();
+    for row in client.query(sql, &[]).await.map_err(sqlstate::error)? {
+        let (pid, gid): (Option<i32>, Option<String>) = (get(&row, 0)?, get(&row, 1)?);
+        let (database, role, application): (String, String, String) = (get(&row, 2)?, get(&row, 3)?, get(&row, 4)?);
+        let (seconds, statement): (Option<f64>, String) = (get(&row, 5)?, get(&row, 6)?);
+        let age_known = seconds.map(|s| Duration::from_secs_f64(s.max(0.0)));
+        if gid.is_none() && age_known.is_some_and(|known| known < age) {
+            continue;
+        }
+        let since = age_known.map_or_else(String::new, |a| format!(", open for {} s", a.as_secs()));
+        found.push(match (pid, gid) {
+            (_, Some(gid)) => prepared(&gid, &database, &role, &since),
+            (pid, None) => {
+                let pid = pid.unwrap_or_default();
+                let doing = if statement.is_empty() { String::new() } else { format!(", last: {statement}") };
+                Open {
+                    what: format!(
+                        "process {pid} (database {database}, role {role}, application {application:?}{since}{doing})"
+                    ),
+                    remedy: Remedy::Sql(format!("SELECT pg_terminate_backend({pid})")),
+                }
+            }
+        });
+    }
+    Ok(found)
+}
+
+fn prepared(gid: &str, database: &str, role: &str, since: &str) -> Open {
+    let gid = quote::literal(gid);
+    let what = format!("prepared transaction {gid} (database {database}, role {role}{since})");
+    Open { what, remedy: Remedy::Sql(format!("ROLLBACK PREPARED {gid}")).or(format!("COMMIT PREPARED {gid}")) }
+}
