@@ -138,9 +138,8 @@ impl Target for NullTarget {
         Ok(self.ledger().requests())
     }
 
-    async fn forget(&self) -> Result<()> {
-        self.ledger().forget();
-        Ok(())
+    async fn forget(&self) -> Result<bool> {
+        Ok(self.ledger().forget())
     }
 }
 

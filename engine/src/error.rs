@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::remedy::Remedy;
 use crate::schema::TableId;
+use crate::side::Side;
 
 /// What may be done about an error. The runner acts on this and on nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,6 +13,9 @@ pub enum Class {
     /// It may heal by itself (connection lost, server restarting, lock timeout, disk full): retried with
     /// backoff from the durable checkpoint.
     Transient,
+    /// Nothing is wrong: what was being done begins anew, at once and in another way. Who says so sees to it that it is
+    /// said once.
+    Again,
     /// The operator must change a setting, a privilege or a table before it can work; nothing was touched.
     Refused,
     /// Resuming would lose or double rows (another history, a log that was not retained): stopped for good.
@@ -25,15 +29,6 @@ pub enum Class {
     Fatal,
 }
 
-/// Which end a table is at. The same name may be another table at the other one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Where rows come from.
-    Source,
-    /// Where they go.
-    Target,
-}
-
 /// Shorthand for results of this crate's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -45,6 +40,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     class: Class,
     message: String,
+    at: Option<Side>,
     table: Option<(Side, TableId)>,
     remedy: Option<Remedy>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
@@ -53,7 +49,7 @@ struct Inner {
 impl Error {
     /// An error of `class` that says what happened.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { class, message: message.into(), table: None, remedy: None, cause: None }))
+        Self(Box::new(Inner { class, message: message.into(), at: None, table: None, remedy: None, cause: None }))
     }
 
     /// May heal by itself.
@@ -88,9 +84,20 @@ impl Error {
         self
     }
 
+    /// Says at which end it happened, which is where the statements of its remedy are for.
+    pub fn at(mut self, side: Side) -> Self {
+        let side = *self.0.at.get_or_insert(side);
+        self.0.remedy = self.0.remedy.map(|remedy| remedy.at(side));
+        self
+    }
+
     /// Says what the operator should do.
     pub fn remedy(mut self, remedy: impl Into<Remedy>) -> Self {
-        self.0.remedy = Some(remedy.into());
+        let remedy = remedy.into();
+        self.0.remedy = Some(match self.0.at {
+            Some(side) => remedy.at(side),
+            None => remedy,
+        });
         self
     }
 
@@ -139,9 +146,10 @@ impl Error {
         self.advice().cloned().unwrap_or_else(|| "mend this".into()).then_reload(table)
     }
 
-    /// What happened and what lay underneath, without table and remedy.
+    /// What happened, at which end, and what lay underneath, without table and remedy.
     pub fn reason(&self) -> String {
-        let mut text = self.0.message.clone();
+        let mut text = self.0.at.map_or_else(String::new, |side| format!("at the {side}: "));
+        text.push_str(&self.0.message);
         let mut cause: Option<&(dyn StdError + 'static)> = self.0.cause.as_deref().map(|c| c as _);
         while let Some(c) = cause {
             text.push_str(": ");

@@ -78,9 +78,11 @@ impl MemoryLedger {
         Ok(())
     }
 
-    /// Forgets the task. Whoever runs it is locked out.
-    pub fn forget(&mut self) {
+    /// Forgets the task; whether it was known. Whoever runs it is locked out.
+    pub fn forget(&mut self) -> bool {
+        let known = self.record != TaskRecord::default();
         *self = Self { epoch: self.epoch + 1, record: TaskRecord::default() };
+        known
     }
 
     /// Tables in a state.

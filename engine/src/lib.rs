@@ -20,6 +20,7 @@ pub mod route;
 pub mod routes;
 pub mod runner;
 pub mod schema;
+pub mod side;
 pub mod task;
 pub mod template;
 #[cfg(feature = "testkit")]

@@ -20,8 +20,14 @@ impl TableId {
     }
 }
 
+/// As a pattern that covers this table alone ([`Glob`](crate::task::Glob)), which is what a configuration takes.
 impl fmt::Display for TableId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.schema, self.table)
+        write!(f, "{}.{}", escaped(&self.schema), escaped(&self.table))
     }
+}
+
+fn escaped(name: &str) -> String {
+    let escape = |c: char| matches!(c, '.' | '*' | '?' | '\\').then_some('\\').into_iter().chain([c]);
+    name.chars().flat_map(escape).collect()
 }

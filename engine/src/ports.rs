@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{ChangeBatch, Gather, ReducedSet, Reduction, TableCounts};
 use crate::chunk::{Chunk, LoadedChunk};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lineage, Position};
 use crate::record::{Epoch, RecordChange, TableRecord, TaskRecord};
 use crate::remedy::Remedy;
@@ -116,8 +116,16 @@ pub trait Source: Send + Sync {
     async fn discover(&self, want: &Selection) -> Result<Catalog>;
 
     /// Looks at everything that could stop the task later, with every kind of connection that it will have; changes
-    /// nothing. `cdc`: the log will be followed; `readers`: how many chunks will be read at a time.
+    /// nothing. `cdc`: the log will be followed; `readers`: how many chunks will be read at a time. A pattern that
+    /// covers nothing is an error: the source knows what else is there that may have been meant.
     async fn check(&self, want: &Selection, cdc: bool, readers: usize) -> Result<Vec<Finding>>;
+
+    /// Why nothing tells the rows of this table apart, of one that has nothing: class `Refused`, with what mends it.
+    async fn keyless(&self, table: &TableSchema) -> Error {
+        Error::refused("it has nothing to tell its rows apart by")
+            .table(&table.id)
+            .remedy("give it a primary key, or let the log carry whole rows")
+    }
 
     /// The history that this source's positions belong to now.
     async fn lineage(&self) -> Result<Lineage>;
@@ -159,8 +167,8 @@ pub trait Source: Send + Sync {
     /// Follows the log.
     async fn stream(&self, request: StreamRequest) -> Result<Box<dyn ChangeStream>>;
 
-    /// Removes everything this task created at the source. What is not there is not an error.
-    async fn retire(&self) -> Result<()>;
+    /// Removes everything this task created at the source; whether there was anything.
+    async fn retire(&self) -> Result<bool>;
 
     /// How far `from` is behind the end of the log, and what the source retains for this task.
     async fn lag(&self, from: Option<&Position>) -> Result<Lag>;
@@ -360,8 +368,8 @@ pub trait Target: Send + Sync {
     /// The requests that are written down ([`TaskRecord::requests`]).
     async fn requests(&self) -> Result<Vec<TableId>>;
 
-    /// Forgets the task. What is not there is not an error.
-    async fn forget(&self) -> Result<()>;
+    /// Forgets the task; whether it was known.
+    async fn forget(&self) -> Result<bool>;
 }
 
 /// One target connection. Every method that writes checks the epoch in its transaction, and writes the changes of the

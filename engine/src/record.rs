@@ -7,10 +7,11 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::{Chunk, LoadedChunk};
-use crate::error::{Error, Result, Side};
+use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lineage, Position};
 use crate::remedy::Remedy;
 use crate::schema::{TableId, TableSchema};
+use crate::side::Side;
 
 /// Fencing number: who took the task over last is the only one that can commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

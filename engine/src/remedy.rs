@@ -5,17 +5,19 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::name::TableId;
+use crate::side::Side;
 
 /// What helps. [`fmt::Display`] says it in plain words, for log lines; a face that knows better says it in its own
-/// terms, such as a command with the names of the file and the task. Which end a statement is for is told by what
-/// the remedy belongs to.
+/// terms, such as a command with the names of the file and the task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Remedy {
     /// In words.
     Text(String),
-    /// A statement to run as it stands.
+    /// A statement to run as it stands, at the end that the remedy belongs to.
     Sql(String),
+    /// A statement to run as it stands, at this end.
+    SqlAt(Side, String),
     /// Load this table of the target again, from its start.
     Reload(TableId),
     /// Drop the task and start it again: all its tables are loaded anew.
@@ -65,9 +67,20 @@ impl Remedy {
         }
     }
 
+    /// The same, its statements for this end unless they are for one already.
+    pub fn at(self, side: Side) -> Self {
+        let each = |all: Vec<Self>| all.into_iter().map(|one| one.at(side)).collect();
+        match self {
+            Self::Sql(sql) => Self::SqlAt(side, sql),
+            Self::Any(all) => Self::Any(each(all)),
+            Self::Then(all) => Self::Then(each(all)),
+            other => other,
+        }
+    }
+
     fn reloads(&self) -> bool {
         match self {
-            Self::Text(_) | Self::Sql(_) => false,
+            Self::Text(_) | Self::Sql(_) | Self::SqlAt(..) => false,
             Self::Reload(_) | Self::StartAnew => true,
             Self::Any(all) | Self::Then(all) => all.iter().any(Self::reloads),
         }
@@ -76,9 +89,14 @@ impl Remedy {
     /// The whole in words, from what `say` makes of each part that is not a combination.
     pub fn words(&self, say: &dyn Fn(&Self) -> String) -> String {
         let joined = |all: &[Self], with: &str| all.iter().map(|r| r.words(say)).collect::<Vec<_>>().join(with);
+        let step = |one: &Self| match one {
+            // Whichever of them, what comes next comes after it.
+            Self::Any(all) => joined(all, ", or "),
+            one => one.words(say),
+        };
         match self {
             Self::Any(all) => joined(all, "; or "),
-            Self::Then(all) => joined(all, "; then "),
+            Self::Then(all) => all.iter().map(step).collect::<Vec<_>>().join("; then "),
             one => say(one),
         }
     }
@@ -97,7 +115,9 @@ impl Remedy {
 impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words(&|part| match part {
-            Self::Text(text) | Self::Sql(text) => text.clone(),
+            Self::Text(text) => text.clone(),
+            Self::Sql(sql) => format!("run `{sql}`"),
+            Self::SqlAt(side, sql) => format!("run `{sql}` at the {side}"),
             Self::Reload(_) => "reload the table".to_owned(),
             _ => "drop the task and start it again".to_owned(),
         }))
@@ -127,9 +147,19 @@ mod tests {
     #[test]
     fn combinations_are_said_in_order() {
         let remedy = Remedy::Sql("DELETE FROM t".into()).then("look").then(reload()).or(Remedy::StartAnew).or("wait");
-        let said = "DELETE FROM t; then look; then reload the table; or drop the task and start it again; or wait";
+        let said =
+            "run `DELETE FROM t`; then look; then reload the table; or drop the task and start it again; or wait";
         assert_eq!(remedy.to_string(), said);
         assert!(matches!(&remedy, Remedy::Any(all) if all.len() == 3));
+    }
+
+    #[test]
+    fn a_statement_is_for_one_end() {
+        let remedy = Remedy::Sql("a".into()).then(Remedy::SqlAt(Side::Source, "b".into()).or(Remedy::Sql("c".into())));
+        assert_eq!(
+            remedy.at(Side::Target).to_string(),
+            "run `a` at the target; then run `b` at the source, or run `c` at the target"
+        );
     }
 
     #[test]
@@ -143,7 +173,9 @@ mod tests {
 
     #[test]
     fn what_is_stored_reads_back() {
-        for remedy in [reload(), Remedy::StartAnew, Remedy::Sql("x".into()).or("y"), "\"start\"".into()] {
+        for remedy in
+            [reload(), Remedy::StartAnew, Remedy::Sql("x".into()).at(Side::Target).or("y"), "\"start\"".into()]
+        {
             assert_eq!(Remedy::of_stored(&remedy.stored()), remedy);
         }
         assert_eq!(Remedy::of_stored("give it a key, then reload"), "give it a key, then reload".into());

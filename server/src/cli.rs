@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::exit;
+
 /// Replicates relational tables from one database to another: full load, then every change, exactly once.
 #[derive(Debug, Parser)]
-#[command(name = "trem", version, arg_required_else_help = true)]
+#[command(name = "trem", version, arg_required_else_help = true, max_term_width = 80, after_help = exit::CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -17,16 +19,17 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the tasks until stopped (SIGINT or SIGTERM); a task that only loads ends by itself.
+    #[command(after_help = exit::CODES)]
     Run(Run),
-    /// Look for everything that could stop the tasks, with the statement that mends it. Changes nothing.
+    /// Look for everything that could stop the tasks, and say what mends it. Changes nothing.
     Check(Pick),
     /// Show what a run would do: tables, columns, types, keys and the statements for the target. Changes nothing.
     Plan(Shown),
-    /// Show the state of each table, the positions and how far the target is behind.
+    /// Show the state of each table, why any is suspended, and how far the target is behind. Changes nothing.
     Status(Shown),
-    /// Remove everything a task created at its ends, except the replicated tables and their rows.
+    /// Remove everything a task created at its ends, except the replicated tables and their rows. Stop the task first.
     Drop(Drop),
-    /// Load a table again, from its start: a running task takes it up within `rediscover`.
+    /// Load a table again, from its start: a running task begins within `rediscover`, a stopped one when it starts.
     Reload(Reload),
 }
 
@@ -47,7 +50,8 @@ pub struct Run {
     /// Which tasks.
     #[command(flatten)]
     pub pick: Pick,
-    /// Stop once every change that had committed at the sources when the command started is on the targets.
+    /// End once every change that had committed at the sources when the command started is on the targets: with exit
+    /// code 0, or 3 if tables were left suspended.
     #[arg(long)]
     pub until_current: bool,
     /// How log lines on stderr look. What is logged: TREM_LOG, such as `debug` or `trem_engine=debug`.
@@ -89,7 +93,8 @@ pub struct Reload {
     /// The task.
     #[arg(long, value_name = "NAME")]
     pub task: String,
-    /// The table, as schema.table; a dot or a backslash inside a name is written with a backslash before it.
+    /// The table, as `trem status` names it: schema.table, without quotes, upper and lower case as they are stored; a
+    /// dot, `*`, `?` or backslash inside a name has a backslash before it.
     #[arg(long, value_name = "SCHEMA.TABLE")]
     pub table: String,
 }

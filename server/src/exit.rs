@@ -7,6 +7,16 @@ use trem_engine::Error;
 
 use crate::config::Problems;
 
+/// The exit codes, for `--help`.
+pub const CODES: &str = "\
+Exit codes:
+  0  done
+  1  a task stopped on an error; a check or a plan found one; an end did not answer
+  2  bad usage or configuration
+  3  done, but tables were left suspended, of a run that ends by itself (with
+     --until-current, or because its tasks only load): it says which, why, and
+     how they come back, and so does `trem status`";
+
 /// The exit codes; scripts depend on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -76,5 +86,22 @@ impl From<Problems> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Engine(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever writes a script finds the codes wherever they look.
+    #[test]
+    fn every_code_is_documented() {
+        for exit in [Exit::Done, Exit::Failed, Exit::Misused, Exit::Suspended] {
+            let code = exit as u8;
+            assert!(CODES.contains(&format!("\n  {code}  ")), "{exit:?}");
+            for document in [include_str!("../../README.md"), include_str!("../../docs/OPERATIONS.md")] {
+                assert!(document.contains(&format!("\n| {code} | ")), "{exit:?}");
+            }
+        }
     }
 }

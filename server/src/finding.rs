@@ -1,13 +1,14 @@
 //! Findings as people and programs see them.
 
 use serde::Serialize;
-use trem_engine::ports::{Finding, Severity};
+use trem_engine::ports::Severity;
+use trem_engine::runner::Found;
+use trem_engine::side::Side;
 
+use crate::layout::{fold, width};
 use crate::output;
 use crate::remedy::Commands;
 
-/// Columns that every terminal has.
-const WIDTH: usize = 80;
 /// Where a finding's text begins, behind its severity.
 const INDENT: usize = 9;
 
@@ -16,36 +17,44 @@ const INDENT: usize = 9;
 pub struct FindingView {
     /// How bad.
     pub severity: Severity,
+    /// At which end, unless it is about neither.
+    pub side: Option<Side>,
     /// What was looked at.
     pub subject: String,
     /// What was found.
     pub message: String,
     /// What mends it.
     pub remedy: Option<String>,
+    /// All but the remedy, in a sentence.
+    #[serde(skip)]
+    said: String,
 }
 
 impl FindingView {
     /// The view of findings about one task.
-    pub fn all(findings: impl IntoIterator<Item = Finding>, commands: &Commands<'_>) -> Vec<Self> {
-        let one = |f: Finding| Self {
-            severity: f.severity,
-            subject: f.subject,
-            message: f.message,
-            remedy: f.remedy.map(|r| commands.remedy(&r)),
+    pub fn all(findings: impl IntoIterator<Item = Found>, commands: &Commands<'_>) -> Vec<Self> {
+        let one = |f: Found| Self {
+            said: f.said(),
+            severity: f.finding.severity,
+            side: f.side,
+            subject: f.finding.subject,
+            message: f.finding.message,
+            remedy: f.finding.remedy.map(|r| commands.remedy(&r)),
         };
         findings.into_iter().map(one).collect()
     }
 
-    /// A line or more: the message is broken to fit, the remedy is not, so that it can be copied.
-    fn lines(&self) -> String {
+    /// Lines that are not longer than this, the remedy below the message.
+    fn lines(&self, width: usize) -> String {
         let label = match self.severity {
             Severity::Ok => "ok",
             Severity::Warning => "warning",
             Severity::Error => "ERROR",
         };
-        let mut text = format!("{label:INDENT$}{}", fold(&format!("{}: {}", self.subject, self.message)));
+        let mut text = fold(&format!("{label:INDENT$}"), &self.said, width);
         if let Some(remedy) = &self.remedy {
-            text.push_str(&format!("\n{:INDENT$}remedy: {remedy}", ""));
+            text.push('\n');
+            text.push_str(&fold(&format!("{:INDENT$}remedy: ", ""), remedy, width));
         }
         text
     }
@@ -55,8 +64,9 @@ impl FindingView {
 pub fn print<'a>(findings: impl Iterator<Item = &'a FindingView>) {
     let mut sorted: Vec<&FindingView> = findings.collect();
     sorted.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    let width = width();
     for finding in sorted {
-        output::say(finding.lines());
+        output::say(finding.lines(width));
     }
 }
 
@@ -68,43 +78,29 @@ pub fn verdict<'a>(tables: usize, findings: impl Iterator<Item = &'a FindingView
     format!("{ready}: tables {tables}, errors {errors}, warnings {warnings}")
 }
 
-/// Breaks a text between words, with the lines after the first indented.
-fn fold(text: &str) -> String {
-    let mut out = String::new();
-    let mut column = INDENT;
-    for word in text.split(' ') {
-        let length = word.chars().count();
-        if column > INDENT && column + 1 + length > WIDTH {
-            out.push_str(&format!("\n{:INDENT$}", ""));
-            column = INDENT;
-        } else if column > INDENT {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(word);
-        column += length;
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+    use trem_engine::Remedy;
+    use trem_engine::ports::Finding;
 
     #[test]
-    fn a_finding_fits_a_terminal_and_its_remedy_is_whole() {
-        let long = "ALTER TABLE \"public\".\"a rather long name of a table\" REPLICA IDENTITY FULL; then wait";
-        let finding = FindingView {
+    fn a_finding_fits_a_terminal_and_its_remedy_stands_below() {
+        let sql = "ALTER TABLE \"public\".\"a rather long name\" REPLICA IDENTITY FULL";
+        let finding = Finding {
             severity: Severity::Error,
             subject: "public.t".to_owned(),
-            message: "has no replica identity: once published, its UPDATE and DELETE statements would fail".to_owned(),
-            remedy: Some(long.to_owned()),
+            message: "has no primary key: once published, its UPDATE and DELETE statements would fail".to_owned(),
+            remedy: Some(Remedy::Sql(sql.to_owned())),
         };
-        let text = finding.lines();
+        let commands = Commands { file: Path::new("t.toml"), task: "t" };
+        let found = FindingView::all([Found::at(Side::Source, finding)], &commands);
+        let text = found[0].lines(80);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "ERROR    public.t: has no replica identity: once published, its UPDATE and");
+        assert_eq!(lines[0], "ERROR    source, public.t: has no primary key: once published, its UPDATE and");
         assert_eq!(lines[1], "         DELETE statements would fail");
-        assert_eq!(lines[2], format!("         remedy: {long}"));
-        assert!(lines[..2].iter().all(|l| l.len() <= WIDTH), "{text}");
+        assert_eq!(lines[2], "         remedy: run `ALTER TABLE \"public\".\"a rather long name\" REPLICA IDENTITY");
+        assert_eq!(lines[3], "                 FULL` at the source");
     }
 }

@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod exit;
 mod finding;
+mod layout;
 mod logging;
 mod output;
 mod overlap;

@@ -3,14 +3,19 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 
 use crate::exit::Failure;
+use crate::layout::{fold, width};
 
 /// A line to stdout.
 pub fn say(text: impl Display) {
     let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+/// A text to stdout behind its label, folded.
+pub fn tell(label: &str, text: impl Display) {
+    say(fold(label, &text.to_string(), width()));
 }
 
 /// Why a command ended early, to stderr.
@@ -23,15 +28,6 @@ pub fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value);
     say(text.map_err(|e| Failure::System(format!("cannot write JSON: {e}")))?);
     Ok(())
-}
-
-/// A table with a header; not wider than the terminal, as wide as it likes otherwise.
-pub fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(header.to_vec());
-    table
 }
 
 /// Bytes for people.

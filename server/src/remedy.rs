@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use trem_engine::schema::TableId;
-use trem_engine::task::Glob;
 use trem_engine::{Error, Remedy};
 
 /// The commands for one task of one configuration file.
@@ -40,7 +39,7 @@ impl Commands<'_> {
     }
 
     fn reload(&self, table: &TableId) -> String {
-        format!("{} {}", self.of_task("reload"), option("--table", &Glob::exactly(table).to_string()))
+        format!("{} {}", self.of_task("reload"), option("--table", &table.to_string()))
     }
 
     fn drop(&self) -> String {
@@ -74,6 +73,7 @@ mod tests {
 
     use super::*;
     use std::process::Command;
+    use trem_engine::task::Glob;
 
     #[test]
     fn commands_are_written_out() {
@@ -85,7 +85,7 @@ mod tests {
         );
         assert_eq!(
             shop.remedy(&Remedy::Sql("DROP TABLE t".into()).or(Remedy::StartAnew)),
-            "DROP TABLE t; or run `trem drop 'my tasks.toml' --task shop` and start it again: all its tables are \
+            "run `DROP TABLE t`; or run `trem drop 'my tasks.toml' --task shop` and start it again: all its tables are \
              loaded anew"
         );
         let old = "run `trem reload <config> --task shop --table public.orders`: it is loaded anew";

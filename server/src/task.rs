@@ -13,16 +13,20 @@ use crate::exit::Failure;
 
 /// The tasks asked for: all, or those named.
 pub fn pick(pick: &Pick) -> Result<Vec<TaskConfig>, Failure> {
-    let config = config::load(&pick.file)?;
-    if pick.tasks.is_empty() {
-        return Ok(config.tasks);
-    }
+    all_and_picked(pick).map(|(_, picked)| picked)
+}
+
+/// All tasks of the file, and those asked for.
+pub fn all_and_picked(pick: &Pick) -> Result<(Vec<TaskConfig>, Vec<TaskConfig>), Failure> {
+    let all = config::load(&pick.file)?.tasks;
     let unknown: Vec<Problem> =
-        pick.tasks.iter().filter(|n| !has(&config.tasks, n)).map(|n| no_task(&pick.file, n, &config.tasks)).collect();
+        pick.tasks.iter().filter(|n| !has(&all, n)).map(|n| no_task(&pick.file, n, &all)).collect();
     if !unknown.is_empty() {
         return Err(Problems(unknown).into());
     }
-    Ok(config.tasks.into_iter().filter(|t| pick.tasks.contains(&t.plan.name)).collect())
+    let wanted = |t: &&TaskConfig| pick.tasks.is_empty() || pick.tasks.contains(&t.plan.name);
+    let picked = all.iter().filter(wanted).cloned().collect();
+    Ok((all, picked))
 }
 
 /// The one task named.

@@ -86,15 +86,34 @@ impl Outcome {
         self
     }
 
-    /// Fails unless both outputs together hold every fragment.
+    /// Fails unless both outputs together hold every fragment, wherever lines are folded.
     #[track_caller]
     pub fn says(self, fragments: &[&str]) -> Self {
-        let all = format!("{}\n{}", self.stdout, self.stderr);
+        let said = unfolded(&format!("{}\n{}", self.stdout, self.stderr));
         for fragment in fragments {
-            assert!(all.contains(fragment), "`{fragment}` is not in what trem said:\n{all}");
+            let there = said.contains(&unfolded(fragment));
+            assert!(there, "`{fragment}` is not in what trem said:\n{}\n{}", self.stdout, self.stderr);
         }
         self
     }
+
+    /// Fails if either output holds this, wherever lines are folded.
+    #[track_caller]
+    pub fn never_says(self, fragment: &str) -> Self {
+        let said = unfolded(&format!("{}\n{}", self.stdout, self.stderr));
+        assert!(
+            !said.contains(&unfolded(fragment)),
+            "`{fragment}` is in what trem said:\n{}\n{}",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+}
+
+/// A text in one line.
+fn unfolded(text: &str) -> String {
+    text.replace(" \\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Trem {

@@ -17,6 +17,7 @@ mod harness;
 mod left_behind;
 mod lineage;
 mod random;
+mod remedies;
 mod resume;
 mod rules;
 mod schema_changes;
@@ -26,6 +27,7 @@ mod source_traps;
 mod takeover;
 mod tidy;
 mod types;
+mod words;
 
 /// How long anything may take that must happen.
 const PATIENCE: std::time::Duration = trem_tests::world::PATIENCE;

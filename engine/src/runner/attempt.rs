@@ -17,7 +17,7 @@ use crate::schema::{Catalog, Identity, TableId, TableSchema};
 use super::book::Book;
 use super::control::Control;
 use super::follow::Follow;
-use super::group::{Group, create_secondary, no_identity};
+use super::group::{Group, create_secondary};
 use super::preflight::preflight;
 use super::run::{Hold, Run};
 use super::task::Task;
@@ -186,7 +186,8 @@ async fn leave_keyless(run: &Run, lane: &mut dyn TargetLane, routes: &Routes) ->
     for route in routes.all().iter().filter(|r| r.source().identity == Identity::InsertOnly) {
         if run.book.state(&route.source().id) != Some(TableState::Suspended) {
             let table = TableRecord::new(route.source(), route.target(), TableState::Suspended);
-            run.suspend(lane, &table, &no_identity(route.source())).await?;
+            let error = run.task.source.keyless(route.source()).await;
+            run.suspend(lane, &table, &error).await?;
         }
     }
     Ok(())

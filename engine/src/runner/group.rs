@@ -13,7 +13,7 @@ use crate::record::{RecordChange, TableRecord, TableState};
 use crate::remedy::Remedy;
 use crate::route::Route;
 use crate::routes::Routes;
-use crate::schema::{Identity, SecondaryKind, TableId, TableSchema};
+use crate::schema::{Identity, SecondaryKind, TableId};
 use crate::task::{AfterLoad, OnExisting};
 
 use super::aside::CatchUp;
@@ -60,7 +60,7 @@ impl Group {
                 backoff.progressed();
             }
             let pause = match error.class() {
-                Class::Table => Some(Duration::ZERO),
+                Class::Table | Class::Again => Some(Duration::ZERO),
                 // What was refused while others are followed must not stop them: the source may serve so many readers
                 // of its log and no more.
                 Class::Transient | Class::Refused if self.run.reached().is_some() => backoff.next(),
@@ -79,7 +79,10 @@ impl Group {
                 }
             }
             let (task, retry_in_ms) = (&self.run.task.plan.name, pause.as_millis() as u64);
-            tracing::warn!(%task, retry_in_ms, "loading beside the stream failed: {error}");
+            match error.class() {
+                Class::Again => tracing::info!(%task, "{error}"),
+                _ => tracing::warn!(%task, retry_in_ms, "loading beside the stream failed: {error}"),
+            }
             self.run.task.reporter.update(|p| p.retries += 1);
             tokio::time::sleep(pause).await;
         }
@@ -184,7 +187,8 @@ impl Group {
         let keyless = |r: &&Route| follows && r.source().identity == Identity::InsertOnly;
         for route in routes.all().iter().filter(keyless) {
             if self.tables.contains(&route.source().id) {
-                self.set_aside(lane, route, no_identity(route.source())).await?;
+                let error = self.run.task.source.keyless(route.source()).await;
+                self.set_aside(lane, route, error).await?;
             }
         }
         Ok(())
@@ -391,13 +395,6 @@ fn rest_of(record: &TableRecord) -> Option<Vec<Chunk>> {
         return None;
     }
     Some(record.chunks.iter().filter(|c| c.done.is_none()).map(|c| c.chunk.clone()).collect())
-}
-
-/// A table that must not be published.
-pub(super) fn no_identity(table: &TableSchema) -> Error {
-    Error::refused("it has nothing to tell its rows apart by")
-        .table(&table.id)
-        .remedy("give it a primary key, or let the log carry whole rows")
 }
 
 /// Errors have one owner, and the routes are asked again.

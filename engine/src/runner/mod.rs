@@ -27,7 +27,7 @@ use crate::record::{RecordChange, TableState};
 
 use attempt::Attempt;
 pub use control::{Command, Control};
-pub use preflight::{Preflight, preflight};
+pub use preflight::{Found, Preflight, preflight};
 use retry::Backoff;
 pub use task::Task;
 use task::both;
@@ -74,6 +74,10 @@ impl Task {
                     Ok(false) => error,
                     Err(other) => other,
                 },
+                Class::Again => {
+                    tracing::info!(task = %self.plan.name, "{error}");
+                    continue;
+                }
                 _ => error,
             };
             let pause = if error.class() == Class::Transient { backoff.next() } else { None };

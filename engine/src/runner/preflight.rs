@@ -5,10 +5,41 @@ use std::sync::Arc;
 use crate::error::{Class, Error, Result};
 use crate::ports::{Finding, Severity, TablePreview};
 use crate::routes::Routes;
-use crate::schema::{Catalog, TableId, TableSchema};
-use crate::task::Selection;
+use crate::schema::{Catalog, TableSchema};
+use crate::side::Side;
 
 use super::task::{Task, both};
+
+/// A finding, and the end that it is about, unless it is about neither.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The end.
+    pub side: Option<Side>,
+    /// What was found.
+    pub finding: Finding,
+}
+
+impl Found {
+    /// A finding about one end, its statements for that end.
+    pub fn at(side: Side, mut finding: Finding) -> Self {
+        finding.remedy = finding.remedy.map(|remedy| remedy.at(side));
+        Self { side: Some(side), finding }
+    }
+
+    /// A finding about the task.
+    pub fn of_task(finding: Finding) -> Self {
+        Self { side: None, finding }
+    }
+
+    /// What was looked at and what was found, in a sentence; the end first, unless it is named there.
+    pub fn said(&self) -> String {
+        let Finding { subject, message, .. } = &self.finding;
+        match self.side {
+            Some(side) if !subject.starts_with(&side.to_string()) => format!("{side}, {subject}: {message}"),
+            _ => format!("{subject}: {message}"),
+        }
+    }
+}
 
 /// What a look at both ends brought.
 pub struct Preflight {
@@ -16,17 +47,17 @@ pub struct Preflight {
     pub catalog: Catalog,
     /// Where they go.
     pub routes: Routes,
-    /// What was found at the endpoints, worst first.
-    pub findings: Vec<Finding>,
+    /// What was found at the endpoints, and about the task, worst first.
+    pub findings: Vec<Found>,
     /// What would happen on the target.
     pub previews: Vec<TablePreview>,
 }
 
 impl Preflight {
     /// All findings, of endpoints and tables, that refuse the task.
-    pub fn errors(&self) -> impl Iterator<Item = &Finding> {
-        let tables = self.previews.iter().flat_map(|p| &p.findings);
-        self.findings.iter().chain(tables).filter(|f| f.severity == Severity::Error)
+    pub fn errors(&self) -> impl Iterator<Item = Found> {
+        let tables = self.previews.iter().flat_map(|p| &p.findings).map(|f| Found::at(Side::Target, f.clone()));
+        self.findings.iter().cloned().chain(tables).filter(|f| f.finding.severity == Severity::Error)
     }
 
     /// One error that names them all, if there is any.
@@ -34,21 +65,20 @@ impl Preflight {
     /// # Errors
     /// Class `Refused`.
     pub fn verdict(&self) -> Result<()> {
-        let errors: Vec<&Finding> = self.errors().collect();
-        let said = |f: &Finding| format!("{}: {}", f.subject, f.message);
-        match errors[..] {
+        let errors: Vec<Found> = self.errors().collect();
+        match &errors[..] {
             [] => Ok(()),
             [only] => {
-                let error = Error::refused(said(only));
-                Err(match &only.remedy {
+                let error = Error::refused(only.said());
+                Err(match &only.finding.remedy {
                     Some(remedy) => error.remedy(remedy.clone()),
                     None => error,
                 })
             }
             _ => {
-                let with_remedy = |f: &&Finding| match &f.remedy {
-                    Some(remedy) => format!("{} (remedy: {remedy})", said(f)),
-                    None => said(f),
+                let with_remedy = |f: &Found| match &f.finding.remedy {
+                    Some(remedy) => format!("{} (remedy: {remedy})", f.said()),
+                    None => f.said(),
                 };
                 Err(Error::refused(errors.iter().map(with_remedy).collect::<Vec<_>>().join("; ")))
             }
@@ -72,26 +102,26 @@ pub async fn preflight(task: &Task) -> Result<Preflight> {
     let ((source, at_source, catalog), (target, at_target)) = both(source, target).await?;
     let mut findings = Vec::new();
     if source == target {
-        findings.push(Finding {
+        findings.push(Found::of_task(Finding {
             severity: Severity::Error,
             subject: format!("task {}", plan.name),
             message: "source and target are the same database".to_owned(),
             remedy: Some("name two different databases in `source` and `target`".into()),
-        });
+        }));
     }
-    findings.extend(at_source);
-    findings.extend(at_target);
-    findings.extend(unmatched(&plan.selection, &catalog));
+    findings.extend(at_source.into_iter().map(|f| Found::at(Side::Source, f)));
+    findings.extend(at_target.into_iter().map(|f| Found::at(Side::Target, f)));
     let routes = Routes::of(task.rules.as_ref(), &catalog);
-    findings.extend(routes.refused().iter().map(refused));
-    findings.extend(task.rules.unmatched(&catalog.tables).into_iter().map(idle));
+    findings.extend(routes.refused().iter().map(refused).map(Found::of_task));
+    findings.extend(task.rules.unmatched(&catalog.tables).into_iter().map(idle).map(Found::of_task));
     let known = task.target.record().await?.unwrap_or_default();
     if plan.mode.follows() && known.lineage.is_none() {
-        findings.extend(task.source.vacant().await.err().map(taken).transpose()?);
+        let taken = task.source.vacant().await.err().map(taken).transpose()?;
+        findings.extend(taken.map(|f| Found::at(Side::Source, f)));
     }
     let mapped = routes.target_catalog(&catalog);
     let previews = task.target.plan(&mapped, &known, plan.on_existing, plan.mode.loads()).await?;
-    findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    findings.sort_by_key(|f| std::cmp::Reverse(f.finding.severity));
     Ok(Preflight { catalog, routes, findings, previews })
 }
 
@@ -126,41 +156,27 @@ fn idle(rule: String) -> Finding {
     }
 }
 
-fn unmatched(selection: &Selection, catalog: &Catalog) -> Vec<Finding> {
-    let found: Vec<TableId> = catalog.tables.iter().map(|t| t.id.clone()).collect();
-    let patterns = selection.unmatched(&found);
-    let finding = |glob: &crate::task::Glob| Finding {
-        severity: Severity::Error,
-        subject: format!("tables.include `{glob}`"),
-        message: match glob.exact() {
-            Some(_) => "the source has no such table, or the role may not see it".to_owned(),
-            None => "the pattern matches no table of the source".to_owned(),
-        },
-        remedy: Some("correct the pattern; names are case-sensitive".into()),
-    };
-    patterns.into_iter().map(finding).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remedy::Remedy;
 
     #[test]
     fn a_remedy_is_told_once() {
-        let finding = |subject: &str| Finding {
-            severity: Severity::Error,
-            subject: subject.to_owned(),
-            message: "is wrong".to_owned(),
-            remedy: Some("mend it".into()),
+        let finding = |subject: &str| {
+            let (subject, message) = (subject.to_owned(), "is wrong".to_owned());
+            let remedy = Some(Remedy::Sql("mend it".to_owned()));
+            Found::at(Side::Source, Finding { severity: Severity::Error, subject, message, remedy })
         };
-        let told = |findings: Vec<Finding>| {
+        let told = |findings: Vec<Found>| {
             let preflight =
                 Preflight { catalog: Catalog::default(), routes: Routes::default(), findings, previews: Vec::new() };
             preflight.verdict().map_err(|e| e.to_string())
         };
         assert_eq!(told(Vec::new()), Ok(()));
-        assert_eq!(told(vec![finding("a")]), Err("a: is wrong (remedy: mend it)".to_owned()));
-        let two = "a: is wrong (remedy: mend it); b: is wrong (remedy: mend it)";
-        assert_eq!(told(vec![finding("a"), finding("b")]), Err(two.to_owned()));
+        let one = "source, a: is wrong (remedy: run `mend it` at the source)";
+        assert_eq!(told(vec![finding("a")]), Err(one.to_owned()));
+        let two = format!("{one}; {}", one.replace(", a:", ", b:"));
+        assert_eq!(told(vec![finding("a"), finding("b")]), Err(two));
     }
 }

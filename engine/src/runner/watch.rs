@@ -13,7 +13,6 @@ use crate::record::TableState;
 use crate::schema::{Identity, TableId};
 
 use super::control::Command;
-use super::group::no_identity;
 use super::run::Run;
 
 /// How often the source is asked how far its log goes.
@@ -113,17 +112,20 @@ fn untold(mut found: Vec<Found>, told: &mut HashSet<TableId>) -> Vec<Found> {
 
 async fn discovered(run: &Run) -> Result<Vec<Found>> {
     let catalog = run.task.source.discover(&run.task.plan.selection).await?;
-    let news = catalog.tables.iter().filter_map(|t| match run.book.state(&t.id) {
-        None => {
-            tracing::info!(table = %t.id, "new: it is taken up beside the stream");
-            Some(Found::New(t.id.clone()))
+    let mut news = Vec::new();
+    for t in &catalog.tables {
+        match run.book.state(&t.id) {
+            None => {
+                tracing::info!(table = %t.id, "new: it is taken up beside the stream");
+                news.push(Found::New(t.id.clone()));
+            }
+            Some(state) if t.identity == Identity::InsertOnly && state == TableState::Ready => {
+                news.push(Found::Unkeyed(t.id.clone(), run.task.source.keyless(t).await));
+            }
+            Some(_) => {}
         }
-        Some(state) if t.identity == Identity::InsertOnly && state == TableState::Ready => {
-            Some(Found::Unkeyed(t.id.clone(), no_identity(t)))
-        }
-        Some(_) => None,
-    });
-    Ok(news.collect())
+    }
+    Ok(news)
 }
 
 #[cfg(test)]

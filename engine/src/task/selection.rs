@@ -51,8 +51,7 @@ impl Glob {
     /// The pattern that covers this table alone.
     pub fn exactly(id: &TableId) -> Self {
         let pieces = |name: &str| name.chars().map(Piece::Literal).collect();
-        let text = format!("{}.{}", escaped(&id.schema), escaped(&id.table));
-        Self { text, schema: pieces(&id.schema), table: pieces(&id.table) }
+        Self { text: id.to_string(), schema: pieces(&id.schema), table: pieces(&id.table) }
     }
 
     /// Whether the pattern covers this table.
@@ -70,11 +69,6 @@ impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
-}
-
-fn escaped(name: &str) -> String {
-    let escape = |c: char| matches!(c, '.' | '*' | '?' | '\\').then_some('\\').into_iter().chain([c]);
-    name.chars().flat_map(escape).collect()
 }
 
 fn literal(pieces: &[Piece]) -> Option<String> {
@@ -137,12 +131,6 @@ impl Selection {
     /// Whether a pattern without wildcards names exactly this table.
     pub fn names(&self, id: &TableId) -> bool {
         self.rules.iter().flat_map(|r| &r.include).any(|g| g.exact().as_ref() == Some(id))
-    }
-
-    /// The include patterns that cover none of `found`: most likely misspelt.
-    pub fn unmatched<'a>(&'a self, found: &[TableId]) -> Vec<&'a Glob> {
-        let patterns = self.rules.iter().flat_map(|r| &r.include);
-        patterns.filter(|g| !found.iter().any(|id| g.matches(id))).collect()
     }
 }
 

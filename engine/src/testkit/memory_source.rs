@@ -210,9 +210,8 @@ impl Source for MemorySource {
         }))
     }
 
-    async fn retire(&self) -> Result<()> {
-        self.0.lock().unwrap().retained = None;
-        Ok(())
+    async fn retire(&self) -> Result<bool> {
+        Ok(self.0.lock().unwrap().retained.take().is_some())
     }
 
     async fn lag(&self, from: Option<&Position>) -> Result<Lag> {

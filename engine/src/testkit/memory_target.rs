@@ -232,11 +232,11 @@ impl Target for MemoryTarget {
         Ok(self.0.lock().unwrap().now.ledger.requests())
     }
 
-    async fn forget(&self) -> Result<()> {
+    async fn forget(&self) -> Result<bool> {
         let state = &mut *self.0.lock().unwrap();
-        state.now.ledger.forget();
+        let known = state.now.ledger.forget();
         state.flush();
-        Ok(())
+        Ok(known)
     }
 }
 

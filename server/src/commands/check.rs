@@ -2,7 +2,8 @@
 
 use trem_engine::Error;
 use trem_engine::ports::{Finding, Severity};
-use trem_engine::runner::{Preflight, Task, preflight};
+use trem_engine::runner::{Found, Preflight, Task, preflight};
+use trem_engine::side::Side;
 
 use crate::cli::Pick;
 use crate::config::TaskConfig;
@@ -14,12 +15,12 @@ use crate::{output, task};
 
 /// Prints the findings; fails when one of them refuses a task.
 pub async fn check(args: Pick) -> Result<Exit, Failure> {
-    let configs = task::pick(&args)?;
+    let (all_tasks, configs) = task::all_and_picked(&args)?;
     let tasks = configs.iter().map(task::build).collect::<Result<Vec<Task>, Error>>()?;
-    let doubled = overlaps(&configs, &tasks).await;
+    let doubled = overlaps(&all_tasks, &tasks).await;
     let mut failed = false;
-    for ((config, task), mut found) in configs.iter().zip(&tasks).zip(doubled) {
-        output::say(format_args!("task {}: {} -> {}", config.plan.name, config.source, config.target));
+    for ((config, task), overlaps) in configs.iter().zip(&tasks).zip(doubled) {
+        output::tell("", format_args!("task {}: {} -> {}", config.plan.name, config.source, config.target));
         let (looked, tables) = match preflight(task).await {
             Ok(looked) => {
                 let tables = looked.previews.len();
@@ -27,7 +28,7 @@ pub async fn check(args: Pick) -> Result<Exit, Failure> {
             }
             Err(error) => (why(config, task, &error).await, None),
         };
-        found.extend(looked);
+        let found = overlaps.into_iter().map(Found::of_task).chain(looked);
         let found = FindingView::all(found, &Commands { file: &args.file, task: &config.plan.name });
         finding::print(found.iter());
         output::say(match tables {
@@ -40,21 +41,23 @@ pub async fn check(args: Pick) -> Result<Exit, Failure> {
 }
 
 /// The findings of endpoints and tables.
-fn all(preflight: Preflight) -> impl Iterator<Item = Finding> {
-    preflight.findings.into_iter().chain(preflight.previews.into_iter().flat_map(|p| p.findings))
+fn all(preflight: Preflight) -> impl Iterator<Item = Found> {
+    let tables = preflight.previews.into_iter().flat_map(|p| p.findings);
+    preflight.findings.into_iter().chain(tables.map(|f| Found::at(Side::Target, f)))
 }
 
 /// Why the look at both ends did not come to its end: each end that cannot be asked, or the error itself.
-pub async fn why(config: &TaskConfig, task: &Task, error: &Error) -> Vec<Finding> {
+pub async fn why(config: &TaskConfig, task: &Task, error: &Error) -> Vec<Found> {
     let (source, target) = (task.source.identity().await, task.target.identity().await);
-    let source = source.err().map(|e| as_finding(format!("source {}", config.source.name), &e));
-    let target = target.err().map(|e| as_finding(format!("target {}", config.target.name), &e));
-    let ends: Vec<Finding> = source.into_iter().chain(target).collect();
+    let at = |side, name: &str, e: Error| Found::at(side, as_finding(format!("{side} {name}"), &e));
+    let source = source.err().map(|e| at(Side::Source, &config.source.name, e));
+    let target = target.err().map(|e| at(Side::Target, &config.target.name, e));
+    let ends: Vec<Found> = source.into_iter().chain(target).collect();
     if !ends.is_empty() {
         return ends;
     }
     let subject = error.table_id().map_or_else(|| format!("task {}", config.plan.name), |t| format!("table {t}"));
-    vec![as_finding(subject, error)]
+    vec![Found::of_task(as_finding(subject, error))]
 }
 
 fn as_finding(subject: String, error: &Error) -> Finding {

@@ -14,27 +14,26 @@ pub async fn drop_task(args: Drop) -> Result<Exit, Failure> {
     let task = task::build(&config)?;
     let commands = Commands { file: &args.file, task: &args.task };
     let retired = task.source.retire().await;
-    match (&retired, config.source.configured.objects(&args.task)) {
-        (Ok(()), Some(objects)) => output::say(format_args!("source {}: {objects} are gone", config.source)),
-        (Ok(()), None) => output::say(format_args!("source {}: the task has left nothing there", config.source)),
-        (Err(e), _) => output::say(format_args!("source {}: {}", config.source, commands.error(e))),
-    }
+    let objects = config.source.configured.objects(&args.task).map_or_else(String::new, |o| o.to_string());
+    let at_source = match &retired {
+        Ok(true) => format!("dropped: {objects}"),
+        Ok(false) if objects.is_empty() => "a task leaves nothing there".to_owned(),
+        Ok(false) => format!("nothing to drop: {objects} are not there"),
+        Err(e) => commands.error(e),
+    };
+    output::tell("", format_args!("source {}: {at_source}", config.source));
     if retired.is_err() && !args.force {
-        output::say(format_args!(
-            "target {}: left as it is; stop the task if it runs, mend the source and drop again, or add --force if the \
-             source is gone for good",
-            config.target
-        ));
+        let what = "left as it is; stop the task if it runs, mend the source and drop again, or add --force if the \
+                    source is gone for good";
+        output::tell("", format_args!("target {}: {what}", config.target));
         return Ok(Exit::Failed);
     }
-    let forgotten: Result<(), Error> = task.target.forget().await;
-    match &forgotten {
-        Ok(()) => output::say(format_args!("target {}: bookkeeping is gone, replicated tables stay", config.target)),
-        Err(e) => output::say(format_args!(
-            "target {}: {}; drop the task again when this is mended",
-            config.target,
-            commands.error(e)
-        )),
-    }
+    let forgotten: Result<bool, Error> = task.target.forget().await;
+    let on_target = match &forgotten {
+        Ok(true) => "dropped: the record of the task; replicated tables stay".to_owned(),
+        Ok(false) => "nothing to drop: the task is not on record there".to_owned(),
+        Err(e) => format!("{}; drop the task again when this is mended", commands.error(e)),
+    };
+    output::tell("", format_args!("target {}: {on_target}", config.target));
     Ok(Exit::of(retired.is_err() || forgotten.is_err()))
 }

@@ -4,14 +4,16 @@ use serde::{Serialize, Serializer};
 use trem_engine::ports::{Ddl, DdlKind, Severity, TablePreview};
 use trem_engine::route::Route;
 use trem_engine::routes::Routes;
-use trem_engine::runner::preflight;
+use trem_engine::runner::{Found, preflight};
 use trem_engine::schema::Identity;
+use trem_engine::side::Side;
 
 use super::check::why;
 use crate::cli::Shown;
 use crate::config::TaskConfig;
 use crate::exit::{Exit, Failure};
 use crate::finding::{self, FindingView, verdict};
+use crate::layout::{Table, fold_code, width};
 use crate::remedy::Commands;
 use crate::{output, task};
 
@@ -142,12 +144,12 @@ fn table_view(preview: TablePreview, routes: &Routes, commands: &Commands<'_>) -
         identity: schema.identity,
         columns: sent.chain(computed).collect(),
         ddl: preview.ddl,
-        findings: FindingView::all(preview.findings, commands),
+        findings: FindingView::all(preview.findings.into_iter().map(|f| Found::at(Side::Target, f)), commands),
     }
 }
 
 fn print(task: &TaskView) {
-    output::say(format_args!("task {}: {} -> {}", task.task, task.source, task.target));
+    output::tell("", format_args!("task {}: {} -> {}", task.task, task.source, task.target));
     finding::print(task.findings.iter().filter(|f| f.severity > Severity::Ok));
     let mut shared = task.tables.iter().flat_map(|t| &t.ddl).filter(|d| is_shared(d)).peekable();
     if shared.peek().is_some() {
@@ -163,13 +165,14 @@ fn print(task: &TaskView) {
             Identity::Full => "rows told apart by the whole row",
             Identity::InsertOnly => "rows only inserted",
         };
-        output::say(format_args!("\n{}: {there}, {rows}", both(&table.name, &table.target)));
-        let mut columns = output::table(&["column", "type", "canonical", "nullable", "key"]);
+        output::say("");
+        output::tell("", format_args!("{}: {there}, {rows}", both(&table.name, &table.target)));
+        let mut columns = Table::new(&["column", "type", "canonical", "nullable", "key"], width());
         for c in &table.columns {
-            let canonical = c.canonical.as_deref().unwrap_or("computed by the target");
+            let canonical = c.canonical.clone().unwrap_or_else(|| "computed by the target".to_owned());
             let key = c.key.map(|k| k.to_string()).unwrap_or_default();
             let nullable = if c.nullable { "yes" } else { "no" };
-            columns.add_row([both(&c.name, &c.target).as_str(), &c.native, canonical, nullable, &key]);
+            columns.row([both(&c.name, &c.target), c.native.clone(), canonical, nullable.to_owned(), key]);
         }
         output::say(columns);
         for ddl in table.ddl.iter().filter(|d| !is_shared(d)) {
@@ -179,7 +182,8 @@ fn print(task: &TaskView) {
     }
     let of_tables = task.tables.iter().flat_map(|t| &t.findings);
     let verdict = verdict(task.tables.len(), task.findings.iter().chain(of_tables));
-    output::say(format_args!("\n{verdict}; nothing was changed"));
+    output::say("");
+    output::tell("", format_args!("{verdict}; nothing was changed"));
 }
 
 /// The names at the source and on the target, where they differ.
@@ -197,5 +201,10 @@ fn statements<S: Serializer>(ddl: &[Ddl], serializer: S) -> Result<S::Ok, S::Err
 }
 
 fn statement(ddl: &Ddl) -> String {
-    format!("    {};", ddl.sql.trim_end().trim_end_matches(';').replace('\n', "\n    "))
+    let sql = format!("{};", ddl.sql.trim_end().trim_end_matches(';'));
+    let line = |line: &str| {
+        let text = line.trim_start();
+        fold_code(&format!("    {}", &line[..line.len() - text.len()]), text, width())
+    };
+    sql.lines().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -21,10 +21,8 @@ pub async fn reload(args: Reload) -> Result<Exit, Failure> {
     };
     task.target.request_reload(known.id()).await?;
     let within = config.plan.rediscover.as_secs_f64();
-    output::say(format_args!(
-        "{table}: loaded again, from its start: within {within} s if task {} runs, otherwise when it starts next",
-        args.task
-    ));
+    let when = format!("within {within} s if task {} runs, otherwise when it starts next", args.task);
+    output::tell("", format_args!("{table}: it will be loaded again, from its start: {when}"));
     Ok(Exit::Done)
 }
 

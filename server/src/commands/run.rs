@@ -9,8 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use trem_engine::Error;
-use trem_engine::ports::Finding;
-use trem_engine::progress::{Phase, Trouble};
+use trem_engine::ports::{Finding, Severity};
+use trem_engine::progress::{Phase, Progress, Trouble};
 use trem_engine::record::TableState;
 use trem_engine::runner::{Control, Task, Until};
 
@@ -24,9 +24,12 @@ use crate::{logging, progress, task};
 /// which rolls back on the target, and the next start reads the checkpoint.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Suspended tables that are told one by one.
+const MOST_TOLD: usize = 20;
+
 /// Runs the tasks; the exit code tells whether one failed.
 pub async fn run(args: Run) -> Result<Exit, Failure> {
-    let configs = task::pick(&args.pick)?;
+    let (all, configs) = task::all_and_picked(&args.pick)?;
     let bars = MultiProgress::new();
     logging::start(args.log_format, &bars)?;
     let until = if args.until_current { Until::Current } else { Until::Stopped };
@@ -34,7 +37,7 @@ pub async fn run(args: Run) -> Result<Exit, Failure> {
     watch_signals(&stop)?;
 
     let tasks = configs.iter().map(task::build).collect::<Result<Vec<Task>, Error>>()?;
-    let refusals = overlaps(&configs, &tasks).await;
+    let refusals = overlaps(&all, &tasks).await;
     let shown = tasks.iter().map(|t| (t.plan.name.clone(), t.reporter.clone())).collect();
     let done = CancellationToken::new();
     let display = tokio::spawn(progress::show(shown, bars, done.clone()));
@@ -57,6 +60,11 @@ pub async fn run(args: Run) -> Result<Exit, Failure> {
 
 /// One task to its end, which is told at once.
 async fn one(file: PathBuf, task: Arc<Task>, refusal: Vec<Finding>, until: Until, stop: CancellationToken) -> Exit {
+    let name = &task.plan.name;
+    for found in refusal.iter().filter(|f| f.severity == Severity::Warning) {
+        let remedy = found.remedy.as_ref().map_or_else(String::new, |r| format!(" (remedy: {r})"));
+        tracing::warn!(task = %name, "{}{remedy}", found.message);
+    }
     let ended = match refused(&refusal) {
         Some(error) => {
             task.reporter.update(|p| p.phase = Phase::Failed(Trouble::from(&error)));
@@ -65,18 +73,19 @@ async fn one(file: PathBuf, task: Arc<Task>, refusal: Vec<Finding>, until: Until
         None => task.run(until, &Control::stopped_by(stop.clone())).await,
     };
     let progress = task.reporter.snapshot();
-    let name = &task.plan.name;
     let (rows, changes) = (progress.rows_loaded(), progress::changes(&progress));
     let position = progress.applied.as_ref().map(ToString::to_string);
-    let suspended = progress.tables.values().filter(|t| t.state == Some(TableState::Suspended)).count();
-    if suspended > 0 {
-        tracing::warn!(task = %name, suspended, "tables are suspended: `trem status` says why and what to do");
-    }
-    let how = if stop.is_cancelled() { "stopped" } else { "done" };
+    let commands = Commands { file: &file, task: name };
+    let suspended = tell_suspended(&progress, &commands);
+    let how = match (stop.is_cancelled(), suspended) {
+        (true, _) => "stopped",
+        (false, 0) => "done",
+        (false, _) => "done, but tables were left suspended",
+    };
     match &ended {
-        Ok(()) => tracing::info!(task = %name, rows_loaded = rows, changes, position, "{how}"),
+        Ok(()) => tracing::info!(task = %name, rows_loaded = rows, changes, position, suspended, "{how}"),
         Err(e) => {
-            let error = Commands { file: &file, task: name }.error(e);
+            let error = commands.error(e);
             tracing::error!(task = %name, class = ?e.class(), rows_loaded = rows, changes, position, "failed: {error}");
         }
     }
@@ -88,9 +97,25 @@ async fn one(file: PathBuf, task: Arc<Task>, refusal: Vec<Finding>, until: Until
     }
 }
 
+/// Why tables are left out at the end and how they come back, with commands that can be copied; how many there are.
+fn tell_suspended(progress: &Progress, commands: &Commands<'_>) -> usize {
+    let suspended = || progress.tables.iter().filter(|(_, t)| t.state == Some(TableState::Suspended));
+    for (table, left) in suspended().take(MOST_TOLD) {
+        let reason = left.reason.as_deref().unwrap_or("no reason is on record");
+        let remedy = left.remedy.as_ref().map_or_else(String::new, |r| format!(" (remedy: {})", commands.remedy(r)));
+        tracing::warn!(task = commands.task, %table, "left suspended: {reason}{remedy}");
+    }
+    let more = suspended().count().saturating_sub(MOST_TOLD);
+    if more > 0 {
+        tracing::warn!(task = commands.task, more, "more tables are left suspended: `trem status` says why");
+    }
+    suspended().count()
+}
+
 fn refused(findings: &[Finding]) -> Option<Error> {
-    let first = findings.first()?;
-    let texts: Vec<String> = findings.iter().map(|f| format!("{}: {}", f.subject, f.message)).collect();
+    let errors: Vec<&Finding> = findings.iter().filter(|f| f.severity == Severity::Error).collect();
+    let first = errors.first()?;
+    let texts: Vec<String> = errors.iter().map(|f| format!("{}: {}", f.subject, f.message)).collect();
     let error = Error::refused(texts.join("; "));
     Some(match &first.remedy {
         Some(remedy) => error.remedy(remedy.clone()),

@@ -12,6 +12,7 @@ use super::plan::both;
 use crate::cli::Shown;
 use crate::config::TaskConfig;
 use crate::exit::{Exit, Failure};
+use crate::layout::{Table, width};
 use crate::remedy::Commands;
 use crate::{output, task};
 
@@ -125,9 +126,9 @@ fn table_view(record: &TableRecord, requests: &[TableId], commands: &Commands<'_
 }
 
 fn print(task: &TaskView) {
-    output::say(format_args!("task {}: {} -> {}", task.task, task.source, task.target));
+    output::tell("", format_args!("task {}: {} -> {}", task.task, task.source, task.target));
     for error in &task.errors {
-        output::say(format_args!("  {error}"));
+        output::tell("  ", error);
     }
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".to_owned());
     let size = |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), output::bytes);
@@ -150,24 +151,27 @@ fn print(task: &TaskView) {
     } else if let Some(at) = &task.position {
         output::say(format_args!("  applied up to {at}"));
     }
-    let mut table = output::table(&["table", "state", "rows loaded", "chunks"]);
+    let mut table = Table::new(&["table", "state", "rows loaded", "chunks"], width());
     for t in &task.tables {
         let chunks = format!("{}/{}", t.chunks_done, t.chunks);
         let state = if t.reload_requested { "reload requested" } else { state(t.state) };
-        table.add_row([both(&t.name, &t.target).as_str(), state, &t.rows_loaded.to_string(), &chunks]);
+        table.row([both(&t.name, &t.target), state.to_owned(), t.rows_loaded.to_string(), chunks]);
     }
     output::say(table);
     let suspended: Vec<&TableView> = task.tables.iter().filter(|t| t.state == TableState::Suspended).collect();
     if !suspended.is_empty() {
         let (count, all) = (suspended.len(), task.tables.len());
-        output::say(format_args!(
-            "\n  {count} of {all} tables suspended: no change reaches them until they are reloaded"
-        ));
+        output::say("");
+        output::tell(
+            "  ",
+            format_args!("{count} of {all} tables suspended: no change reaches them until they are reloaded"),
+        );
     }
     for t in suspended {
-        output::say(format_args!("  {}: {}", t.name, t.reason.as_deref().unwrap_or("no reason is on record")));
+        let reason = t.reason.as_deref().unwrap_or("no reason is on record");
+        output::tell("  ", format_args!("{}: {reason}", t.name));
         if let Some(remedy) = &t.remedy {
-            output::say(format_args!("    remedy: {remedy}"));
+            output::tell("    remedy: ", remedy);
         }
     }
 }

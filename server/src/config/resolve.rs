@@ -201,7 +201,7 @@ impl Resolver<'_> {
                 self.problem(filter.span(), "row filters are not supported by this version: remove the filter");
             }
             let include = self.patterns(&entry.include);
-            if include.as_ref().is_some_and(Vec::is_empty) {
+            if entry.include.get_ref().as_array().is_some_and(Vec::is_empty) {
                 self.problem(entry.include.span(), "the list is empty and selects no tables: expected a pattern");
             }
             let exclude = entry.exclude.as_ref().and_then(|e| self.patterns(e)).unwrap_or_default();

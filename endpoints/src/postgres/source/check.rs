@@ -10,8 +10,9 @@ use trem_engine::task::Selection;
 use trem_engine::{Remedy, Result};
 
 use super::holder;
-use super::setup::{identity_remedy, slot_exists};
+use super::setup::slot_exists;
 use super::shared::Inner;
+use super::{identity, unmatched};
 use crate::postgres::row::get;
 use crate::postgres::types::table_number;
 use crate::postgres::{catalog, quote, reach, sqlstate};
@@ -63,12 +64,7 @@ pub(super) async fn check(inner: &Inner, want: &Selection, cdc: bool, readers: u
     version(&client, cdc, &mut findings).await?;
     let tables = catalog::discover(&client, want).await?.tables;
     let ids: Vec<_> = tables.iter().map(|t| t.id.clone()).collect();
-    if ids.is_empty() {
-        findings.error("tables", "no table is selected", "correct include and exclude in [[tables]]");
-    }
-    for glob in want.unmatched(&ids) {
-        findings.warn("tables", format!("pattern `{glob}` matches no table"), "correct it in [[tables]]");
-    }
+    findings.0.extend(unmatched::findings(&client, want, &ids).await?);
     let tables: Vec<&TableSchema> = tables.iter().map(AsRef::as_ref).collect();
     privileges(&client, inner, &tables, cdc, &mut findings).await?;
     if cdc {
@@ -254,30 +250,23 @@ async fn identities(client: &Client, tables: &[&TableSchema], findings: &mut Fin
         let subject = table.id.to_string();
         match table.identity {
             Identity::InsertOnly => {
-                let message = "has no replica identity: once published, its UPDATE and DELETE statements would fail";
-                findings.error(&subject, message, identity_remedy(table));
+                let found = identity::Unkeyed::of(client, table).await?;
+                findings.error(&subject, found.refusal(), found.remedy());
             }
             Identity::Full => {
-                let message = "has no key: changed rows are found by comparing every column, which is slow";
-                let remedy = format!("ALTER TABLE {} ADD PRIMARY KEY (...)", quote::table(&table.id));
-                findings.warn(&subject, message, remedy);
+                let found = identity::Unkeyed::of(client, table).await?;
+                let message =
+                    format!("{}: changed rows are found by comparing every column, which is slow", found.why());
+                findings.warn(&subject, message, found.key());
             }
             Identity::Key | Identity::KeyWithFullImage => {}
         }
     }
     // The server logs a partition's rows by the partition's own identity, whatever that of the partitioned table.
-    let sql = "SELECT r.oid, n.nspname::text, c.relname::text FROM pg_class r \
-               CROSS JOIN LATERAL pg_partition_tree(r.oid) p JOIN pg_class c ON c.oid = p.relid \
-               JOIN pg_namespace n ON n.oid = c.relnamespace \
-               WHERE r.oid = ANY ($1) AND r.relkind = 'p' AND p.isleaf AND c.relkind = 'r' \
-                 AND c.relreplident <> r.relreplident ORDER BY 2, 3";
     let oids: Vec<u32> = tables.iter().map(|t| table_number(t)).collect();
-    for row in client.query(sql, &[&oids]).await.map_err(sqlstate::error)? {
-        let name = TableId::new(get::<String>(&row, 1)?, get::<String>(&row, 2)?);
+    for (partition, remedy) in identity::foreign_to_root(client, &oids).await? {
         let message = "is a partition whose replica identity is not that of its partitioned table";
-        let remedy =
-            format!("ALTER TABLE {} REPLICA IDENTITY ... as that of its partitioned table", quote::table(&name));
-        findings.error(&name.to_string(), message, remedy);
+        findings.error(&partition.to_string(), message, remedy);
     }
     foreign_partitions(client, &oids, findings).await?;
     let sql = "SELECT oid FROM pg_class WHERE oid = ANY ($1) AND relkind = 'p'";

@@ -9,6 +9,7 @@ mod chunks;
 mod drift;
 mod followed;
 mod holder;
+mod identity;
 mod image;
 mod lookup;
 mod lsn;
@@ -22,6 +23,7 @@ mod setup;
 mod shared;
 mod snapshot;
 mod stream;
+mod unmatched;
 mod visibility;
 mod walsender;
 
@@ -29,11 +31,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use trem_engine::Result;
 use trem_engine::ports::{ChangeStream, Finding, Lag, Snapshot, SnapshotKind, Source, StreamRequest};
 use trem_engine::position::{Checkpoint, Lineage, Position};
 use trem_engine::schema::{Catalog, TableId, TableSchema};
 use trem_engine::task::Selection;
+use trem_engine::{Error, Result};
 
 use self::shared::Inner;
 use super::catalog;
@@ -119,7 +121,15 @@ impl Source for PostgresSource {
         Ok(Box::new(stream::PgStream::open(&self.inner, request).await?))
     }
 
-    async fn retire(&self) -> Result<()> {
+    async fn keyless(&self, table: &TableSchema) -> Error {
+        let looked = async { identity::Unkeyed::of(&*self.inner.client().await?, table).await };
+        match looked.await {
+            Ok(found) => found.error(table),
+            Err(error) => error.context("asking what tells rows of a table apart").table(&table.id),
+        }
+    }
+
+    async fn retire(&self) -> Result<bool> {
         setup::retire(&self.inner).await
     }
 

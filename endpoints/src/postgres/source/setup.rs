@@ -8,6 +8,7 @@ use trem_engine::schema::{Identity, TableId, TableSchema};
 use trem_engine::{Error, Remedy, Result};
 
 use super::holder;
+use super::identity::Unkeyed;
 use super::lsn;
 use super::shared::{History, Inner};
 use crate::postgres::row::get;
@@ -56,26 +57,27 @@ pub(super) async fn vacant(inner: &Inner) -> Result<()> {
     )))
 }
 
-/// Drops the slot if there is one.
-pub(super) async fn drop_slot(inner: &Inner) -> Result<()> {
+/// Drops the slot if there is one; whether there was.
+pub(super) async fn drop_slot(inner: &Inner) -> Result<bool> {
     holder::free(inner).await?;
     let client = inner.client().await?;
     let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
-    client.query(sql, &[&inner.name]).await.map_err(sqlstate::error)?;
-    Ok(())
+    Ok(!client.query(sql, &[&inner.name]).await.map_err(sqlstate::error)?.is_empty())
 }
 
-/// Removes slot and publication.
-pub(super) async fn retire(inner: &Inner) -> Result<()> {
-    drop_slot(inner).await.map_err(|e| e.context(format!("dropping replication slot {}", inner.name)))?;
+/// Removes slot and publication; whether there was either.
+pub(super) async fn retire(inner: &Inner) -> Result<bool> {
+    let slot = drop_slot(inner).await.map_err(|e| e.context(format!("dropping replication slot {}", inner.name)))?;
     let client = inner.client().await?;
     let sql = "SELECT FROM pg_publication WHERE pubname = $1";
-    if client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)?.is_none() {
+    let publication = client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)?.is_some();
+    if !publication {
         // A standby would refuse even to look for it.
-        return Ok(());
+        return Ok(slot);
     }
     let sql = format!("DROP PUBLICATION IF EXISTS {}", quote::ident(&inner.name));
-    client.batch_execute(&sql).await.map_err(sqlstate::error)
+    client.batch_execute(&sql).await.map_err(sqlstate::error)?;
+    Ok(true)
 }
 
 /// Whether `r`, a row of `pg_publication_rel`, publishes only a part; the columns are not there in version 14.
@@ -83,12 +85,10 @@ pub(super) const FILTERED: &str = "(to_jsonb(r) ->> 'prqual' IS NOT NULL OR to_j
 
 /// Makes the publication hold exactly these tables. With `followed` it must be there already, with these in it.
 pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed: Option<&[TableId]>) -> Result<()> {
-    if let Some(table) = tables.iter().find(|t| t.identity == Identity::InsertOnly) {
-        return Err(Error::refused("has no replica identity: published, its UPDATE and DELETE statements would fail")
-            .table(&table.id)
-            .remedy(identity_remedy(table)));
-    }
     let client = inner.client().await?;
+    if let Some(table) = tables.iter().find(|t| t.identity == Identity::InsertOnly) {
+        return Err(Unkeyed::of(&client, table).await?.error(table));
+    }
     let name = quote::ident(&inner.name);
     let sql = "SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate AND pubviaroot, oid \
                FROM pg_publication WHERE pubname = $1";
@@ -182,13 +182,6 @@ fn lost_publication(inner: &Inner) -> Error {
     // Made again it would publish nothing of what was committed while it was missing.
     Error::lineage(format!("publication {} is gone, and with it the changes since it was dropped", inner.name))
         .remedy(Remedy::StartAnew)
-}
-
-/// What lets a table without an identity be replicated.
-pub(super) fn identity_remedy(table: &TableSchema) -> Remedy {
-    let name = quote::table(&table.id);
-    let full = Remedy::Sql(format!("ALTER TABLE {name} REPLICA IDENTITY FULL"));
-    full.or(format!("add a primary key: ALTER TABLE {name} ADD PRIMARY KEY (...)"))
 }
 
 /// Whether the log can be followed from the checkpoint without a gap.

@@ -11,7 +11,7 @@ use trem_engine::change::Gather;
 use trem_engine::ports::{ChangeStream, StreamRequest, StreamRole, StreamTable};
 use trem_engine::position::Position;
 use trem_engine::schema::{SchemaChangeKind, TableId};
-use trem_engine::{Error, Result};
+use trem_engine::{Class, Error, Result};
 
 use super::assemble::{Assembler, Need};
 use super::catchup::{CatchUp, Next, Piece};
@@ -309,10 +309,8 @@ impl PgStream {
                 if let SchemaChangeKind::AddColumns { next, .. } = &kind {
                     if self.binary && !self.types.all_binary([next.as_ref()]) {
                         self.inner.set_force_text();
-                        return Err(Error::transient(
-                            "a column was added whose type is read as text: the stream starts again as text",
-                        )
-                        .table(&next.id));
+                        let what = "a column was added whose type is read as text: the stream starts again as text";
+                        return Err(Error::new(Class::Again, what).table(&next.id));
                     }
                     wires = self.types.wires(next);
                 }
@@ -392,7 +390,8 @@ impl ChangeStream for PgStream {
         let types = TypeBook::of(&client, schemas()).await?;
         if self.binary && !types.all_binary(schemas()) {
             self.inner.set_force_text();
-            return Err(Error::transient("a table has a type that is read as text: the stream starts again as text"));
+            let what = "a table has a type that is read as text: the stream starts again as text";
+            return Err(Error::new(Class::Again, what));
         }
         self.types.add(types);
         self.assembler.add(tables, &self.types)

@@ -51,8 +51,7 @@ pub(super) struct Hazard {
 impl Hazard {
     /// What mends it.
     pub(super) fn remedy(&self, role: &str) -> Remedy {
-        let grant = format!("GRANT SET ON PARAMETER session_replication_role TO {}", quote::ident(role));
-        Remedy::from(format!("{grant} (PostgreSQL 15 and later)")).or(Remedy::Sql(self.drop.clone()))
+        may_become_replica(role).or(Remedy::Sql(self.drop.clone()))
     }
 
     /// The end of a table that cannot go on while it is there.
@@ -61,6 +60,12 @@ impl Hazard {
         let remedy = privilege.or(Remedy::Sql(self.drop.clone())).then_reload(table);
         Error::new(Class::Table, format!("{doing}, and {}", self.what)).table(table).remedy(remedy)
     }
+}
+
+/// What lets a role keep triggers and foreign keys out of the way.
+pub(super) fn may_become_replica(role: &str) -> Remedy {
+    let grant = format!("GRANT SET ON PARAMETER session_replication_role TO {}", quote::ident(role));
+    format!("run `{grant}` at the target (PostgreSQL 15 and later)").into()
 }
 
 impl Facts {

@@ -153,10 +153,10 @@ impl Target for PostgresTarget {
         self.ask(async |client| bookkeeping::requests(client, &self.task).await).await
     }
 
-    async fn forget(&self) -> Result<()> {
+    async fn forget(&self) -> Result<bool> {
         let client = self.connect().await?;
         match bookkeeping::format(&client).await? {
-            None => Ok(()),
+            None => Ok(false),
             Some(_) => bookkeeping::forget(&client, &self.task).await,
         }
     }
@@ -231,12 +231,6 @@ async fn replica_role(client: &Client, user: &str) -> Result<Finding> {
     Ok(finding(
         Severity::Warning,
         "may not be set: triggers and foreign keys of target tables fire for replicated rows",
-        Some(
-            Remedy::from(format!(
-                "GRANT SET ON PARAMETER session_replication_role TO {} (PostgreSQL 15 and later)",
-                super::quote::ident(user)
-            ))
-            .or("drop them"),
-        ),
+        Some(inspect::may_become_replica(user).or("drop them")),
     ))
 }

@@ -73,6 +73,8 @@ pub(super) struct TargetTable {
     pub(super) other_kind: Option<&'static str>,
     /// Privileges that writing needs and the role has not.
     pub(super) denied: Vec<String>,
+    /// Our role.
+    pub(super) role: String,
     /// The owner, and whether the role may do what the owner may.
     pub(super) owner: String,
     pub(super) owned: bool,
@@ -82,7 +84,7 @@ const TABLES: &str = "
 SELECT w.n, c.oid, c.relkind::text,
        ARRAY(SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS p
              WHERE c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, p)),
-       pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'USAGE')
+       pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'USAGE'), current_user::text
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (schema_name, table_name, n)
 JOIN pg_namespace s ON s.nspname = w.schema_name
 JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = w.table_name";
@@ -165,6 +167,7 @@ impl TargetTable {
                 denied: get(&row, 3)?,
                 owner: get(&row, 4)?,
                 owned: get(&row, 5)?,
+                role: get(&row, 6)?,
                 ..Self::of_kind(get(&row, 2)?)
             };
             found.insert(get(&row, 1)?, (*id, table));

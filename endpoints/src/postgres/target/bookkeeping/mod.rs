@@ -89,13 +89,16 @@ pub(super) async fn request_reload(client: &Client, task: &str, id: &TableId) ->
     }
 }
 
-/// Forgets the task; the last one takes the bookkeeping with it.
-pub(super) async fn forget(client: &Client, task: &str) -> Result<()> {
+/// Forgets the task, and says whether it was known; the last one takes the bookkeeping with it.
+pub(super) async fn forget(client: &Client, task: &str) -> Result<bool> {
     client.batch_execute(&format!("BEGIN; {LOCK}")).await.map_err(pg)?;
-    let Some(format) = format(client).await? else { return client.batch_execute("COMMIT").await.map_err(pg) };
+    let Some(format) = format(client).await? else {
+        return client.batch_execute("COMMIT").await.map(|()| false).map_err(pg);
+    };
+    let mut known = 0;
     let there: Vec<&str> = OF_TASK.into_iter().filter(|t| format > 1 || !["request", "lane"].contains(t)).collect();
     for table in &there {
-        client.execute(&format!("DELETE FROM trem.{table} WHERE task = $1"), &[&task]).await.map_err(pg)?;
+        known += client.execute(&format!("DELETE FROM trem.{table} WHERE task = $1"), &[&task]).await.map_err(pg)?;
     }
     let left = client.query_opt("SELECT FROM trem.task LIMIT 1", &[]).await.map_err(pg)?;
     if left.is_none() {
@@ -106,5 +109,5 @@ pub(super) async fn forget(client: &Client, task: &str) -> Result<()> {
             client.batch_execute("ROLLBACK TO SAVEPOINT trem").await.map_err(pg)?;
         }
     }
-    client.batch_execute("COMMIT").await.map_err(pg)
+    client.batch_execute("COMMIT").await.map(|()| known > 0).map_err(pg)
 }
