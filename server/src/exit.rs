@@ -11,11 +11,12 @@ use crate::config::Problems;
 pub const CODES: &str = "\
 Exit codes:
   0  done
-  1  a task stopped on an error; a check or a plan found one; an end did not answer
+  1  a task stopped on an error, a check or a plan found one, or an end did not
+     answer
   2  bad usage or configuration
   3  done, but tables were left suspended, of a run that ends by itself (with
      --until-current, or because its tasks only load): it says which, why, and
-     how they come back, and so does `trem status`";
+     how they come back; so does `trem status`";
 
 /// The exit codes; scripts depend on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -66,16 +66,16 @@ impl PgConfig {
     /// Takes an endpoint's url apart. Errors never repeat the url, which holds the password.
     pub fn parse(url: &str) -> Result<Self> {
         let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
-        let rest = rest.ok_or_else(|| refused("url: does not begin with postgres://"))?;
+        let rest = rest.ok_or_else(|| refused("does not begin with postgres://"))?;
         let (main, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (userinfo, place) = main.rsplit_once('@').ok_or_else(|| refused("url: names no user"))?;
+        let (userinfo, place) = main.rsplit_once('@').ok_or_else(|| refused("names no user"))?;
         let (user, password) = match userinfo.split_once(':') {
             Some((user, password)) => (user, Some(decode("password", password)?)),
             None => (userinfo, None),
         };
         let user = decode("user", user)?;
         if user.is_empty() {
-            return Err(refused("url: names no user"));
+            return Err(refused("names no user"));
         }
         let (hostport, database) = place.split_once('/').unwrap_or((place, ""));
         let database = if database.is_empty() { user.clone() } else { decode("database", database)? };
@@ -91,7 +91,7 @@ impl PgConfig {
             connect_timeout: Duration::from_secs(10),
         };
         for pair in query.split('&').filter(|p| !p.is_empty()) {
-            let (key, value) = pair.split_once('=').ok_or_else(|| refused("url: a parameter without a value"))?;
+            let (key, value) = pair.split_once('=').ok_or_else(|| refused("a parameter without a value"))?;
             config.set(key, decode("a parameter", value)?)?;
         }
         Ok(config)
@@ -107,7 +107,7 @@ impl PgConfig {
                     "verify-ca" => SslMode::VerifyCa,
                     "verify-full" => SslMode::VerifyFull,
                     _ => {
-                        return Err(Error::refused("url: the value of sslmode is unknown")
+                        return Err(Error::refused("the value of sslmode is unknown")
                             .remedy("write disable, prefer, require, verify-ca or verify-full"));
                     }
                 }
@@ -116,7 +116,7 @@ impl PgConfig {
             "connect_timeout" => {
                 let seconds = value.parse().ok().filter(|s| *s > 0);
                 self.connect_timeout = Duration::from_secs(
-                    seconds.ok_or_else(|| Error::refused("url: connect_timeout is not a number of seconds above 0"))?,
+                    seconds.ok_or_else(|| Error::refused("connect_timeout is not a number of seconds above 0"))?,
                 );
             }
             "host" if value.starts_with('/') => self.host = Host::Unix(PathBuf::from(value)),
@@ -125,7 +125,7 @@ impl PgConfig {
             // Not repeated: with a `?` in it, a password ends up here.
             _ => {
                 let remedy = format!("known parameters: {PARAMETERS}; {FORM}");
-                return Err(Error::refused("url: a parameter is unknown").remedy(remedy));
+                return Err(Error::refused("a parameter is unknown").remedy(remedy));
             }
         }
         Ok(())
@@ -148,11 +148,11 @@ impl PgConfig {
 
 fn host_and_port(text: &str) -> Result<(Host, u16)> {
     if text.contains(',') {
-        return Err(refused("url: names more than one host"));
+        return Err(refused("names more than one host"));
     }
     let (host, port_text) = match text.strip_prefix('[') {
         Some(v6) => {
-            let (host, rest) = v6.split_once(']').ok_or_else(|| refused("url: `[` without `]` around the host"))?;
+            let (host, rest) = v6.split_once(']').ok_or_else(|| refused("`[` without `]` around the host"))?;
             (host.to_owned(), rest.strip_prefix(':').unwrap_or(rest))
         }
         None => {
@@ -171,12 +171,11 @@ fn host_and_port(text: &str) -> Result<(Host, u16)> {
 
 /// Does not repeat the text: a password with an `@` or a `/` in it would end up here.
 fn port(text: &str) -> Result<u16> {
-    text.parse().ok().filter(|p| *p > 0).ok_or_else(|| refused("url: the port is not a number from 1 to 65535"))
+    text.parse().ok().filter(|p| *p > 0).ok_or_else(|| refused("the port is not a number from 1 to 65535"))
 }
 
 fn decode(what: &str, text: &str) -> Result<String> {
-    let wrong =
-        || refused(&format!("url: {what} has a % that is not followed by two hexadecimal digits of UTF-8 text"));
+    let wrong = || refused(&format!("{what} has a % that is not followed by two hexadecimal digits of UTF-8 text"));
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(b) = bytes.next() {

@@ -25,7 +25,12 @@ async fn plan(target: &PostgresTarget, table: &Arc<TableSchema>, on_existing: On
 }
 
 fn remedies(findings: &[Finding], severity: Severity) -> Vec<String> {
-    findings.iter().filter(|f| f.severity == severity).map(|f| f.remedy.as_ref().unwrap().to_string()).collect()
+    let statement = |said: String| match said.strip_prefix("run `").and_then(|rest| rest.strip_suffix('`')) {
+        Some(statement) => statement.to_owned(),
+        None => said,
+    };
+    let found = findings.iter().filter(|f| f.severity == severity);
+    found.map(|f| statement(f.remedy.as_ref().unwrap().to_string())).collect()
 }
 
 fn as_role(rig: &Rig, role: &str, task: &str) -> PostgresTarget {

@@ -65,13 +65,18 @@ impl<'a> Locator<'a> {
         Problem { file: self.file.clone(), place: Some(self.place(span.start)), key, message: message.into() }
     }
 
+    /// A problem with the file as a whole.
+    pub fn of_file(&self, message: impl Into<String>) -> Problem {
+        Problem { file: self.file.clone(), place: None, key: String::new(), message: message.into() }
+    }
+
     /// What the TOML reader says. Its own rendering quotes the line, which may hold a password, so only its
     /// message is taken.
     pub fn of_toml(&self, error: &toml::de::Error) -> Problem {
         let message = secret::of_serde(&error.message().trim().replace('\n', ", "));
         match error.span() {
             Some(span) => self.at(span, message),
-            None => Problem { file: self.file.clone(), place: None, key: String::new(), message },
+            None => self.of_file(message),
         }
     }
 

@@ -53,7 +53,7 @@ pub fn resolve(
         }
     }
     if file.tasks.is_empty() {
-        r.problem(0..0, "no task is configured: expected at least one [tasks.NAME]");
+        r.problems.push(locator.of_file("no task is configured: expected at least one [tasks.NAME]"));
     }
     let mut tasks = Vec::new();
     for (name, raw) in &file.tasks {

@@ -10,7 +10,9 @@ const LONGEST_WORD: usize = 40;
 /// Whether a text may hold a password or come from a variable: everything but a few plain words may.
 pub fn suspect(text: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '_' | '-' | '.' | '+' | '*' | '?' | '\\');
-    text.chars().count() > LONGEST_WORD || !text.chars().all(plain)
+    // One character is no password: what a TOML reader expects at a place may be a comma.
+    let length = text.chars().count();
+    length > 1 && (length > LONGEST_WORD || !text.chars().all(plain))
 }
 
 /// Whether a text holds a URL.
