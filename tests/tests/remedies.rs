@@ -327,6 +327,19 @@ const SUSPENDED: &[Suspended] = &[
         ..STILL
     },
     Suspended {
+        says: "renamed",
+        source: "CREATE TABLE \"T t\" (id int PRIMARY KEY, v int)",
+        change: "CREATE SCHEMA hidden; ALTER TABLE \"T t\" RENAME TO u; ALTER TABLE u SET SCHEMA hidden; \
+                 INSERT INTO hidden.u VALUES (1, 1)",
+        ..STILL
+    },
+    Suspended {
+        says: "dropped",
+        source: "CREATE TABLE t (id int PRIMARY KEY, v int)",
+        change: "DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, w int); INSERT INTO t VALUES (1, 1)",
+        ..STILL
+    },
+    Suspended {
         says: "primary key",
         source: "CREATE TABLE t (id int PRIMARY KEY, v int NOT NULL UNIQUE)",
         change: "ALTER TABLE t DROP CONSTRAINT t_pkey; INSERT INTO t VALUES (1, 1)",

@@ -213,16 +213,25 @@ async fn look_after(
     }
     let number = known.source.native_id;
     let same = |t: &&Arc<TableSchema>| number.is_some() && t.native_id == number;
-    let now = match catalog.tables.iter().find(|t| t.id == *id) {
+    let reload = Remedy::Reload(id.clone());
+    let (now, remedy) = match catalog.tables.iter().find(|t| t.id == *id) {
         Some(_) if known.state != TableState::Ready => return Ok(()),
-        Some(t) if t.native_id != number => "it was dropped at the source and made anew".to_owned(),
+        Some(t) if t.native_id != number => ("it was dropped at the source and made anew".to_owned(), reload),
         Some(_) => match rerouted(run, known) {
             Ok(None) => return Ok(()),
-            Ok(Some(other)) => format!("the rules make it {other} of the target now"),
-            Err(error) => error.reason(),
+            Ok(Some(other)) => {
+                let now = format!("the rules make it {other} of the target now");
+                (now, reload.or("write the rules as they were, and reload it then"))
+            }
+            Err(error) => (error.reason(), Remedy::from("correct the rules").then(reload)),
         },
         None => match catalog.tables.iter().find(same) {
-            Some(t) => format!("it is called {} at the source now", t.id),
+            Some(t) => {
+                // Under that name it is selected too.
+                let go_on = format!("exclude {id} in [[tables]]: as {} it is loaded and followed anyway", t.id);
+                let back = Remedy::from(format!("give it the name {id} again at the source")).then(reload);
+                (format!("it is called {} at the source now", t.id), Remedy::from(go_on).or(back))
+            }
             None if routes.refused().iter().any(|(t, _)| t.id == *id) => return Ok(()),
             None => {
                 tracing::warn!(task = %name, table = %id, "the source no longer has this table");
@@ -230,7 +239,7 @@ async fn look_after(
             }
         },
     };
-    let error = Error::refused(now).remedy(Remedy::Reload(id.clone()).or("deselect it"));
+    let error = Error::refused(now).remedy(remedy);
     run.suspend(lane, known, &error).await
 }
 

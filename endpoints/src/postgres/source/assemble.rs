@@ -10,7 +10,7 @@ use trem_engine::change::{Gather, Op, Truncate};
 use trem_engine::ports::StreamRequest;
 use trem_engine::schema::SchemaChangeKind;
 use trem_engine::time::micros_from_2000;
-use trem_engine::{Error, Result};
+use trem_engine::{Error, Remedy, Result};
 
 use super::followed::FollowedTable;
 use super::overlap::{Found, RowKey, Verdict};
@@ -207,7 +207,11 @@ impl Assembler {
         if !identified {
             let reason = "a partition of it has another REPLICA IDENTITY than the table, so that the log does not tell \
                           which row was changed";
-            self.suspend(index, reason.to_owned(), into)?;
+            let mend =
+                "give each partition the REPLICA IDENTITY of the table: a check of the task names the statements";
+            let remedy = Remedy::from(mend).then_reload(&schema.id);
+            let kind = SchemaChangeKind::Suspend { reason: reason.to_owned(), remedy };
+            self.reshape(index, kind, Vec::new(), into)?;
             return Ok(None);
         }
         self.counted(index, begin, change, whole, into).map_err(|e| e.table(&schema.id))

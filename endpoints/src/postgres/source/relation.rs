@@ -8,7 +8,8 @@ use arrow_schema::{Field, Schema};
 use bytes::Bytes;
 use tokio_postgres::Client;
 use trem_engine::change::ColumnBuilder;
-use trem_engine::schema::{Column, Identity, SchemaChangeKind, TableSchema};
+use trem_engine::schema::{Column, Identity, SchemaChangeKind, TableId, TableSchema};
+use trem_engine::side::Side;
 use trem_engine::{Error, Remedy, Result};
 
 use crate::postgres::decode::push_text;
@@ -24,6 +25,8 @@ pub(super) enum Difference {
     None,
     /// This many columns were added at the end.
     Added(usize),
+    /// It has another name.
+    Renamed(TableId),
     /// In a way that cannot be followed.
     Other(String),
 }
@@ -31,7 +34,7 @@ pub(super) enum Difference {
 /// Compares a Relation message with a table's shape.
 pub(super) fn compare(table: &TableSchema, relation: &Relation) -> Difference {
     if (relation.schema.as_str(), relation.name.as_str()) != (table.id.schema.as_str(), table.id.table.as_str()) {
-        return Difference::Other(format!("the table was renamed to {}.{}", relation.schema, relation.name));
+        return Difference::Renamed(TableId::new(&relation.schema, &relation.name));
     }
     if table.native_id.is_some() && relation.id != table_number(table) {
         return Difference::Other("the table was dropped and created anew".to_owned());
@@ -182,6 +185,24 @@ pub(super) fn suspend(table: &TableSchema, reason: String) -> SchemaChangeKind {
     SchemaChangeKind::Suspend { reason, remedy: Remedy::Reload(table.id.clone()) }
 }
 
+/// A table that has another name now.
+pub(super) fn renamed(table: &TableSchema, now: &TableId) -> SchemaChangeKind {
+    let (then, mut back) = (&table.id, Vec::new());
+    if now.table != then.table {
+        back.push(format!("ALTER TABLE {} RENAME TO {}", quote::table(now), quote::ident(&then.table)));
+    }
+    if now.schema != then.schema {
+        let here = TableId::new(&now.schema, &then.table);
+        back.push(format!("ALTER TABLE {} SET SCHEMA {}", quote::table(&here), quote::ident(&then.schema)));
+    }
+    let back = Remedy::SqlAt(Side::Source, back.join("; ")).then(Remedy::Reload(then.clone()));
+    let follow = format!(
+        "select {now} and exclude {then} in [[tables]]: it is loaded as a new table, and {then} stays on the target \
+         until you drop it"
+    );
+    SchemaChangeKind::Suspend { reason: format!("the table was renamed to {now}"), remedy: back.or(follow) }
+}
+
 /// A table that the server does not describe but sends rows of.
 pub(super) fn undescribed(relation: u32) -> Error {
     Error::fatal(format!("the server sent a row of table {relation} without describing the table"))
@@ -209,7 +230,7 @@ pub(super) fn by_key(table: &TableSchema, list: &str, literals: &[String]) -> St
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use trem_engine::schema::{Length, TableId, Type};
+    use trem_engine::schema::{Length, Type};
 
     use arrow_array::Array;
     use arrow_array::cast::AsArray;
@@ -264,6 +285,7 @@ pub(super) mod tests {
         change(&mut r);
         match compare(&table(), &r) {
             Difference::Other(reason) => reason,
+            Difference::Renamed(now) => format!("renamed to {now}"),
             other => panic!("{other:?}"),
         }
     }

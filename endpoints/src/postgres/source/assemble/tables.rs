@@ -129,6 +129,11 @@ impl Assembler {
                 self.tables[index].unchecked = Some(relation.clone());
                 Ok(Some(Need::Added { table: index, relation }))
             }
+            Difference::Renamed(now) => {
+                let kind = relation::renamed(&self.tables[index].schema, &now);
+                self.reshape(index, kind, Vec::new(), into)?;
+                Ok(None)
+            }
             Difference::Other(reason) => {
                 self.suspend(index, reason, into)?;
                 Ok(None)
