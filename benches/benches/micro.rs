@@ -57,6 +57,7 @@ fn table() -> Arc<TableSchema> {
         primary_key: vec![0],
         identity: Identity::Key,
         generated: Vec::new(),
+        history: Default::default(),
     })
 }
 

@@ -242,6 +242,7 @@ mod tests {
             primary_key: vec![0],
             identity: Identity::Key,
             generated: Vec::new(),
+            history: Default::default(),
         })
     }
 

@@ -17,7 +17,7 @@ use crate::position::{Checkpoint, Lineage, Position};
 use crate::record::{Epoch, RecordChange, TableRecord, TaskRecord};
 use crate::remedy::Remedy;
 use crate::route::Route;
-use crate::schema::{Catalog, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition};
+use crate::schema::{Catalog, SchemaChange, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition};
 use crate::task::{OnExisting, Selection};
 
 /// How bad a finding is.
@@ -149,11 +149,18 @@ pub trait Source: Send + Sync {
     async fn verify(&self, checkpoint: &Checkpoint) -> Result<Lineage>;
 
     /// Brings what selects tables at the source in step with `tables`. Those named in `followed` have been
-    /// selected there all the time since the checkpoint.
+    /// selected there all the time since the checkpoint; one of them that is not any more stays so: [`Source::compare`]
+    /// tells of it.
     ///
     /// # Errors
-    /// Class `Lineage` when a table that was followed is not selected there any more.
+    /// Class `Lineage` when what selects tables is gone.
     async fn select(&self, tables: &[Arc<TableSchema>], followed: &[TableId]) -> Result<()>;
+
+    /// Compares tables of the record with what the source says of them now: what has changed that the log from here on
+    /// does not tell, or is told by it too late. Asked before the log is followed, after [`Source::select`].
+    async fn compare(&self, _tables: &[Arc<TableSchema>]) -> Result<Vec<SchemaChange>> {
+        Ok(Vec::new())
+    }
 
     /// Takes a snapshot of all `tables`, of which up to `readers` chunks will be read at a time: a source whose readers
     /// cannot come later to what others see opens that many now.
@@ -213,6 +220,11 @@ pub trait Snapshot: Send + Sync {
     /// them, no later one is. Asked once a chunk of the table has been read.
     fn place(&self, _table: &TableSchema) -> Position {
         self.start().clone()
+    }
+
+    /// The table with what the source knows of its past where the rows are read.
+    fn seen(&self, table: &Arc<TableSchema>) -> Arc<TableSchema> {
+        Arc::clone(table)
     }
 
     /// Cuts a table into chunks that together hold every row once.

@@ -212,6 +212,8 @@ pub enum RecordChange {
         /// The target's.
         target: Arc<TableSchema>,
     },
+    /// The same shape, and more of the source's table's past.
+    Source(Arc<TableSchema>),
     /// Changes of tables that catch up on their own have been applied up to here.
     Position(Vec<TableId>, Position),
     /// The table is no longer part of the task.
@@ -311,6 +313,10 @@ impl TaskRecord {
             RecordChange::Shape { source, target } => {
                 let known = self.known(&source.id)?;
                 (known.source, known.target) = (source, target);
+            }
+            RecordChange::Source(source) => {
+                let known = self.known(&source.id)?;
+                known.source = source;
             }
             RecordChange::Position(tables, position) => {
                 for table in tables {

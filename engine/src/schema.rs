@@ -50,6 +50,36 @@ pub enum Identity {
     InsertOnly,
 }
 
+/// What a source knows of a table's past, in a form of its own that nobody else reads. It says nothing of the shape:
+/// two tables are equal whatever theirs is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct History(Option<String>);
+
+impl History {
+    /// What the source has written down.
+    pub fn of(text: String) -> Self {
+        Self(Some(text))
+    }
+
+    /// What the source has written down; `None` if it has not yet, or has nothing to say.
+    pub fn text(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
+    fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl PartialEq for History {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for History {}
+
 /// One version of one table's shape.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableSchema {
@@ -67,9 +97,18 @@ pub struct TableSchema {
     pub identity: Identity,
     /// Columns the database computes; created on a target of the same kind, never sent.
     pub generated: Vec<GeneratedColumn>,
+    /// What the source knows of the table's past, up to where changes have been applied.
+    #[serde(default, skip_serializing_if = "History::is_none")]
+    pub history: History,
 }
 
 impl TableSchema {
+    /// The same shape with another past.
+    #[must_use]
+    pub fn with_history(&self, history: History) -> Self {
+        Self { history, ..self.clone() }
+    }
+
     /// The index of the column called `name`.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)
@@ -187,6 +226,11 @@ pub enum SchemaChangeKind {
         /// One row: for each added column, in order, the value that rows written before it have.
         existing: RecordBatch,
     },
+    /// Nothing of the shape, but the source knows more of the table's past.
+    Noted {
+        /// The same shape.
+        next: Arc<TableSchema>,
+    },
     /// What the table has now cannot be brought to the source's state by changes: it is marked `Reload`, and the
     /// runner loads it again at once. No later row of it is delivered.
     Reload {
@@ -224,6 +268,7 @@ mod tests {
             primary_key: Vec::new(),
             identity: Identity::Full,
             generated: Vec::new(),
+            history: Default::default(),
         };
         let changed = |change: fn(&mut TableSchema)| {
             let mut other = table.clone();

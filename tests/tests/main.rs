@@ -5,6 +5,7 @@ mod backlog;
 mod bad_input;
 mod bank;
 mod beside;
+mod catalogue;
 mod changes;
 mod check;
 mod commands;

@@ -103,6 +103,7 @@ fn schema(name: &str) -> Arc<TableSchema> {
         primary_key: vec![0],
         identity: Identity::KeyWithFullImage,
         generated: vec![GeneratedColumn { name: "twice".to_owned(), native: generated, expression }],
+        history: Default::default(),
     })
 }
 

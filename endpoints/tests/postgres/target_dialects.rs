@@ -83,7 +83,16 @@ fn table(name: &str, types: impl IntoIterator<Item = T>, key: Vec<usize>) -> Arc
     key.iter().for_each(|k| columns[*k].nullable = false);
     let identity = if key.is_empty() { Identity::Full } else { Identity::Key };
     let (id, primary_key) = (TableId::new("public", name), key.clone());
-    Arc::new(TableSchema { id, native_id: None, columns, key, primary_key, identity, generated: Vec::new() })
+    Arc::new(TableSchema {
+        id,
+        native_id: None,
+        columns,
+        key,
+        primary_key,
+        identity,
+        generated: Vec::new(),
+        history: Default::default(),
+    })
 }
 
 fn bytes(hex: &str) -> Vec<u8> {

@@ -116,7 +116,16 @@ fn schema(name: &str, cases: &[Case], key: Vec<usize>) -> Arc<TableSchema> {
     }
     let id = TableId::new("public", name);
     let (primary_key, identity) = (key.clone(), Identity::Key);
-    Arc::new(TableSchema { id, native_id: None, columns, key, primary_key, identity, generated: Vec::new() })
+    Arc::new(TableSchema {
+        id,
+        native_id: None,
+        columns,
+        key,
+        primary_key,
+        identity,
+        generated: Vec::new(),
+        history: Default::default(),
+    })
 }
 
 /// Row `r` holds of each case the `r`-th value; past the last one NULL.

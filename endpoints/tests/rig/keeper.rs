@@ -165,6 +165,9 @@ fn reduced(set: ChangeSet) -> Result<(ReducedSet, Vec<RecordChange>)> {
                 changes.push(RecordChange::Shape { source: Arc::clone(&next), target: Arc::clone(&next) });
                 reducer.step(ReducedStep::AddColumns(AddedColumns { before: table, next, existing }))?;
             }
+            Step::Schema(SchemaChange { table: _, kind: SchemaChangeKind::Noted { next } }) => {
+                changes.push(RecordChange::Source(next));
+            }
             Step::Schema(SchemaChange { table, kind: SchemaChangeKind::Suspend { reason, remedy } }) => {
                 changes.push(RecordChange::suspend(&table.id, &reason, &remedy));
             }

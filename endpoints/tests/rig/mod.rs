@@ -64,6 +64,7 @@ pub fn table(name: &str, identity: Identity) -> Arc<TableSchema> {
         primary_key: if keyed { vec![0] } else { Vec::new() },
         identity,
         generated: Vec::new(),
+        history: Default::default(),
     })
 }
 

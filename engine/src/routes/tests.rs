@@ -43,6 +43,7 @@ fn table(schema: &str, name: &str) -> Arc<TableSchema> {
         primary_key: vec![0],
         identity: Identity::Key,
         generated: vec![GeneratedColumn { name: "g".to_owned(), native: native.clone(), expression }],
+        history: Default::default(),
     })
 }
 

@@ -12,14 +12,14 @@ use crate::record::{LaneId, RecordChange, TableRecord, TableState, TaskRecord};
 use crate::remedy::Remedy;
 use crate::route::Route;
 use crate::routes::Routes;
-use crate::schema::{Catalog, Identity, TableId, TableSchema};
+use crate::schema::{Catalog, Identity, SchemaChange, SchemaChangeKind, TableId, TableSchema};
 
 use super::book::Book;
 use super::control::Control;
 use super::follow::Follow;
 use super::group::{Group, create_secondary};
 use super::preflight::preflight;
-use super::run::{Hold, Run};
+use super::run::{Hold, Run, is_followed};
 use super::task::Task;
 
 pub(super) struct Attempt<'a> {
@@ -154,7 +154,6 @@ async fn resume(run: &Arc<Run>, lane: &mut dyn TargetLane, checkpoint: Checkpoin
     take_requests(run, lane).await?;
     leave_keyless(run, lane, &routes).await?;
     let suspended = |id: &TableId| run.book.state(id) == Some(TableState::Suspended);
-    let tables: Vec<TableId> = selected(&routes).into_iter().filter(|id| !suspended(id)).collect();
     let known: Vec<Arc<TableSchema>> = catalog
         .tables
         .iter()
@@ -162,6 +161,8 @@ async fn resume(run: &Arc<Run>, lane: &mut dyn TargetLane, checkpoint: Checkpoin
         .cloned()
         .collect();
     run.publish(&known).await?;
+    compare(run, lane).await?;
+    let tables: Vec<TableId> = selected(&routes).into_iter().filter(|id| !suspended(id)).collect();
     if pending(run, &tables).is_empty() {
         create_secondary(run, lane, &routes, |_| true).await?;
     }
@@ -188,6 +189,29 @@ async fn leave_keyless(run: &Run, lane: &mut dyn TargetLane, routes: &Routes) ->
             let table = TableRecord::new(route.source(), route.target(), TableState::Suspended);
             let error = run.task.source.keyless(route.source()).await;
             run.suspend(lane, &table, &error).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What has become of tables at the source that the log will not tell, or too late for who ends before it comes so far.
+async fn compare(run: &Run, lane: &mut dyn TargetLane) -> Result<()> {
+    let followed = run.book.read(|r| r.tables.iter().filter(|t| is_followed(t)).cloned().collect::<Vec<_>>());
+    let tables: Vec<Arc<TableSchema>> = followed.iter().map(|t| Arc::clone(&t.source)).collect();
+    for SchemaChange { table, kind } in run.task.source.compare(&tables).await? {
+        let Some(known) = followed.iter().find(|t| t.source.id == table.id) else { continue };
+        match kind {
+            SchemaChangeKind::Noted { next } => run.book.commit(lane, &[RecordChange::Source(next)]).await?,
+            SchemaChangeKind::Suspend { reason, remedy } if known.state == TableState::Ready => {
+                run.suspend(lane, known, &Error::refused(reason).remedy(remedy)).await?;
+            }
+            SchemaChangeKind::Suspend { reason, .. } | SchemaChangeKind::Reload { reason } => {
+                tracing::warn!(task = %run.task.plan.name, table = %table.id, "loaded again: {reason}");
+                let (table, state) = (table.id.clone(), TableState::Reload);
+                let again = RecordChange::State { table, state, reason: Some(reason), remedy: None };
+                run.book.commit(lane, &[again]).await?;
+            }
+            SchemaChangeKind::AddColumns { .. } => {}
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::record::{RecordChange, TableRecord, TableState};
 use crate::remedy::Remedy;
 use crate::route::Route;
 use crate::routes::Routes;
-use crate::schema::{Identity, SecondaryKind, TableId};
+use crate::schema::{Identity, SchemaChangeKind, SecondaryKind, TableId, TableSchema};
 use crate::task::{AfterLoad, OnExisting};
 
 use super::aside::CatchUp;
@@ -223,7 +223,7 @@ impl Group {
         let empty = known.is_some();
         let record = match interrupted {
             Some(record) => record,
-            None => self.prepare(lane, route, known).await?,
+            None => self.prepare(lane, &snapshot.seen(route.source()), route.target(), known).await?,
         };
         let plan = &self.run.task.plan;
         let options = ChunkOptions {
@@ -241,10 +241,11 @@ impl Group {
     async fn prepare(
         &self,
         lane: &mut dyn TargetLane,
-        route: &Route,
+        source: &Arc<TableSchema>,
+        target: &Arc<TableSchema>,
         known: Option<TableRecord>,
     ) -> Result<TableRecord> {
-        let id = &route.source().id;
+        let id = &source.id;
         let known = known.map(|mut record| {
             if record.state == TableState::Loading {
                 tracing::warn!(table = %id, "changed while it was being loaded: loaded again from the start");
@@ -256,7 +257,7 @@ impl Group {
         });
         let again = known.as_ref().is_some_and(|r| r.state == TableState::Reload);
         let state = if self.run.task.plan.mode.loads() || again { TableState::Loading } else { TableState::Ready };
-        let table = TableRecord::new(route.source(), route.target(), state);
+        let table = TableRecord::new(source, target, state);
         let record = lane.prepare(table, known.as_ref(), self.run.task.plan.on_existing).await?;
         self.run.book.note(&[RecordChange::Table(Box::new(record.clone()))])?;
         if known.is_some() {
@@ -348,11 +349,16 @@ impl Group {
         let mut tables = catalog.tables.clone();
         tables.retain(|t| self.tables.contains(&t.id) && t.identity != Identity::InsertOnly);
         self.run.publish(&tables).await?;
+        let known = self.run.task.source.compare(&tables).await?;
         lane.prepare_types(&catalog.types).await?;
         self.refuse(lane, &routes).await?;
         for id in self.tables.clone() {
             let Some(route) = routes.of_source(&id) else { continue };
-            match self.prepare(lane, route, None).await {
+            let noted = known.iter().find_map(|change| match &change.kind {
+                SchemaChangeKind::Noted { next } if next.id == id => Some(next),
+                _ => None,
+            });
+            match self.prepare(lane, noted.unwrap_or(route.source()), route.target(), None).await {
                 Ok(_) => CatchUp::new(&self.run, &self.joined).join(vec![id]).await?,
                 Err(error) => self.set_aside(lane, route, error).await?,
             }

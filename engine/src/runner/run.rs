@@ -178,7 +178,7 @@ fn has_come(known: &TableRecord, selected: &TableSchema) -> bool {
 }
 
 /// Whether changes of a table that have been in the log since it was loaded are needed.
-fn is_followed(table: &TableRecord) -> bool {
+pub(super) fn is_followed(table: &TableRecord) -> bool {
     table.state == TableState::Ready || (table.state == TableState::Loading && table.low().is_some())
 }
 

@@ -158,6 +158,7 @@ impl Stage {
                     }
                 }
             }
+            SchemaChangeKind::Noted { next } => out.changes.push(RecordChange::Source(next)),
             SchemaChangeKind::Reload { reason } => {
                 out.changes.push(RecordChange::State {
                     table: id.clone(),

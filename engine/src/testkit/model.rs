@@ -57,6 +57,7 @@ impl ModelTable {
             primary_key: self.key.clone(),
             identity: if self.full_image { Identity::KeyWithFullImage } else { Identity::Key },
             generated: Vec::new(),
+            history: Default::default(),
         })
     }
 

@@ -45,6 +45,7 @@ fn table(names: &[&str], key: &[usize], identity: Identity) -> Arc<TableSchema> 
         primary_key: key.to_vec(),
         identity,
         generated: vec![GeneratedColumn { name: "double".to_owned(), native: native("integer"), expression }],
+        history: Default::default(),
     })
 }
 

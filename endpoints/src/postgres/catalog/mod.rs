@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio_postgres::Client;
-use trem_engine::schema::{Catalog, Column, GeneratedColumn, Identity, Native, TableId, TableSchema};
+use trem_engine::schema::{Catalog, Column, GeneratedColumn, History, Identity, Native, TableId, TableSchema};
 use trem_engine::task::Selection;
 use trem_engine::{Error, Result};
 
@@ -198,7 +198,8 @@ fn shape(
         _ => (Identity::InsertOnly, Vec::new()),
     };
     let native_id = Some(u64::from(found.oid));
-    TableSchema { id: found.id, native_id, columns, key, primary_key, identity, generated }
+    let history = History::default();
+    TableSchema { id: found.id, native_id, columns, key, primary_key, identity, generated, history }
 }
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ use trem_engine::change::{Gather, Op, Truncate};
 use trem_engine::ports::StreamRequest;
 use trem_engine::schema::SchemaChangeKind;
 use trem_engine::time::micros_from_2000;
-use trem_engine::{Error, Remedy, Result};
+use trem_engine::{Error, Result};
 
+use super::drift::Lost;
 use super::followed::FollowedTable;
 use super::overlap::{Found, RowKey, Verdict};
 use super::read::push_row;
-use super::{image, lsn};
+use super::{image, lsn, relation};
 use crate::postgres::types::TypeBook;
 use crate::postgres::wire::copy::CopyRow;
 use crate::postgres::wire::pgoutput::{Begin, Commit, Message, OldTuple, Relation, Tuple};
@@ -42,8 +43,8 @@ pub(super) struct Assembler {
     /// Where reading stands.
     end: u64,
     answer: Option<Found>,
-    /// Tables that the catalogue says cannot be followed any more, by which place in the log that was so, and why.
-    lost: Vec<(u64, usize, String)>,
+    /// What the catalogue says of tables, until the log has come to where it was so.
+    lost: Vec<Lost>,
     /// Tables of which rows were read again.
     waiting: Vec<usize>,
     /// Tables whose number has come with another name: two records have it, and the other one's name is right.
@@ -207,10 +208,7 @@ impl Assembler {
         if !identified {
             let reason = "a partition of it has another REPLICA IDENTITY than the table, so that the log does not tell \
                           which row was changed";
-            let mend =
-                "give each partition the REPLICA IDENTITY of the table: a check of the task names the statements";
-            let remedy = Remedy::from(mend).then_reload(&schema.id);
-            let kind = SchemaChangeKind::Suspend { reason: reason.to_owned(), remedy };
+            let kind = relation::partition_identity(&schema, reason.to_owned());
             self.reshape(index, kind, Vec::new(), into)?;
             return Ok(None);
         }
@@ -343,6 +341,7 @@ impl Assembler {
                 Ok(None) => continue,
                 Err(need) => return Ok(Some(need)),
             };
+            self.tables[index].emptied_by(begin.xid);
             if let Some(loaded) = &mut self.tables[index].loaded {
                 loaded.emptied();
             }

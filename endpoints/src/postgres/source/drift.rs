@@ -1,116 +1,171 @@
-//! What the log does not tell: tables dropped, renamed or rewritten, found by looking at the catalogue. What happened
-//! while trem was not running is not seen.
+//! What the log does not tell, found by looking at the catalogue: tables dropped, renamed, rewritten or changed in what
+//! they are made of, partitions that come and go, and a publication changed by somebody else.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio_postgres::Client;
-use trem_engine::Result;
-use trem_engine::schema::{Identity, TableSchema};
+use trem_engine::schema::{self, Identity, SchemaChange, SchemaChangeKind, TableId, TableSchema};
+use trem_engine::{Remedy, Result};
 
-use super::marks::marks;
+use super::catalogue::{self, Now};
+use super::history::History;
+use super::lsn;
+use super::relation;
 use super::shared::Inner;
-use super::{lsn, setup};
 use crate::postgres::row::get;
 use crate::postgres::sqlstate;
 use crate::postgres::types::table_number;
 
-/// A table that cannot be followed any more.
+/// What a look has found about a table.
 #[derive(Debug)]
 pub(super) struct Lost {
     /// Which of those asked for.
     pub(super) index: usize,
+    /// As it was known then: a table that is known better by now is looked at again.
+    pub(super) of: Arc<TableSchema>,
     /// By which place in the log it was so.
     pub(super) place: u64,
-    /// Why.
-    pub(super) reason: String,
+    pub(super) verdict: Verdict,
 }
 
-/// Remembers tables as a snapshot that they are read at has them. `client` sees it.
-pub(super) async fn loaded(inner: &Inner, client: &Client, tables: &[Arc<TableSchema>]) -> Result<()> {
-    let numbers: Vec<u32> = tables.iter().map(|t| table_number(t)).collect();
-    for (table, mark) in marks(client, &numbers).await? {
-        inner.marks.loaded(table, mark);
-    }
-    Ok(())
+/// What becomes of a table.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// A change that the stream has to pass on.
+    Change(SchemaChangeKind),
+    /// Partitions have been emptied. If these transactions have emptied the table as a whole, that is in the log.
+    Emptied { by: Vec<u32>, change: SchemaChangeKind, otherwise: SchemaChangeKind },
 }
 
-/// Why a table whose columns have changed cannot be followed.
-pub(super) async fn rewritten(inner: &Inner, table: &TableSchema) -> Result<Option<String>> {
-    let marks = marks(&*inner.client().await?, &[table_number(table)]).await?;
-    let mut marks = marks.into_iter();
-    Ok(marks.any(|(table, now)| inner.marks.rewritten(table, now)).then(reason))
+/// What a snapshot that tables are read at has seen of their past, by their numbers. `client` sees it.
+pub(super) async fn loaded(
+    inner: &Inner,
+    client: &Client,
+    tables: &[Arc<TableSchema>],
+) -> Result<HashMap<u32, schema::History>> {
+    let now = catalogue::now(client, &inner.name, &numbers(tables)).await?;
+    Ok(now.into_iter().map(|(number, now)| (number, now.history.stored())).collect())
 }
 
-fn reason() -> String {
-    "a statement that changed its columns has rewritten the table, and the new values are not in the log".to_owned()
+fn numbers<'a>(tables: impl IntoIterator<Item = &'a Arc<TableSchema>>) -> Vec<u32> {
+    tables.into_iter().map(|t| table_number(t)).collect()
 }
 
-/// Looks whether the tables are still there under their names, and have not been rewritten.
-///
-/// # Errors
-/// Class `Lineage` if one is not published any more, or not as a whole.
+/// Compares tables of the record with the catalogue, before the log is followed.
+pub(super) async fn compare(inner: &Inner, tables: &[Arc<TableSchema>]) -> Result<Vec<SchemaChange>> {
+    let tables: Vec<_> = tables.iter().filter(|t| t.native_id.is_some()).cloned().enumerate().collect();
+    let found = look(inner, &tables).await?.into_iter().map(|lost| SchemaChange {
+        table: lost.of,
+        kind: match lost.verdict {
+            Verdict::Change(kind) | Verdict::Emptied { otherwise: kind, .. } => kind,
+        },
+    });
+    Ok(found.collect())
+}
+
+/// Looks what has become of tables since they were last known.
 pub(super) async fn look(inner: &Inner, tables: &[(usize, Arc<TableSchema>)]) -> Result<Vec<Lost>> {
     let client = inner.client().await?;
-    let numbers: Vec<u32> = tables.iter().map(|(_, t)| table_number(t)).collect();
-    let mut lost = Vec::new();
-    let sql = format!(
-        "SELECT f.n, pg_current_wal_insert_lsn()::text, n.nspname::text, c.relname::text, coalesce({}, false) \
-         FROM unnest($1::oid[], $2::text[], $3::text[]) WITH ORDINALITY f(oid, s, t, n) \
-         LEFT JOIN pg_class c ON c.oid = f.oid LEFT JOIN pg_namespace n ON n.oid = c.relnamespace \
-         LEFT JOIN pg_publication p ON p.pubname = $4 \
-         LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = f.oid \
-         WHERE (n.nspname::text, c.relname::text) IS DISTINCT FROM (f.s, f.t) OR r.oid IS NULL OR {}",
-        setup::FILTERED,
-        setup::FILTERED
-    );
-    let schemas: Vec<&str> = tables.iter().map(|(_, t)| t.id.schema.as_str()).collect();
-    let names: Vec<&str> = tables.iter().map(|(_, t)| t.id.table.as_str()).collect();
-    let rows = client.query(&sql, &[&numbers, &schemas, &names, &inner.name]).await.map_err(sqlstate::error)?;
-    for row in rows {
-        let Some((index, table)) = usize::try_from(get::<i64>(&row, 0)? - 1).ok().and_then(|n| tables.get(n)) else {
-            continue;
+    let now = catalogue::now(&client, &inner.name, &numbers(tables.iter().map(|(_, t)| t))).await?;
+    let foreign = foreign_identities(&client, tables).await?;
+    // Asked afterwards: whatever was seen is in the log before.
+    let place = lsn::parse(get(&inner.one("SELECT pg_current_wal_insert_lsn()::text").await?, 0)?)?;
+    let mut found = Vec::new();
+    for (index, table) in tables {
+        let verdict = match foreign.get(&table_number(table)) {
+            Some(reason) => Some(Verdict::Change(relation::partition_identity(table, reason.clone()))),
+            None => judge(inner, table, now.get(&table_number(table))).await?,
         };
-        let reason = match (get::<Option<String>>(&row, 2)?, get::<Option<String>>(&row, 3)?) {
-            (Some(schema), Some(name)) if (&schema, &name) == (&table.id.schema, &table.id.table) => {
-                return Err(setup::tampered(inner, &table.id, get(&row, 4)?));
-            }
-            (Some(schema), Some(name)) => format!("the table was renamed to {schema}.{name}"),
-            _ => "the table was dropped, or dropped and created anew, at the source".to_owned(),
-        };
-        lost.push(Lost { index: *index, place: lsn::parse(get(&row, 1)?)?, reason });
+        found.extend(verdict.map(|verdict| Lost { index: *index, of: Arc::clone(table), place, verdict }));
     }
-    lost.extend(foreign_identities(&client, tables).await?);
-    let mut marks = marks(&client, &numbers).await?;
-    let rewritten: Vec<usize> = tables
-        .iter()
-        .filter(|(_, t)| marks.remove(&table_number(t)).is_some_and(|now| inner.marks.rewritten(table_number(t), now)))
-        .map(|(index, _)| *index)
-        .collect();
-    if !rewritten.is_empty() {
-        let place = lsn::parse(get(&inner.one("SELECT pg_current_wal_insert_lsn()::text").await?, 0)?)?;
-        lost.extend(rewritten.into_iter().map(|index| Lost { index, place, reason: reason() }));
+    Ok(found)
+}
+
+async fn judge(inner: &Inner, table: &Arc<TableSchema>, now: Option<&Now>) -> Result<Option<Verdict>> {
+    let suspend = |reason: String| Ok(Some(Verdict::Change(relation::suspend(table, reason))));
+    let Some(now) = now else {
+        return suspend("the table was dropped, or dropped and created anew, at the source".to_owned());
+    };
+    if (&now.schema, &now.name) != (&table.id.schema, &table.id.table) {
+        return Ok(Some(Verdict::Change(relation::renamed(table, &TableId::new(&now.schema, &now.name)))));
     }
-    Ok(lost)
+    if let Some(above) = &now.under {
+        let reason = format!("it has become a partition of {above}, and its rows are replicated with those");
+        let remedy = Remedy::from("exclude it, and drop it on the target if nobody needs it");
+        return Ok(Some(Verdict::Change(SchemaChangeKind::Suspend { reason, remedy })));
+    }
+    let then = History::of(table);
+    let member = then.as_ref().map_or(now.history.member, |then| then.member);
+    if now.filtered || now.history.member.is_none() || now.history.member != member {
+        return suspend(tampered(inner));
+    }
+    let noted = || SchemaChangeKind::Noted { next: Arc::new(table.with_history(now.history.stored())) };
+    let Some(then) = then else { return Ok(Some(Verdict::Change(noted()))) };
+    let difference = then.until(&now.history);
+    if let Some(reason) = difference.changed {
+        return suspend(reason);
+    }
+    let reload = |reason: String| SchemaChangeKind::Reload { reason };
+    if let Some(reason) = difference.gone {
+        return Ok(Some(Verdict::Change(reload(reason))));
+    }
+    if let Some((_, name)) = difference.attached.first()
+        && hold_rows(inner, difference.attached.iter().map(|(number, _)| *number).collect()).await
+    {
+        let reason = format!("partition {name} was attached with the rows it had, which are not in the log");
+        return Ok(Some(Verdict::Change(reload(reason))));
+    }
+    if difference.pending || then == now.history {
+        return Ok(None);
+    }
+    Ok(Some(match difference.emptied.first() {
+        None => Verdict::Change(noted()),
+        Some((_, name)) => {
+            let reason = format!("partition {name} was emptied or written anew, which is not in the log");
+            let by = difference.emptied.iter().map(|(by, _)| *by).collect();
+            Verdict::Emptied { by, change: noted(), otherwise: reload(reason) }
+        }
+    }))
+}
+
+/// Why a table is not followed that is not published as it was.
+fn tampered(inner: &Inner) -> String {
+    format!(
+        "someone has taken the table out of publication {}, put it back, or given it a row filter or a column list \
+         there: changes of it are not in the log for trem",
+        inner.name
+    )
+}
+
+/// Whether any of these parts may have rows. Nothing has ever been written to an empty file. A session of its own, as
+/// whoever changes the table may hold its lock.
+async fn hold_rows(inner: &Inner, parts: Vec<u32>) -> bool {
+    let sql = "SELECT coalesce(bool_or(relkind <> 'r' OR pg_relation_size(oid) <> 0), true) \
+               FROM pg_class WHERE oid = ANY ($1)";
+    let asked = async {
+        let client = inner.config.connect(&inner.application).await?;
+        client.batch_execute("SET lock_timeout = '1s'").await.map_err(sqlstate::error)?;
+        get(&client.query_one(sql, &[&parts]).await.map_err(sqlstate::error)?, 0)
+    };
+    asked.await.unwrap_or_else(|error: trem_engine::Error| {
+        tracing::debug!(%error, "could not see whether a new partition is empty");
+        true
+    })
 }
 
 /// Tables without a key, one of whose partitions does not log whole rows: the log does not tell which row was deleted.
-async fn foreign_identities(client: &Client, tables: &[(usize, Arc<TableSchema>)]) -> Result<Vec<Lost>> {
-    let keyless: Vec<_> = tables.iter().filter(|(_, t)| t.identity == Identity::Full).collect();
+/// Why, by their numbers.
+async fn foreign_identities(client: &Client, tables: &[(usize, Arc<TableSchema>)]) -> Result<HashMap<u32, String>> {
+    let keyless = numbers(tables.iter().map(|(_, t)| t).filter(|t| t.identity == Identity::Full));
     if keyless.is_empty() {
-        return Ok(Vec::new());
+        return Ok(HashMap::new());
     }
-    let sql = "SELECT f.oid, pg_current_wal_insert_lsn()::text, min(c.oid::regclass::text) \
-               FROM unnest($1::oid[]) f(oid) JOIN pg_class r ON r.oid = f.oid AND r.relkind = 'p' \
-               CROSS JOIN LATERAL pg_partition_tree(r.oid) p JOIN pg_class c ON c.oid = p.relid \
-               WHERE p.isleaf AND c.relkind = 'r' AND c.relreplident <> 'f' GROUP BY 1";
-    let numbers: Vec<u32> = keyless.iter().map(|(_, t)| table_number(t)).collect();
-    let mut lost = Vec::new();
-    for row in client.query(sql, &[&numbers]).await.map_err(sqlstate::error)? {
-        let (number, partition): (u32, &str) = (get(&row, 0)?, get(&row, 2)?);
-        let place = lsn::parse(get(&row, 1)?)?;
-        let reason = format!("its partition {partition} has no REPLICA IDENTITY FULL as the table has");
-        let of = keyless.iter().filter(|(_, t)| table_number(t) == number);
-        lost.extend(of.map(|(index, _)| Lost { index: *index, place, reason: reason.clone() }));
-    }
-    Ok(lost)
+    let sql = "SELECT r.oid, min(c.oid::regclass::text) \
+               FROM pg_class r CROSS JOIN LATERAL pg_partition_tree(r.oid) p JOIN pg_class c ON c.oid = p.relid \
+               WHERE r.oid = ANY ($1) AND r.relkind = 'p' AND p.isleaf AND c.relkind = 'r' AND c.relreplident <> 'f' \
+               GROUP BY 1";
+    let rows = client.query(sql, &[&keyless]).await.map_err(sqlstate::error)?;
+    let why = |name: &str| format!("its partition {name} has no REPLICA IDENTITY FULL as the table has");
+    rows.iter().map(|row| Ok((get(row, 0)?, why(get(row, 1)?)))).collect()
 }

@@ -9,9 +9,9 @@ use trem_engine::{Error, Result};
 use super::assemble::{Assembler, Need};
 use super::overlap::Found;
 use super::read::select_list;
+use super::relation;
 use super::shared::Inner;
 use super::visibility::Visibility;
-use super::{drift, relation};
 use crate::postgres::quote;
 use crate::postgres::types::TypeBook;
 use crate::postgres::wire::Conn;
@@ -35,7 +35,7 @@ impl Question {
     pub(super) fn of(assembler: &Assembler, need: &Need) -> Self {
         match need {
             Need::Added { table, relation } => {
-                Self::Shape(Arc::clone(&assembler.table(*table).schema), relation.clone())
+                Self::Shape(Arc::clone(&assembler.table(*table).known), relation.clone())
             }
             Need::Row { table, key, xid } => {
                 let table = assembler.table(*table);
@@ -59,15 +59,10 @@ impl Question {
 
 async fn added(inner: &Inner, table: &TableSchema, relation: &Relation) -> Result<Answer> {
     let client = inner.client().await?;
-    // What waits until the change is visible comes first.
-    let kind = relation::added(&client, table, relation).await?;
-    let kind = match drift::rewritten(inner, table).await? {
-        Some(reason) => relation::suspend(table, reason),
-        None => kind,
-    };
+    let kind = relation::added(&client, &inner.name, table, relation).await?;
     let types = match &kind {
         SchemaChangeKind::AddColumns { next, .. } => TypeBook::of(&client, [next.as_ref()]).await?,
-        SchemaChangeKind::Suspend { .. } | SchemaChangeKind::Reload { .. } => TypeBook::default(),
+        _ => TypeBook::default(),
     };
     Ok(Answer::Shape(kind, types))
 }

@@ -3,17 +3,18 @@
 mod assemble;
 #[cfg(feature = "bench")]
 pub mod bench;
+mod catalogue;
 mod catchup;
 mod check;
 mod chunks;
 mod drift;
 mod followed;
+mod history;
 mod holder;
 mod identity;
 mod image;
 mod lookup;
 mod lsn;
-mod marks;
 mod overlap;
 mod range;
 mod read;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use trem_engine::ports::{ChangeStream, Finding, Lag, Snapshot, SnapshotKind, Source, StreamRequest};
 use trem_engine::position::{Checkpoint, Lineage, Position};
-use trem_engine::schema::{Catalog, TableId, TableSchema};
+use trem_engine::schema::{Catalog, SchemaChange, TableId, TableSchema};
 use trem_engine::task::Selection;
 use trem_engine::{Error, Result};
 
@@ -105,6 +106,10 @@ impl Source for PostgresSource {
 
     async fn select(&self, tables: &[Arc<TableSchema>], followed: &[TableId]) -> Result<()> {
         setup::publish(&self.inner, tables, Some(followed)).await
+    }
+
+    async fn compare(&self, tables: &[Arc<TableSchema>]) -> Result<Vec<SchemaChange>> {
+        drift::compare(&self.inner, tables).await
     }
 
     async fn snapshot(

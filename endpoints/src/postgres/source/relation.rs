@@ -8,10 +8,12 @@ use arrow_schema::{Field, Schema};
 use bytes::Bytes;
 use tokio_postgres::Client;
 use trem_engine::change::ColumnBuilder;
-use trem_engine::schema::{Column, Identity, SchemaChangeKind, TableId, TableSchema};
+use trem_engine::schema::{self, Column, Identity, SchemaChangeKind, TableId, TableSchema};
 use trem_engine::side::Side;
 use trem_engine::{Error, Remedy, Result};
 
+use super::catalogue;
+use super::history::History;
 use crate::postgres::decode::push_text;
 use crate::postgres::row::get;
 use crate::postgres::types::{TypeBook, native, number, table_number};
@@ -104,10 +106,18 @@ impl Visible {
 }
 
 /// The schema change for columns added at the end: their definitions, and what rows from before have in them.
-pub(super) async fn added(client: &Client, table: &TableSchema, relation: &Relation) -> Result<SchemaChangeKind> {
+pub(super) async fn added(
+    client: &Client,
+    publication: &str,
+    table: &TableSchema,
+    relation: &Relation,
+) -> Result<SchemaChangeKind> {
     let sql = "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
                  a.atthasdef OR a.attidentity <> '', a.atthasmissing, (a.attmissingval::text::text[])[1], \
-                 a.attlen = -1 AND a.attstorage <> 'p', a.atttypid, a.atttypmod \
+                 a.attlen = -1 AND a.attstorage <> 'p', a.atttypid, a.atttypmod, a.attnum, \
+                 ARRAY(SELECT DISTINCT (l.attmissingval::text::text[])[1] FROM pg_partition_tree(a.attrelid) p \
+                   JOIN pg_attribute l ON l.attrelid = p.relid AND l.attname = a.attname \
+                   WHERE l.atthasmissing AND l.attrelid <> a.attrelid) \
                FROM pg_attribute a \
                WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
     let added = &relation.columns[table.columns.len()..];
@@ -119,21 +129,32 @@ pub(super) async fn added(client: &Client, table: &TableSchema, relation: &Relat
         rows = client.query(sql, &[&relation.id]).await.map_err(sqlstate::error)?;
     }
     let types = TypeBook::load(client, added.iter().map(|c| c.type_id).collect()).await?;
-    let mut next = table.clone();
+    let now = catalogue::now(client, publication, &[relation.id]).await?.remove(&relation.id);
+    let past = match Past::of(table, now.map(|now| now.history)) {
+        Ok(past) => past,
+        Err(reason) => return Ok(suspend(table, reason)),
+    };
+    let mut next = table.with_history(past.next());
     let mut existing = Existing::default();
     for column in added {
         let suspend = |what: &str| suspend(table, format!("column {} was added, {what}", column.name));
         let mut found = None;
         for row in &rows {
             let same = get::<&str>(row, 0)? == column.name
-                && (get::<u32>(row, 7)?, get::<i32>(row, 8)?) == (column.type_id, column.modifier);
+                && (get::<u32>(row, 7)?, get::<i32>(row, 8)?) == (column.type_id, column.modifier)
+                && past.now.column(&column.name) == Some(get(row, 9)?);
             if same {
                 found = Some(row);
             }
         }
         let Some(row) = found else { return Ok(suspend("and has been dropped or changed since")) };
         let (has_default, has_missing): (bool, bool) = (get(row, 3)?, get(row, 4)?);
-        if has_default && !has_missing {
+        // A partitioned table has no rows, and its partitions know what theirs have.
+        let mut values: Vec<Option<&str>> = get(row, 10)?;
+        if has_missing {
+            values = vec![get(row, 5)?];
+        }
+        if (has_default && values.is_empty() && !past.same_files) || values.len() > 1 {
             return Ok(suspend("and what its default gave to the rows that were there is not in the log"));
         }
         let native = native(get::<String>(row, 1)?, column.type_id, column.modifier);
@@ -144,10 +165,47 @@ pub(super) async fn added(client: &Client, table: &TableSchema, relation: &Relat
             nullable: !get::<bool>(row, 2)?,
             omissible: get::<bool>(row, 6)? && matches!(table.identity, Identity::Key | Identity::InsertOnly),
         };
-        existing.push(&column, get::<Option<&str>>(row, 5)?.filter(|_| has_missing))?;
+        existing.push(&column, values.pop().flatten())?;
         next.columns.push(column);
     }
     Ok(SchemaChangeKind::AddColumns { next: Arc::new(next), existing: existing.row()? })
+}
+
+/// What is known of a table's past when columns have been added.
+struct Past {
+    then: Option<History>,
+    now: History,
+    /// The rows from before are where they were: no statement has given them new values.
+    same_files: bool,
+}
+
+impl Past {
+    /// Or why the table cannot be followed any more.
+    fn of(table: &TableSchema, now: Option<History>) -> std::result::Result<Self, String> {
+        let now = now.ok_or("the table was dropped")?;
+        let then = History::of(table);
+        let same_files = then.as_ref().is_some_and(|then| then.same_files(&now));
+        if let Some(then) = &then {
+            if let Some(reason) = then.until(&now).changed {
+                return Err(reason);
+            }
+            // It may have had the name of one that is there now.
+            if then.dropped != now.dropped {
+                return Err("columns were added and dropped".to_owned());
+            }
+        }
+        Ok(Self { then, now, same_files })
+    }
+
+    /// What is known from here on. The log may have still to come to what has become of the table otherwise.
+    fn next(&self) -> schema::History {
+        let mut next = self.now.clone();
+        if let Some(then) = &self.then {
+            next.parts.clone_from(&then.parts);
+            next.member = then.member;
+        }
+        next.stored()
+    }
 }
 
 /// What rows from before columns were added have in them, as a batch of one row.
@@ -183,6 +241,12 @@ impl Existing {
 /// A table that cannot go on in its new shape: a reload creates it anew.
 pub(super) fn suspend(table: &TableSchema, reason: String) -> SchemaChangeKind {
     SchemaChangeKind::Suspend { reason, remedy: Remedy::Reload(table.id.clone()) }
+}
+
+/// A table one of whose partitions logs less than it does.
+pub(super) fn partition_identity(table: &TableSchema, reason: String) -> SchemaChangeKind {
+    let mend = "give each partition the REPLICA IDENTITY of the table: a check of the task names the statements";
+    SchemaChangeKind::Suspend { reason, remedy: Remedy::from(mend).then_reload(&table.id) }
 }
 
 /// A table that has another name now.
@@ -256,6 +320,7 @@ pub(super) mod tests {
             primary_key: vec![0],
             identity: Identity::Key,
             generated: Vec::new(),
+            history: Default::default(),
         }
     }
 

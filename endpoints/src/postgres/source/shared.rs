@@ -9,7 +9,6 @@ use trem_engine::position::Lineage;
 use trem_engine::{Error, Result};
 
 use super::lsn;
-use super::marks::Marks;
 use crate::postgres::config::PgConfig;
 use crate::postgres::row::get;
 use crate::postgres::sqlstate;
@@ -29,8 +28,6 @@ pub(super) struct Inner {
     pub(super) stream_only: AtomicBool,
     /// Two sessions at a time have failed to read chunks.
     pub(super) one_session: AtomicBool,
-    /// What the catalogue said of the tables when their rows were last known to be followed.
-    pub(super) marks: Marks,
 }
 
 /// The history that positions belong to, as the server is now.
@@ -74,7 +71,6 @@ impl Inner {
             force_text: AtomicBool::new(false),
             stream_only: AtomicBool::new(false),
             one_session: AtomicBool::new(false),
-            marks: Marks::default(),
         }
     }
 

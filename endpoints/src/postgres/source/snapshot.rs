@@ -1,6 +1,6 @@
 //! Snapshots: the tables at the start of a slot, read by any number of connections.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use trem_engine::change::ChangeBatch;
 use trem_engine::chunk::Chunk;
 use trem_engine::ports::{ChunkOptions, Snapshot, SnapshotKind};
 use trem_engine::position::Position;
-use trem_engine::schema::{TableId, TableSchema};
+use trem_engine::schema::{History, TableId, TableSchema};
 use trem_engine::{Error, Result};
 
 use super::read::Reading;
@@ -19,7 +19,7 @@ use super::readers::{Readers, expired};
 use super::shared::Inner;
 use super::{chunks, drift, lsn, setup};
 use crate::postgres::row::get;
-use crate::postgres::types::TypeBook;
+use crate::postgres::types::{TypeBook, table_number};
 use crate::postgres::wire::Conn;
 use crate::postgres::{quote, sqlstate};
 
@@ -37,6 +37,8 @@ pub(super) struct PgSnapshot {
     readers: Readers,
     /// Sees the snapshot; plans chunks.
     planner: Client,
+    /// What it has seen of the tables' past, by their numbers.
+    past: HashMap<u32, History>,
     _holder: Holder,
 }
 
@@ -59,11 +61,15 @@ impl PgSnapshot {
         planner.batch_execute(&import).await.map_err(snapshot_gone)?;
         let types = TypeBook::of(&planner, tables.iter().map(AsRef::as_ref)).await?;
         let partitioned = partitioned(&planner, tables).await?;
-        drift::loaded(inner, &planner, tables).await?;
+        let past = match kind {
+            SnapshotKind::Initial | SnapshotKind::Additional => drift::loaded(inner, &planner, tables).await?,
+            SnapshotKind::Standalone => HashMap::new(),
+        };
         Ok(Self {
             start: lsn::position(start),
             readers: Readers::new(inner, name, types, partitioned),
             planner,
+            past,
             _holder: holder,
         })
     }
@@ -124,6 +130,13 @@ impl Snapshot for PgSnapshot {
     // A slot keeps by itself what it takes to decode from its start, and the snapshot it exports is of that place.
     fn start(&self) -> &Position {
         &self.start
+    }
+
+    fn seen(&self, table: &Arc<TableSchema>) -> Arc<TableSchema> {
+        match self.past.get(&table_number(table)) {
+            Some(past) => Arc::new(table.with_history(past.clone())),
+            None => Arc::clone(table),
+        }
     }
 
     async fn chunks(&self, table: &Arc<TableSchema>, options: ChunkOptions) -> Result<Vec<Chunk>> {

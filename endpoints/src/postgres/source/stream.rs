@@ -115,10 +115,7 @@ impl PgStream {
         let timeout = inner.one("SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout'").await?;
         let timeout = Duration::from_millis(u64::try_from(get::<i64>(&timeout, 0)?).unwrap_or(0));
         let every = if timeout.is_zero() { STATUS_EVERY } else { STATUS_EVERY.min(timeout / 3) };
-        let mut assembler = Assembler::new(request, &types)?;
-        for lost in drift::look(inner, &assembler.followed()).await? {
-            assembler.is_lost(lost.index, lost.place, lost.reason);
-        }
+        let assembler = Assembler::new(request, &types)?;
         let feed = Feed::open(inner, role, from, binary).await?;
         if role == StreamRole::Aside {
             // Afterwards: a slot's place only ever moves on, and the server skips what lies before it without a word.
@@ -283,7 +280,7 @@ impl PgStream {
             && let Some(looking) = self.looking.take()
         {
             for lost in looking.await.map_err(|e| Error::fatal("looking at the catalogue panicked").cause(e))?? {
-                self.assembler.is_lost(lost.index, lost.place, lost.reason);
+                self.assembler.is_lost(lost);
             }
         }
         if self.assembler.described() {

@@ -180,6 +180,7 @@ mod tests {
             primary_key: Vec::new(),
             identity: trem_engine::schema::Identity::Full,
             generated: Vec::new(),
+            history: Default::default(),
         };
         let found = without_form(&table);
         let subjects: Vec<&str> = found.iter().map(|f| f.subject.as_str()).collect();

@@ -109,6 +109,7 @@ pub(super) fn table_schema(json: &str) -> Result<TableSchema> {
         primary_key: old.primary_key,
         identity: old.identity,
         generated: old.generated.into_iter().map(generated).collect(),
+        history: Default::default(),
     })
 }
 
@@ -237,6 +238,7 @@ mod tests {
                 native: types::native("integer", 23, -1),
                 expression: Template::verbatim(types::DIALECT, "(amount * 2)"),
             }],
+            history: Default::default(),
         };
         assert_eq!(table_schema(OLD).unwrap(), want);
         // What it cannot say does not make it another shape.

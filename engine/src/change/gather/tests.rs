@@ -21,6 +21,7 @@ fn table(name: &str) -> Arc<TableSchema> {
         primary_key: vec![0],
         identity: Identity::Key,
         generated: Vec::new(),
+        history: Default::default(),
     })
 }
 

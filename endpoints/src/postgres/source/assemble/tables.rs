@@ -8,6 +8,7 @@ use trem_engine::ports::StreamTable;
 use trem_engine::schema::{SchemaChange, SchemaChangeKind, TableId, TableSchema};
 
 use super::{Assembler, Need};
+use crate::postgres::source::drift::{Lost, Verdict};
 use crate::postgres::source::followed::FollowedTable;
 use crate::postgres::source::relation::{self, Difference};
 use crate::postgres::types::{TypeBook, Wire, table_number};
@@ -17,7 +18,7 @@ impl Assembler {
     /// The tables that are followed, each with its index.
     pub(in crate::postgres::source) fn followed(&self) -> Vec<(usize, Arc<TableSchema>)> {
         let followed = self.tables.iter().enumerate().filter(|(_, t)| !t.suspended && t.schema.native_id.is_some());
-        followed.map(|(index, t)| (index, Arc::clone(&t.schema))).collect()
+        followed.map(|(index, t)| (index, Arc::clone(&t.known))).collect()
     }
 
     /// Takes changes of these tables in too, from where reading stands.
@@ -35,7 +36,7 @@ impl Assembler {
                     self.tables.len() - 1
                 }
             };
-            self.lost.retain(|(_, lost, _)| *lost != index);
+            self.lost.retain(|lost| lost.index != index);
             self.waiting.retain(|waiting| *waiting != index);
             let own = self.descriptions.values().filter(|r| r.id == number);
             for relation in own.cloned().collect::<Vec<_>>() {
@@ -59,11 +60,11 @@ impl Assembler {
         }
     }
 
-    /// The catalogue says, as of `place` in the log, that a table cannot be followed any more. Nothing in the log says
-    /// so; what was logged of it before still counts.
-    pub(in crate::postgres::source) fn is_lost(&mut self, index: usize, place: u64, reason: String) {
-        if !self.lost.iter().any(|(_, known, _)| *known == index) {
-            self.lost.push((place, index, reason));
+    /// The catalogue says something of a table, as of a place in the log, that is not in the log itself; what was
+    /// logged before still counts.
+    pub(in crate::postgres::source) fn is_lost(&mut self, lost: Lost) {
+        if !self.lost.iter().any(|known| known.index == lost.index) {
+            self.lost.push(lost);
         }
     }
 
@@ -72,13 +73,20 @@ impl Assembler {
         std::mem::take(&mut self.described)
     }
 
-    /// Suspends what was lost before the place that is reached.
+    /// Passes on what the catalogue has said of the place that is reached.
     pub(super) fn lapse(&mut self, into: &mut Gather) -> Result<()> {
-        while let Some(at) = self.lost.iter().position(|(place, ..)| *place <= self.end) {
-            let (_, index, reason) = self.lost.swap_remove(at);
-            if !self.tables[index].suspended {
-                self.suspend(index, reason, into)?;
+        while let Some(at) = self.lost.iter().position(|lost| lost.place <= self.end) {
+            let Lost { index, of, verdict, .. } = self.lost.swap_remove(at);
+            let table = &self.tables[index];
+            if table.suspended || !Arc::ptr_eq(&table.known, &of) {
+                continue;
             }
+            let kind = match verdict {
+                Verdict::Change(kind) => kind,
+                Verdict::Emptied { by, change, .. } if by.iter().all(|x| table.emptied.contains(x)) => change,
+                Verdict::Emptied { otherwise, .. } => otherwise,
+            };
+            self.reshape(index, kind, Vec::new(), into)?;
         }
         Ok(())
     }
@@ -167,8 +175,11 @@ impl Assembler {
         match &kind {
             SchemaChangeKind::AddColumns { next, .. } => {
                 table.schema = Arc::clone(next);
+                table.known = Arc::clone(next);
                 table.wires = wires;
             }
+            // Rows go on as they are.
+            SchemaChangeKind::Noted { next } => table.known = Arc::clone(next),
             SchemaChangeKind::Suspend { .. } | SchemaChangeKind::Reload { .. } => {
                 table.suspended = true;
                 table.loaded = None;

@@ -12,8 +12,11 @@ use trem_engine::schema::{Identity, TableId};
 use trem_engine::task::BatchLimits;
 
 mod joining;
+mod known;
 
+use super::super::drift::Verdict;
 use super::super::range::tests::{keys, whole};
+use super::super::relation;
 use super::super::relation::tests::{one_more, relation, table};
 use super::super::visibility::Visibility;
 use super::*;
@@ -411,8 +414,13 @@ fn an_older_shape_before_the_snapshot_does_not_matter() {
 fn a_table_that_is_gone_is_suspended_behind_its_last_change() {
     let mut a = plain();
     assert_eq!(a.assembler.followed().len(), 1);
-    a.assembler.is_lost(0, 150, "it was dropped".to_owned());
-    a.assembler.is_lost(0, 190, "again".to_owned());
+    let of = Arc::clone(&a.assembler.followed()[0].1);
+    let lost = |place, reason: &str| {
+        let verdict = Verdict::Change(relation::suspend(&of, reason.to_owned()));
+        Lost { index: 0, of: Arc::clone(&of), place, verdict }
+    };
+    a.assembler.is_lost(lost(150, "it was dropped"));
+    a.assembler.is_lost(lost(190, "again"));
     give(&mut a, &[begin(100), described(&relation()), insert("1", "a"), commit(100)]);
     a.reached(160);
     a.reached(200);

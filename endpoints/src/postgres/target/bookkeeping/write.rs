@@ -68,6 +68,12 @@ pub(in super::super) async fn write(client: &Client, task: &str, change: &Record
             let (shapes, id) = ((shape_text(source)?, shape_text(target)?), &source.id);
             known(execute(client, sql, &[&task, &id.schema, &id.table, &shapes.0, &shapes.1]).await?, id)
         }
+        RecordChange::Source(source) => {
+            let sql = "UPDATE trem.table_state SET shape = $4, updated_at = clock_timestamp() \
+                       WHERE task = $1 AND schema_name = $2 AND table_name = $3";
+            let (shape, id) = (shape_text(source)?, &source.id);
+            known(execute(client, sql, &[&task, &id.schema, &id.table, &shape]).await?, id)
+        }
         RecordChange::Position(tables, position) => put_position(client, task, tables, position).await,
         RecordChange::Forget(id) => forget_table(client, task, id).await,
         RecordChange::Taken(id) => {
