@@ -210,7 +210,8 @@ async fn types_are_known_by_what_they_are_made_of() {
     each(tables, &[(&format!("ALTER TABLE aside.kin ADD c int; {again}"), Suspended)]).await;
     // What stands deep inside of another type.
     let nested = "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN low AS mood; \
-                  CREATE TYPE pair AS (m low[], n int); CREATE TABLE t (id int PRIMARY KEY, p pair[]); INSERT INTO t VALUES (1, '{\"({sad},1)\"}');";
+                  CREATE TYPE pair AS (m low[], n int); CREATE TABLE t (id int PRIMARY KEY, p pair[]); \
+                  INSERT INTO t VALUES (1, '{\"({sad},1)\"}');";
     each(nested, &[("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; INSERT INTO t VALUES (2)", Suspended)]).await;
 }
 

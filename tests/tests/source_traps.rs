@@ -120,7 +120,7 @@ async fn a_published_table_given_a_row_filter() {
     let filter = "ALTER PUBLICATION trem_t SET TABLE t WHERE (id > 5), bystander";
     world.source.exec(&format!("{filter}; INSERT INTO t VALUES (2, 2)")).await;
     world.source.exec("INSERT INTO bystander VALUES (2)").await;
-    world.trem.until_current().expect(3).says(&["public.t", "row filter", "trem reload"]);
+    world.trem.until_current().expect(3).says(&["public.t", "row filter", "reload the table"]);
     world.assert_equal(&["public.bystander"]).await;
     world.trem.command(&["reload", "--task", "t", "--table", "public.t"]).expect(0);
     world.trem.until_current().expect(0);

@@ -34,7 +34,8 @@ WITH RECURSIVE tree(root, oid, parent, joined, born) AS (
     SELECT t.root, i.inhrelid, i.inhparent, i.xmin::text,
       EXISTS (SELECT FROM pg_attribute s JOIN pg_attribute a ON a.attrelid = s.attrelid AND a.attnum > 0
         WHERE s.attrelid = i.inhrelid AND s.attname = 'tableoid' AND s.attnum < 0
-          AND s.xmin = i.xmin AND a.xmin = i.xmin AND a.cmin::text::int8 < i.cmin::text::int8 AND a.cmin::text::int8 - s.cmin::text::int8 IN (0, 1))
+          AND s.xmin = i.xmin AND a.xmin = i.xmin AND a.cmin::text::int8 < i.cmin::text::int8
+          AND a.cmin::text::int8 - s.cmin::text::int8 IN (0, 1))
     FROM tree t JOIN pg_class p ON p.oid = t.oid AND p.relkind = 'p'
     JOIN pg_inherits i ON i.inhparent = p.oid AND NOT i.inhdetachpending
 ), parts AS (
