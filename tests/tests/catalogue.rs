@@ -10,6 +10,8 @@ use crate::PATIENCE;
 mod random;
 
 const BYSTANDER: &str = "CREATE TABLE bystander (id int PRIMARY KEY); INSERT INTO bystander VALUES (1);";
+/// What is remembered of the table.
+const KNOWN: &str = "SELECT md5(shape) FROM trem.table_state WHERE table_name = 't'";
 /// What both sides have and nobody replicates.
 const ASIDE: &str = "CREATE SCHEMA aside; CREATE TABLE aside.kin (a int, b text);";
 const T: &str = "CREATE TABLE t (id int PRIMARY KEY, v int NOT NULL, w int NOT NULL, s text); \
@@ -302,10 +304,11 @@ async fn a_partitioned_table_that_is_emptied_is_not_loaded_again() {
     let mut running = world.trem.start();
     run(&world, "INSERT INTO bystander VALUES (2)").await;
     world.equal(&["public.bystander"], &mut running).await;
+    let known = world.target.one(KNOWN).await;
     run(&world, "TRUNCATE t; INSERT INTO t VALUES (55, 'more'), (155, 'x')").await;
     world.equal(&["public.t"], &mut running).await;
-    // Long enough for a look at the catalogue.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let again = format!("SELECT (({KNOWN}) <> '{known}')::text");
+    world.target.wait_for(&again, "true", PATIENCE).await;
     let log = running.stop(PATIENCE).expect(0).stderr;
     let next = world.trem.until_current().expect(0).stderr;
     assert!(!format!("{log}{next}").contains("loaded again"), "{log}{next}");

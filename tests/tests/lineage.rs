@@ -145,7 +145,9 @@ async fn a_publication_that_was_changed() {
     world.trem.until_current().expect(0);
     world.source.exec("ALTER PUBLICATION trem_t DROP TABLE t").await;
     world.source.exec("INSERT INTO t VALUES (3); INSERT INTO other VALUES (1)").await;
-    refused(world.trem.start(), &["Lineage", "publication", "trem_t", "public.t", "trem reload"]);
+    world.trem.until_current().expect(3).says(&["publication", "trem_t", "public.t", "reload the table"]);
+    world.assert_equal(&["public.other"]).await;
+    assert_eq!(world.table_state("public.t").await, "suspended");
     // The remedy brings it back, and the other table went on.
     world.trem.command(&["reload", "--task", "t", "--table", "public.t"]).expect(0);
     world.trem.until_current().expect(0);

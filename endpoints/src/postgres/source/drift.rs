@@ -10,7 +10,6 @@ use trem_engine::{Remedy, Result};
 
 use super::catalogue::{self, Now};
 use super::history::History;
-use super::lsn;
 use super::relation;
 use super::shared::Inner;
 use crate::postgres::row::get;
@@ -70,7 +69,7 @@ pub(super) async fn look(inner: &Inner, tables: &[(usize, Arc<TableSchema>)]) ->
     let now = catalogue::now(&client, &inner.name, &numbers(tables.iter().map(|(_, t)| t))).await?;
     let foreign = foreign_identities(&client, tables).await?;
     // Asked afterwards: whatever was seen is in the log before.
-    let place = lsn::parse(get(&inner.one("SELECT pg_current_wal_insert_lsn()::text").await?, 0)?)?;
+    let place = inner.current().await?;
     let mut found = Vec::new();
     for (index, table) in tables {
         let verdict = match foreign.get(&table_number(table)) {

@@ -279,9 +279,12 @@ impl PgStream {
         if self.looking.as_ref().is_some_and(JoinHandle::is_finished)
             && let Some(looking) = self.looking.take()
         {
-            for lost in looking.await.map_err(|e| Error::fatal("looking at the catalogue panicked").cause(e))?? {
-                self.assembler.is_lost(lost);
+            let found = looking.await.map_err(|e| Error::fatal("looking at the catalogue panicked").cause(e))??;
+            if !found.is_empty() {
+                // What was found holds from a place on that an idle server does not tell of by itself.
+                self.queue_status(true);
             }
+            found.into_iter().for_each(|lost| self.assembler.is_lost(lost));
         }
         if self.assembler.described() {
             self.look_at = self.look_at.min(Instant::now() + LOOK_AFTER);
