@@ -121,6 +121,12 @@ impl Error {
         self
     }
 
+    /// Makes what might heal by itself something that is told at once.
+    pub fn refuse(mut self) -> Self {
+        self.0.class = Class::Refused;
+        self
+    }
+
     /// The class.
     pub fn class(&self) -> Class {
         self.0.class

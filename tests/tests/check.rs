@@ -4,12 +4,14 @@ use trem_tests::{Pooler, World};
 
 use crate::PATIENCE;
 
+const READ_ONLY: &str = "default_transaction_read_only = on";
+
 /// Settings of a role or a database that would break or change what a session does are set by trem itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_of_roles_and_databases_are_overridden() {
     let mut world = World::one().await;
     let settings = [
-        "default_transaction_read_only = on",
+        READ_ONLY,
         "statement_timeout = '100ms'",
         "lock_timeout = '100ms'",
         "idle_in_transaction_session_timeout = '1s'",
@@ -38,8 +40,11 @@ async fn settings_of_roles_and_databases_are_overridden() {
         )
         .await;
     for setting in settings {
-        world.source.exec(&format!("ALTER DATABASE shop SET {setting}; ALTER ROLE \"set\" SET {setting}")).await;
-        world.source.exec(&format!("ALTER DATABASE reports SET {setting}")).await;
+        let role = "ALTER ROLE \"set\" IN DATABASE shop SET";
+        world.source.exec(&format!("ALTER DATABASE shop SET {setting}; {role} {setting}")).await;
+        if setting != READ_ONLY {
+            world.source.exec(&format!("ALTER DATABASE reports SET {setting}")).await;
+        }
     }
     let as_role = |url: &str| url.replacen("postgres://postgres:", "postgres://set:", 1);
     world.configure(|c| (c.source, c.target) = (as_role(&c.source), as_role(&c.target)));
@@ -181,6 +186,27 @@ async fn a_standby_as_source() {
     world.assert_equal(&["public.t"]).await;
 }
 
+/// A target that somebody keeps from being written is left alone, and the remedy is the statement that helps.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_read_only() {
+    let mut world = World::one().await;
+    world
+        .source
+        .exec("CREATE ROLE a LOGIN SUPERUSER; CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+        .await;
+    world.configure(|c| c.target = c.target.replacen("postgres://postgres:", "postgres://a:", 1));
+    for whose in ["DATABASE \"reports\"", "ROLE \"a\"", "ROLE \"a\" IN DATABASE \"reports\""] {
+        world.source.exec(&format!("ALTER {whose} SET {READ_ONLY}")).await;
+        let remedy = format!("ALTER {whose} RESET default_transaction_read_only");
+        for command in ["check", "run"] {
+            world.trem.command(&[command]).expect(1).says(&["default_transaction_read_only", &remedy]);
+        }
+        world.source.exec(&remedy).await;
+    }
+    world.trem.until_current().expect(0);
+    world.assert_equal(&["public.t"]).await;
+}
+
 /// A standby as target takes no writes: that is said, and not tried again and again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_as_target() {
@@ -201,7 +227,7 @@ async fn a_standby_as_target() {
         .wait_for("SELECT count(*) FROM pg_class WHERE relname = 'lane'", "1", PATIENCE)
         .await;
     world.configure(|c| c.target = standby.url("reports"));
-    world.trem.command(&["run"]).expect(1).says(&["Refused", "25006", "primary"]);
+    world.trem.command(&["run"]).expect(1).says(&["Refused", "25006", "promote"]);
     world.configure(|c| c.target = target);
     world.source.exec("INSERT INTO t VALUES (2)").await;
     world.trem.until_current().expect(0);

@@ -19,6 +19,7 @@ async fn busy() -> (World, Workload, Running) {
     workload::create(&world.source, ROWS).await;
     world.trem.until_current().expect(0);
     let running = world.trem.start();
+    world.target.wait_for("SELECT epoch FROM trem.task", "2", PATIENCE).await;
     (world, Workload::new(5, ROWS), running)
 }
 

@@ -22,7 +22,6 @@ pub const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("search_path", "pg_catalog"),
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
-    ("default_transaction_read_only", "off"),
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_deferrable", "off"),
     // Rows that a policy hides are an error rather than missing.

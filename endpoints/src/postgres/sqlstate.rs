@@ -35,7 +35,12 @@ const TABLE: &[(&str, Class, &str)] = &[
     ("55000", Class::Fatal, ""),
     ("40001", Class::Transient, ""),
     ("40P01", Class::Transient, ""),
-    ("25006", Class::Refused, "the server takes no writes: name the primary in the endpoint's url"),
+    (
+        "25006",
+        Class::Transient,
+        "the server takes no writes: see why default_transaction_read_only is on, or, if it is a standby, promote it \
+         or name the primary in the endpoint's url",
+    ),
     ("25P03", Class::Transient, ""),
     ("25P04", Class::Transient, ""),
     ("58030", Class::Transient, "the server met an input/output error: look at its log and its disks"),
@@ -206,7 +211,7 @@ mod tests {
         assert_eq!(classify("08P01").0, Class::Fatal);
         assert_eq!(classify("53100"), (Class::Transient, Some("free disk space on the server")));
         assert_eq!(classify("28P01").0, Class::Refused);
-        assert_eq!(classify("25006").0, Class::Refused);
+        assert_eq!(classify("25006").0, Class::Transient);
         assert_eq!(classify("22P02").0, Class::Table);
         assert_eq!(classify("XX000"), (Class::Fatal, None));
         assert_eq!(classify("").0, Class::Fatal);

@@ -81,6 +81,9 @@ impl Inner {
             Some(client) if !client.is_closed() => Ok(Arc::clone(client)),
             _ => {
                 let client = Arc::new(self.config.connect(&self.application).await?);
+                // A publication writes to the catalogue alone. At a target the setting holds: it is how a server
+                // that runs out of disk, or its operator, keeps everybody from writing.
+                client.batch_execute("SET default_transaction_read_only TO off").await.map_err(sqlstate::error)?;
                 *held = Some(Arc::clone(&client));
                 Ok(client)
             }

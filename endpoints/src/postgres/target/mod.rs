@@ -26,6 +26,8 @@ mod statements;
 mod tables;
 mod writer;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
@@ -38,8 +40,8 @@ use trem_engine::{Error, Remedy, Result};
 
 use super::config::PgConfig;
 use super::connect::database_identity;
-use super::reach;
-use super::sqlstate::error as pg;
+use super::sqlstate::{self, error as pg};
+use super::{quote, reach};
 
 /// A PostgreSQL database that one task writes to.
 pub struct PostgresTarget {
@@ -47,12 +49,20 @@ pub struct PostgresTarget {
     task: String,
     /// A connection that has been asked something and is free again: the lane's, when it opens.
     idle: Mutex<Option<Client>>,
+    /// It has taken a write since this process began.
+    written: AtomicBool,
 }
 
 impl PostgresTarget {
     /// The target of `task` at `config`; nothing is connected yet.
     pub fn new(config: PgConfig, task: &str) -> Self {
-        Self { config, task: task.to_owned(), idle: Mutex::new(None) }
+        Self { config, task: task.to_owned(), idle: Mutex::new(None), written: AtomicBool::new(false) }
+    }
+
+    /// A server that took writes before may be about to be promoted; one that never did is most likely the wrong one.
+    fn no_writes(&self, error: Error) -> Error {
+        let read_only = sqlstate::code(&error) == Some("25006");
+        if read_only && !self.written.load(Ordering::Relaxed) { error.refuse() } else { error }
     }
 
     fn application(&self) -> String {
@@ -125,6 +135,8 @@ impl Target for PostgresTarget {
             bookkeeping::take_over(client, &self.task).await
         })
         .await
+        .inspect(|_| self.written.store(true, Ordering::Relaxed))
+        .map_err(|error| self.no_writes(error))
     }
 
     async fn settled(&self, epoch: Epoch) -> Result<()> {
@@ -186,29 +198,45 @@ async fn check(client: &Client) -> Result<Vec<Finding>> {
         format!("PostgreSQL {version}"),
         "PostgreSQL 14 or later is needed".into(),
     );
-    let found = if recovery { "is a standby" } else { "accepts writes" };
-    say(!recovery, "target", format!("the server {found}"), "name the primary in the endpoint's url".into());
+    if recovery {
+        say(false, "target", "the server is a standby".to_owned(), "name the primary in the endpoint's url".into());
+    } else {
+        match read_only(client, &database, &user).await? {
+            None => say(true, "target", "the server accepts writes".to_owned(), "".into()),
+            Some(remedy) => say(false, "default_transaction_read_only", "is on: no session writes".to_owned(), remedy),
+        }
+    }
     let found = if create { "may" } else { "may not" };
     say(
         create,
         "target privileges",
         format!("{user} {found} create schemas in database {database}"),
-        Remedy::Sql(format!(
-            "GRANT CREATE ON DATABASE {} TO {}",
-            super::quote::ident(&database),
-            super::quote::ident(&user)
-        )),
+        Remedy::Sql(format!("GRANT CREATE ON DATABASE {} TO {}", quote::ident(&database), quote::ident(&user))),
     );
     out.extend(temporary_tables(client, &database, &user).await?);
     out.push(replica_role(client, &user).await?);
     Ok(out)
 }
 
+/// What lets sessions write again, if a setting keeps them from it.
+async fn read_only(client: &Client, database: &str, user: &str) -> Result<Option<Remedy>> {
+    const SETTING: &str = "default_transaction_read_only";
+    let sql = "SELECT source FROM pg_settings WHERE name = $1 AND setting = 'on'";
+    let Some(row) = client.query_opt(sql, &[&SETTING]).await.map_err(pg)? else { return Ok(None) };
+    let (database, user) = (quote::ident(database), quote::ident(user));
+    Ok(Some(Remedy::Sql(match row.try_get::<_, &str>(0).map_err(pg)? {
+        "database" => format!("ALTER DATABASE {database} RESET {SETTING}"),
+        "user" => format!("ALTER ROLE {user} RESET {SETTING}"),
+        "database user" => format!("ALTER ROLE {user} IN DATABASE {database} RESET {SETTING}"),
+        _ => format!("ALTER SYSTEM SET {SETTING} = off; SELECT pg_reload_conf()"),
+    })))
+}
+
 /// Large batches go by way of temporary tables.
 async fn temporary_tables(client: &Client, database: &str, user: &str) -> Result<Option<Finding>> {
     let sql = "SELECT has_database_privilege(current_database(), 'TEMPORARY')";
     let may: bool = client.query_one(sql, &[]).await.and_then(|row| row.try_get(0)).map_err(pg)?;
-    let (user, database) = (super::quote::ident(user), super::quote::ident(database));
+    let (user, database) = (quote::ident(user), quote::ident(database));
     Ok((!may).then(|| Finding {
         severity: Severity::Error,
         subject: "target privileges".to_owned(),
