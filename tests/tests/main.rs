@@ -28,6 +28,7 @@ mod source_traps;
 mod takeover;
 mod tidy;
 mod types;
+mod unharmed;
 mod words;
 
 /// How long anything may take that must happen.

@@ -100,8 +100,6 @@ struct Loop {
     joined: Vec<StreamTable>,
     /// Tables that are to be loaded, once no group has them any more.
     wanted: BTreeSet<TableId>,
-    /// Tables that must not stay selected at the source once they are suspended.
-    unkeyed: BTreeSet<TableId>,
     /// What has been sent to the pipeline and is not answered: one while it is busy, two while the target is behind.
     pending: u8,
     /// Bytes of the newest set of those.
@@ -136,7 +134,6 @@ impl Loop {
             joining: None,
             joined: Vec::new(),
             wanted: BTreeSet::new(),
-            unkeyed: BTreeSet::new(),
             pending: 0,
             pending_bytes: 0,
             idle: None,
@@ -343,11 +340,9 @@ impl Loop {
         match news {
             News::Suspended { table, reason, remedy } => {
                 tracing::error!(%task, %table, "suspended: {reason} (remedy: {remedy})");
-                if self.unkeyed.remove(&table) {
-                    // Left where it is, it would make the source refuse updates and deletes of this table.
-                    let run = Arc::clone(&self.follow.run);
-                    self.follow.groups.spawn(async move { run.publish(&[]).await });
-                }
+                // Left where it is, the source might refuse updates and deletes of this table, now or later.
+                let run = Arc::clone(&self.follow.run);
+                self.follow.groups.spawn(async move { run.publish(&[]).await });
             }
             News::Reload { table, reason } => {
                 tracing::warn!(%task, %table, "loaded again: {reason}");
@@ -374,7 +369,6 @@ impl Loop {
             Found::Unkeyed(table, error) => {
                 let (reason, remedy) = (error.reason(), error.way_back(&table));
                 self.stream.withdraw(&table, SchemaChangeKind::Suspend { reason, remedy }, &mut self.gather)?;
-                self.unkeyed.insert(table);
             }
         }
         Ok(())

@@ -84,13 +84,15 @@ struct Attribute {
     /// Values may be stored beside the row, and an update that does not touch them leaves them out of the log.
     beside: bool,
     generated: Option<String>,
+    /// Generated when it is read, and in no log.
+    is_virtual: bool,
 }
 
 async fn attributes(client: &Client, oids: &[u32]) -> Result<HashMap<u32, Vec<Attribute>>> {
     let sql = "SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, \
                  format_type(a.atttypid, a.atttypmod), a.attnotnull, \
                  CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END, \
-                 a.attlen = -1 AND a.attstorage <> 'p' \
+                 a.attlen = -1 AND a.attstorage <> 'p', a.attgenerated = 'v' \
                FROM pg_attribute a \
                LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
                WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum";
@@ -105,6 +107,7 @@ async fn attributes(client: &Client, oids: &[u32]) -> Result<HashMap<u32, Vec<At
             nullable: !get::<bool>(row, 6)?,
             beside: get(row, 8)?,
             generated: get(row, 7)?,
+            is_virtual: get(row, 9)?,
         });
     }
     Ok(tables)
@@ -164,6 +167,8 @@ fn shape(
     book: &TypeBook,
 ) -> TableSchema {
     let whole_old_rows = found.identity == "f";
+    // Once published, the server would refuse to change it: a whole old row would have to have the column.
+    let unlogged_part = attributes.iter().any(|a| a.is_virtual);
     let (mut columns, mut generated, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
     let scope = Scope { table: &found.id, columns: names };
     for a in attributes {
@@ -193,6 +198,7 @@ fn shape(
     let (identity, key) = match found.identity.as_str() {
         "d" if !primary_key.is_empty() => (Identity::Key, primary_key.clone()),
         "i" if !chosen.is_empty() => (Identity::Key, chosen),
+        "f" if unlogged_part => (Identity::InsertOnly, Vec::new()),
         "f" if !primary_key.is_empty() => (Identity::KeyWithFullImage, primary_key.clone()),
         "f" => (Identity::Full, Vec::new()),
         _ => (Identity::InsertOnly, Vec::new()),
@@ -208,8 +214,15 @@ mod tests {
 
     fn shaped(identity: &str, immediate: bool) -> TableSchema {
         let native = types::native("bigint", 20, -1);
-        let column =
-            Attribute { number: 1, name: "id".to_owned(), native, nullable: false, beside: true, generated: None };
+        let column = Attribute {
+            number: 1,
+            name: "id".to_owned(),
+            native,
+            nullable: false,
+            beside: true,
+            generated: None,
+            is_virtual: false,
+        };
         let index = Index { primary: true, chosen: false, immediate, columns: vec![1] };
         let id = TableId::new("s", "t");
         let found = Found { oid: 7, id, identity: identity.to_owned(), ancestors: Vec::new() };

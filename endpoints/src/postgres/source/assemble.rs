@@ -12,6 +12,7 @@ use trem_engine::schema::SchemaChangeKind;
 use trem_engine::time::micros_from_2000;
 use trem_engine::{Error, Result};
 
+use self::computed::Computed;
 use super::drift::Lost;
 use super::followed::FollowedTable;
 use super::overlap::{Found, RowKey, Verdict};
@@ -39,6 +40,7 @@ pub(super) struct Assembler {
     relations: HashMap<u32, Option<usize>>,
     /// What the server has last said of each: it says it once, and tables may be added later.
     descriptions: HashMap<u32, Relation>,
+    computed: Computed,
     begin: Option<Begin>,
     /// Where reading stands.
     end: u64,
@@ -84,6 +86,7 @@ impl Assembler {
             tables,
             relations: HashMap::new(),
             descriptions: HashMap::new(),
+            computed: Computed::default(),
             begin: None,
             end: from,
             answer: None,
@@ -150,6 +153,8 @@ impl Assembler {
 
     /// Takes one message in. After a [`Need`] the same message is to be given again.
     pub(super) fn message(&mut self, payload: &[u8], whole: &Bytes, into: &mut Gather) -> Result<Option<Need>> {
+        let less = self.computed.without(payload)?;
+        let (payload, whole) = less.as_ref().map_or((payload, whole), |less| (less.as_ref(), less));
         let need = match Message::decode(payload)? {
             Message::Begin(begin) => {
                 self.begin = Some(begin);
@@ -372,6 +377,7 @@ fn keys(table: &FollowedTable, change: Change<'_>) -> Result<(Option<RowKey>, Op
     })
 }
 
+mod computed;
 mod tables;
 #[cfg(test)]
 mod tests;

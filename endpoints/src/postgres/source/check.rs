@@ -135,7 +135,8 @@ async fn settings(client: &Client, inner: &Inner, findings: &mut Findings) -> Re
     let sql = "SELECT current_setting('wal_level'), current_setting('max_replication_slots')::int8, \
                  (SELECT count(*) FROM pg_replication_slots), current_setting('max_wal_senders')::int8, \
                  (SELECT count(*) FROM pg_stat_replication), current_setting('max_slot_wal_keep_size'), \
-                 (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout')";
+                 (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout'), \
+                 current_setting('synchronous_standby_names')";
     let row = client.query_one(sql, &[]).await.map_err(sqlstate::error)?;
     let level: String = get(&row, 0)?;
     if level == "logical" {
@@ -172,6 +173,14 @@ async fn settings(client: &Client, inner: &Inner, findings: &mut Findings) -> Re
         let message = format!("is {keep}: a task that is behind by more loses its slot and must load anew");
         findings.warn("max_slot_wal_keep_size", message, "make it larger than the log of the longest outage");
     }
+    let standbys: String = get(&row, 7)?;
+    if names(&standbys, &inner.application) {
+        findings.error(
+            "synchronous_standby_names",
+            format!("is {standbys}, which takes trem for a standby: commits at the source would wait for the target"),
+            "name the standbys there one by one, not by *",
+        );
+    }
     let timeout: i64 = get(&row, 6)?;
     if (1..3000).contains(&timeout) {
         let message = format!("is {timeout} ms: a short pause of the network cuts the stream");
@@ -182,6 +191,13 @@ async fn settings(client: &Client, inner: &Inner, findings: &mut Findings) -> Re
         );
     }
     Ok(())
+}
+
+/// Whether a list of synchronous standbys has this name in it (manual, section 20.6.2).
+fn names(standbys: &str, application: &str) -> bool {
+    let name = |one: &str| one.trim().trim_matches('"').replace("\"\"", "\"").to_lowercase();
+    let application = application.to_lowercase();
+    standbys.split([',', '(', ')']).any(|one| one.trim() == "*" || name(one) == application)
 }
 
 async fn role(client: &Client, inner: &Inner, findings: &mut Findings) -> Result<()> {
@@ -294,4 +310,19 @@ async fn foreign_partitions(client: &Client, oids: &[u32], findings: &mut Findin
         findings.warn(&name.to_string(), message, remedy);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn synchronous_standbys_are_named_or_all() {
+        for with in ["*", "FIRST 1 (*)", "a, *", "ANY 2 (a, \"Trem t\")", "\"trem t\""] {
+            assert!(names(with, "trem t"), "{with}");
+        }
+        for without in ["", "a", "FIRST 1 (a, b)", "\"trem tt\"", "\"*\""] {
+            assert!(!names(without, "trem t"), "{without}");
+        }
+    }
 }

@@ -153,18 +153,24 @@ async fn hold_rows(inner: &Inner, parts: Vec<u32>) -> bool {
     })
 }
 
-/// Tables without a key, one of whose partitions does not log whole rows: the log does not tell which row was deleted.
-/// Why, by their numbers.
+/// Tables one of whose partitions does not log what tells its rows apart: the server refuses to change them as long as
+/// they are published, or, where the table has no key, the log does not tell which row was deleted. Why, by their
+/// numbers.
 async fn foreign_identities(client: &Client, tables: &[(usize, Arc<TableSchema>)]) -> Result<HashMap<u32, String>> {
-    let keyless = numbers(tables.iter().map(|(_, t)| t).filter(|t| t.identity == Identity::Full));
-    if keyless.is_empty() {
-        return Ok(HashMap::new());
-    }
     let sql = "SELECT r.oid, min(c.oid::regclass::text) \
                FROM pg_class r CROSS JOIN LATERAL pg_partition_tree(r.oid) p JOIN pg_class c ON c.oid = p.relid \
-               WHERE r.oid = ANY ($1) AND r.relkind = 'p' AND p.isleaf AND c.relkind = 'r' AND c.relreplident <> 'f' \
+               WHERE r.oid = ANY ($1) AND r.relkind = 'p' AND p.isleaf AND c.relkind = 'r' AND CASE c.relreplident \
+                 WHEN 'f' THEN EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v') \
+                 WHEN 'n' THEN true \
+                 ELSE r.oid = ANY ($2) OR NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid \
+                   AND i.indisvalid AND i.indimmediate \
+                   AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) END \
                GROUP BY 1";
-    let rows = client.query(sql, &[&keyless]).await.map_err(sqlstate::error)?;
-    let why = |name: &str| format!("its partition {name} has no REPLICA IDENTITY FULL as the table has");
+    let keyless = numbers(tables.iter().map(|(_, t)| t).filter(|t| t.identity == Identity::Full));
+    let all = numbers(tables.iter().map(|(_, t)| t));
+    let rows = client.query(sql, &[&all, &keyless]).await.map_err(sqlstate::error)?;
+    let why = |name: &str| {
+        format!("the REPLICA IDENTITY of its partition {name} does not tell rows apart as the table's does")
+    };
     rows.iter().map(|row| Ok((get(row, 0)?, why(get(row, 1)?)))).collect()
 }

@@ -18,12 +18,15 @@ pub(super) struct Unkeyed {
     primary: Option<(String, bool)>,
     /// An index that `USING INDEX` takes.
     unique: Option<String>,
+    has_virtual: bool,
 }
 
 impl Unkeyed {
     /// Looks at the table's indexes.
     pub(super) async fn of(client: &Client, table: &TableSchema) -> Result<Self> {
-        let sql = "SELECT c.relreplident::text, p.relname::text, pi.indimmediate, u.relname::text FROM pg_class c \
+        let sql = "SELECT c.relreplident::text, p.relname::text, pi.indimmediate, u.relname::text, \
+                     EXISTS (SELECT FROM pg_attribute v WHERE v.attrelid = c.oid AND v.attgenerated = 'v') \
+                   FROM pg_class c \
                    LEFT JOIN pg_index pi ON pi.indrelid = c.oid AND pi.indisprimary \
                    LEFT JOIN pg_class p ON p.oid = pi.indexrelid \
                    LEFT JOIN LATERAL (SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid \
@@ -35,14 +38,19 @@ impl Unkeyed {
                    WHERE c.oid = $1";
         let name = quote::table(&table.id);
         let row = client.query_opt(sql, &[&table_number(table)]).await.map_err(sqlstate::error)?;
-        let Some(row) = row else { return Ok(Self { name, replica: "d".to_owned(), primary: None, unique: None }) };
+        let Some(row) = row else {
+            return Ok(Self { name, replica: "d".to_owned(), primary: None, unique: None, has_virtual: false });
+        };
         let primary = get::<Option<String>>(&row, 1)?.zip(get(&row, 2)?);
-        Ok(Self { name, replica: get(&row, 0)?, primary, unique: get(&row, 3)? })
+        Ok(Self { name, replica: get(&row, 0)?, primary, unique: get(&row, 3)?, has_virtual: get(&row, 4)? })
     }
 
     /// What is wrong.
     pub(super) fn why(&self) -> String {
         match (&self.primary, self.replica.as_str()) {
+            (_, "f") if self.has_virtual => {
+                "has REPLICA IDENTITY FULL and a virtual generated column, which no log has".to_owned()
+            }
             (_, "n") => "has REPLICA IDENTITY NOTHING".to_owned(),
             (_, "i") => "has a REPLICA IDENTITY whose index is gone, or has columns that are not in the log".to_owned(),
             (Some((key, false)), _) => {
@@ -65,7 +73,9 @@ impl Unkeyed {
         let name = &self.name;
         let alter = |what: &str| Remedy::Sql(format!("ALTER TABLE {name} {what}"));
         match (&self.unique, &self.primary) {
-            (_, Some((_, true))) if self.replica == "n" => alter("REPLICA IDENTITY DEFAULT"),
+            (_, Some((_, true))) if self.replica == "n" || self.replica == "f" && self.has_virtual => {
+                alter("REPLICA IDENTITY DEFAULT")
+            }
             (Some(index), _) => alter(&format!("REPLICA IDENTITY USING INDEX {}", quote::ident(index))),
             (None, Some((_, true))) => "add a unique index over NOT NULL columns that are not generated".into(),
             (None, Some((key, false))) => {
@@ -73,6 +83,11 @@ impl Unkeyed {
                 let replace = format!("ALTER TABLE {name} DROP CONSTRAINT {key}, ADD PRIMARY KEY (...)");
                 format!("give it a primary key that is not deferrable: {replace}").into()
             }
+            (None, None) if self.has_virtual => format!(
+                "add a primary key and let it tell rows apart, ALTER TABLE {name} ADD PRIMARY KEY (...), \
+                 REPLICA IDENTITY DEFAULT, or exclude the table in [[tables]]"
+            )
+            .into(),
             (None, None) => format!("add a primary key: ALTER TABLE {name} ADD PRIMARY KEY (...)").into(),
         }
     }
@@ -81,6 +96,7 @@ impl Unkeyed {
     pub(super) fn remedy(&self) -> Remedy {
         let full = Remedy::Sql(format!("ALTER TABLE {} REPLICA IDENTITY FULL", self.name));
         match self.key() {
+            key if self.has_virtual => key,
             // It can be run as it stands.
             key @ Remedy::Sql(_) => key.or(full),
             key => full.or(key),

@@ -27,6 +27,8 @@ pub(super) enum Question {
 /// What the server said.
 pub(super) enum Answer {
     Shape(SchemaChangeKind, TypeBook),
+    /// These columns are generated.
+    Computed(Vec<String>),
     /// The connection is for the next row.
     Row(Found, Conn),
 }
@@ -59,6 +61,10 @@ impl Question {
 
 async fn added(inner: &Inner, table: &TableSchema, relation: &Relation) -> Result<Answer> {
     let client = inner.client().await?;
+    let computed = relation::computed(&client, relation).await?;
+    if !computed.is_empty() {
+        return Ok(Answer::Computed(computed));
+    }
     let kind = relation::added(&client, &inner.name, table, relation).await?;
     let types = match &kind {
         SchemaChangeKind::AddColumns { next, .. } => TypeBook::of(&client, [next.as_ref()]).await?,

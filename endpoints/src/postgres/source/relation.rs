@@ -105,6 +105,15 @@ impl Visible {
     }
 }
 
+/// Those of the columns that a server describes that are generated.
+pub(super) async fn computed(client: &Client, relation: &Relation) -> Result<Vec<String>> {
+    let sql = "SELECT attname::text FROM pg_attribute \
+               WHERE attrelid = $1 AND attnum > 0 AND attgenerated <> '' AND attname = ANY ($2::text[])";
+    let names: Vec<&str> = relation.columns.iter().map(|c| c.name.as_str()).collect();
+    let rows = client.query(sql, &[&relation.id, &names]).await.map_err(sqlstate::error)?;
+    rows.iter().map(|row| get(row, 0)).collect()
+}
+
 /// The schema change for columns added at the end: their definitions, and what rows from before have in them.
 pub(super) async fn added(
     client: &Client,

@@ -1,6 +1,7 @@
 //! What a task owns at the source: a publication of exactly its tables, and a slot that keeps the log.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use trem_engine::position::{Checkpoint, Lineage};
@@ -90,8 +91,9 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed
         return Err(Unkeyed::of(&client, table).await?.error(table));
     }
     let name = quote::ident(&inner.name);
-    let sql = "SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate AND pubviaroot, oid \
-               FROM pg_publication WHERE pubname = $1";
+    // Servers before 18 do not know of it.
+    let sql = "SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate AND pubviaroot, oid, \
+                 to_jsonb(p) ->> 'pubgencols' <> 's' FROM pg_publication p WHERE pubname = $1";
     let found = client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)?;
     let Some(row) = found else {
         if followed.is_some() {
@@ -100,8 +102,8 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed
         if tables.is_empty() {
             return Err(Error::refused("no table is selected, so there is nothing to publish"));
         }
-        let list = table_list(tables);
-        let sql = format!("CREATE PUBLICATION {name} FOR TABLE {list} WITH (publish_via_partition_root = true)");
+        let (list, more) = (table_list(tables), stored_columns(&client).await?);
+        let sql = format!("CREATE PUBLICATION {name} FOR TABLE {list} WITH (publish_via_partition_root = true{more})");
         return client.batch_execute(&sql).await.map_err(|e| publication_error(inner, e));
     };
     if get::<bool>(&row, 0)? || !get::<bool>(&row, 1)? {
@@ -109,35 +111,51 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed
             Remedy::Sql(format!("DROP PUBLICATION {name}")).then(Remedy::StartAnew).or("give the task another name"),
         ));
     }
+    if get::<Option<bool>>(&row, 3)? == Some(true) {
+        let sql = format!("ALTER PUBLICATION {name} SET ({STORED_COLUMNS})");
+        client.batch_execute(&sql).await.map_err(|e| publication_error(inner, e))?;
+    }
     let oid: u32 = get(&row, 2)?;
     let sql = format!("SELECT r.prrelid, {FILTERED} FROM pg_publication_rel r WHERE r.prpubid = $1");
-    let mut members = BTreeSet::new();
-    let mut untouched = true;
-    let follows =
-        |oid: u32| tables.iter().any(|t| table_number(t) == oid && followed.is_some_and(|f| f.contains(&t.id)));
+    let (mut members, mut filtered) = (BTreeSet::new(), BTreeSet::new());
     for row in client.query(&sql, &[&oid]).await.map_err(sqlstate::error)? {
-        let (member, filtered): (u32, bool) = (get(&row, 0)?, get(&row, 1)?);
-        if filtered && follows(member) {
-            continue;
-        }
+        let (member, is_part): (u32, bool) = (get(&row, 0)?, get(&row, 1)?);
         members.insert(member);
-        untouched &= !filtered;
+        if is_part {
+            filtered.insert(member);
+        }
     }
     // Of a followed table that is not published, or in part, there are changes that the log does not have for us.
     // Whoever looks at the catalogue finds out why; put back in here, it would look as if nothing had happened.
-    let missed = |t: &TableSchema| followed.is_some_and(|f| f.contains(&t.id)) && !members.contains(&table_number(t));
+    let whole = |oid: u32| members.contains(&oid) && !filtered.contains(&oid);
+    let missed = |t: &TableSchema| followed.is_some_and(|f| f.contains(&t.id)) && !whole(table_number(t));
     let wanted: BTreeSet<u32> = tables.iter().filter(|t| !missed(t)).map(|t| table_number(t)).collect();
-    // Tables dropped at the source are no longer members, and cannot be made so.
-    let sql = "SELECT oid FROM pg_class WHERE oid = ANY ($1)";
-    let oids: Vec<u32> = wanted.into_iter().collect();
-    let rows = client.query(sql, &[&oids]).await.map_err(sqlstate::error)?;
-    let wanted = rows.iter().map(|r| get(r, 0)).collect::<Result<BTreeSet<u32>>>()?;
-    if (members == wanted && untouched) || wanted.is_empty() {
+    // Only what changes is named: every table named is locked, and must be the role's own to be added.
+    let gone: BTreeSet<u32> = members.iter().filter(|m| !wanted.contains(m) || filtered.contains(m)).copied().collect();
+    let new: BTreeSet<u32> = wanted.iter().filter(|m| !members.contains(m) || filtered.contains(m)).copied().collect();
+    let mut sql = String::new();
+    for (verb, tables) in [("DROP", &gone), ("ADD", &new)] {
+        // Tables dropped at the source are no longer members, and cannot be made so.
+        let list = current_names(&client, tables).await?;
+        if !list.is_empty() {
+            let _ = write!(sql, "ALTER PUBLICATION {name} {verb} TABLE {list};");
+        }
+    }
+    if sql.is_empty() {
         return Ok(());
     }
-    let list = current_names(&client, &wanted).await?;
-    let sql = format!("ALTER PUBLICATION {name} SET TABLE {list}");
     client.batch_execute(&sql).await.map_err(|e| publication_error(inner, e))
+}
+
+/// Without it, from version 18 on the server refuses every UPDATE and DELETE of a table that has stored generated
+/// columns and REPLICA IDENTITY FULL (manual, section 29.6).
+const STORED_COLUMNS: &str = "publish_generated_columns = stored";
+
+/// [`STORED_COLUMNS`] where the server knows it, as one more option.
+async fn stored_columns(client: &tokio_postgres::Client) -> Result<String> {
+    let sql = "SELECT current_setting('server_version_num')::int4 >= 180000";
+    let row = client.query_one(sql, &[]).await.map_err(sqlstate::error)?;
+    Ok(if get(&row, 0)? { format!(", {STORED_COLUMNS}") } else { String::new() })
 }
 
 fn table_list(tables: &[Arc<TableSchema>]) -> String {
@@ -157,12 +175,14 @@ async fn current_names(client: &tokio_postgres::Client, oids: &BTreeSet<u32>) ->
 
 fn publication_error(inner: &Inner, e: tokio_postgres::Error) -> Error {
     let error = sqlstate::error(e).context(format!("publication {}", inner.name));
-    match error.advice() {
-        Some(_) => error.remedy(format!(
+    match sqlstate::code(&error) {
+        // Somebody has changed it, or dropped a table, between question and statement.
+        Some("42704" | "42710" | "42P01") => Error::transient(error.reason()),
+        Some("42501") => error.remedy(format!(
             "the role {} must own the tables and have CREATE on the database: a check of the task names the statements",
             inner.config.user
         )),
-        None => error,
+        _ => error,
     }
 }
 

@@ -316,7 +316,10 @@ impl PgStream {
                 }
                 self.assembler.reshape(*table, kind, wires, into)?;
             }
-            (Answer::Shape(..), Need::Row { .. }) => {}
+            (Answer::Computed(columns), Need::Added { table, relation }) => {
+                self.assembler.computed(*table, relation.id, &columns);
+            }
+            (Answer::Shape(..) | Answer::Computed(_), Need::Row { .. }) => {}
         }
         Ok(())
     }

@@ -272,6 +272,35 @@ impl<'a> Message<'a> {
     }
 }
 
+/// The table whose rows a message has, if it has any.
+pub(crate) fn relation_of_rows(payload: &[u8]) -> Option<u32> {
+    let mut r = Reader(payload);
+    matches!(r.u8("a message"), Ok(b'I' | b'U' | b'D')).then(|| r.u32("a message").ok()).flatten()
+}
+
+/// A message with rows, without the columns at these places, which are in ascending order.
+pub(crate) fn without_columns(payload: &[u8], places: &[usize]) -> Result<Vec<u8>, Malformed> {
+    // The kind of message, and the table.
+    const HEAD: usize = 5;
+    let mut r = Reader(payload);
+    let mut out = Vec::with_capacity(payload.len());
+    out.extend_from_slice(r.take(HEAD, "a message")?);
+    while !r.0.is_empty() {
+        out.push(r.u8("a row")?);
+        let columns = r.u16("a row")?;
+        let kept = (0..columns).filter(|at| places.binary_search(&usize::from(*at)).is_err()).fold(0u16, |n, _| n + 1);
+        out.extend_from_slice(&kept.to_be_bytes());
+        for at in 0..usize::from(columns) {
+            let start = r.0;
+            field(&mut r)?;
+            if places.binary_search(&at).is_err() {
+                out.extend_from_slice(&start[..start.len() - r.0.len()]);
+            }
+        }
+    }
+    Ok(out)
+}
+
 fn expect_new(r: &mut Reader<'_>) -> Result<(), Malformed> {
     if r.u8("a row")? == b'N' { Ok(()) } else { Err(Malformed("a row that is not new")) }
 }
@@ -347,6 +376,21 @@ mod tests {
         assert_eq!(columns, [(true, "id", 23, -1), (false, "v", 1700, 14)]);
     }
 
+    #[test]
+    fn columns_are_taken_out_of_both_rows() {
+        let bytes = without_columns(&update(), &[0]).unwrap();
+        assert_eq!(relation_of_rows(&bytes), Some(16385));
+        let Message::Update { old: Some(OldTuple::Key(old)), new, .. } = Message::decode(&bytes).unwrap() else {
+            panic!("not an update")
+        };
+        assert_eq!(old.fields().collect::<Vec<_>>(), [Field::Null]);
+        assert_eq!(new.fields().collect::<Vec<_>>(), [Field::Unchanged]);
+        assert_eq!(without_columns(&update(), &[7]).unwrap(), update());
+        for end in 5..bytes.len() {
+            assert!(without_columns(&bytes[..end], &[0]).is_err() || Message::decode(&bytes[..end]).is_err(), "{end}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(
@@ -358,6 +402,7 @@ mod tests {
                 prop_assert_eq!(new.fields().count(), new.len());
             }
             let _ = Envelope::decode(&bytes);
+            let _ = without_columns(&bytes, &[0, 3]);
         }
 
         #[test]

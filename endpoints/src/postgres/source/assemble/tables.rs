@@ -41,7 +41,7 @@ impl Assembler {
             let own = self.descriptions.values().filter(|r| r.id == number);
             for relation in own.cloned().collect::<Vec<_>>() {
                 self.relations.insert(relation.id, Some(index));
-                self.tables[index].unchecked = Some(relation);
+                self.unchecked(index, relation, &[]);
             }
         }
         Ok(())
@@ -102,16 +102,30 @@ impl Assembler {
         let others: Vec<usize> = others.map(|(i, _)| i).collect();
         self.renamed.retain(|i| table_number(&self.tables[*i].schema) != relation.id);
         for index in others {
-            self.tables[index].unchecked = Some(relation.clone());
+            self.unchecked(index, relation.clone(), &[]);
             self.renamed.push(index);
         }
         self.relations.insert(relation.id, found);
         self.descriptions.insert(relation.id, relation.clone());
         if let Some(index) = found {
             self.described = true;
-            self.tables[index].unchecked = Some(relation);
+            self.unchecked(index, relation, &[]);
         }
         Ok(None)
+    }
+
+    /// The server has described a table, which has these generated columns too.
+    fn unchecked(&mut self, index: usize, relation: Relation, computed: &[String]) {
+        let known = &self.tables[index].schema.generated;
+        let is_generated = |name: &str| known.iter().any(|g| g.name == name) || computed.iter().any(|c| c == name);
+        self.tables[index].unchecked = Some(self.computed.describe(relation, is_generated));
+    }
+
+    /// The answer to [`Need::Added`] if some of the columns are generated.
+    pub(in crate::postgres::source) fn computed(&mut self, index: usize, relation: u32, columns: &[String]) {
+        if let Some(described) = self.descriptions.get(&relation).cloned() {
+            self.unchecked(index, described, columns);
+        }
     }
 
     /// A change that commits at `commit` has come for this number under a name that is not that of all its records.
