@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use trem_engine::change::{ChangeBatch, Effect, Op, ReducedSet, ReducedStep, TableCounts};
-use trem_engine::error::Result;
+use trem_engine::error::{Error, Result};
 use trem_engine::ledger::MemoryLedger;
 use trem_engine::ports::{Applied, Finding, Loader, Severity, Source, TablePreview, Target, TargetLane};
 use trem_engine::position::Position;
@@ -155,8 +155,8 @@ impl TargetLane for NullLane {
         locked(&self.ledger).commit(self.epoch, changes)
     }
 
-    async fn prepare_types(&mut self, _: &[TypeDefinition]) -> Result<()> {
-        Ok(())
+    async fn prepare_types(&mut self, _: &[TypeDefinition]) -> Result<Vec<(TableId, Error)>> {
+        Ok(Vec::new())
     }
 
     async fn prepare(&mut self, table: TableRecord, _: Option<&TableRecord>, _: OnExisting) -> Result<TableRecord> {

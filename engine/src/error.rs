@@ -113,9 +113,9 @@ impl Error {
         self
     }
 
-    /// Makes what would stop the task a matter of its table alone.
+    /// Makes what is refused of one table a matter of that table alone.
     pub fn of_table(mut self) -> Self {
-        if matches!(self.0.class, Class::Refused | Class::Fatal) && self.0.table.is_some() {
+        if self.0.class == Class::Refused && self.0.table.is_some() {
             self.0.class = Class::Table;
         }
         self

@@ -395,8 +395,9 @@ pub trait TargetLane: Send {
     /// Writes changes of the record that no rows belong to.
     async fn commit(&mut self, changes: &[RecordChange]) -> Result<()>;
 
-    /// Creates the user-defined types that are missing.
-    async fn prepare_types(&mut self, types: &[TypeDefinition]) -> Result<()>;
+    /// Creates the user-defined types that are missing. Those that cannot be had are returned, each with why: that is
+    /// the matter of the tables that use them.
+    async fn prepare_types(&mut self, types: &[TypeDefinition]) -> Result<Vec<(TableId, Error)>>;
 
     /// Creates the target table, or fits the existing one as `on_existing` says, and writes the record of the table
     /// with how it has come to be, which is returned. `known`: what was remembered of it before. Refuses what cannot

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::ports::Rules;
 use crate::route::Route;
 use crate::schema::{Catalog, SecondaryObject, TableId, TableSchema};
@@ -27,7 +27,7 @@ impl Routes {
         let mut out = Self::default();
         let mut found: Vec<Route> = Vec::with_capacity(catalog.tables.len());
         for table in &catalog.tables {
-            match rules.check(table).and_then(|()| rules.route(table)) {
+            match has_columns(table).and_then(|()| rules.check(table)).and_then(|()| rules.route(table)) {
                 Ok(route) => found.push(route),
                 Err(error) => out.refused.push((Arc::clone(table), error.table(&table.id))),
             }
@@ -81,7 +81,12 @@ impl Routes {
     /// The catalogue as a target sees it. Types keep their names.
     pub fn target_catalog(&self, source: &Catalog) -> Catalog {
         let tables = self.routes.iter().map(|route| Arc::clone(route.target())).collect();
-        Catalog { tables, types: source.types.clone(), secondary: self.secondary.clone() }
+        let mut types = source.types.clone();
+        for ty in &mut types {
+            let at_target = |id: &TableId| self.of_source(id).map(|route| route.target().id.clone());
+            ty.users = ty.users.iter().filter_map(at_target).collect();
+        }
+        Catalog { tables, types, secondary: self.secondary.clone() }
     }
 
     fn secondary_object(&self, object: &SecondaryObject) -> Option<SecondaryObject> {
@@ -110,6 +115,18 @@ impl Names for Routes {
             None => (!self.has_refused(table)).then(|| column.to_owned()),
         }
     }
+}
+
+/// Rows without a value are neither read nor told apart.
+fn has_columns(table: &TableSchema) -> Result<()> {
+    if !table.columns.is_empty() {
+        return Ok(());
+    }
+    let what = match table.generated.is_empty() {
+        true => "has no columns",
+        false => "has no columns but generated ones, whose values are not sent",
+    };
+    Err(Error::refused(what).remedy("exclude it in [[tables]], or give it a column"))
 }
 
 fn same_target(source: &TableId, target: &TableId, others: &str) -> Error {

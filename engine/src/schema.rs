@@ -159,6 +159,8 @@ pub struct TypeDefinition {
     pub ddl: String,
     /// The labels in order, if it is an enum: an existing target enum must have them all.
     pub labels: Vec<String>,
+    /// The tables with columns of it, or of a type that is made of it.
+    pub users: Vec<TableId>,
 }
 
 /// What a [`SecondaryObject`] is.

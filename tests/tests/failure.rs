@@ -154,7 +154,7 @@ async fn the_target_refuses_writes_for_a_while() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_failure_stops_the_task() {
     let (world, _, running) = busy().await;
-    failing_writes(&world, "P0001").await;
+    failing_writes(&world, "XX000").await;
     world.source.exec("UPDATE w_plain SET n = -5 WHERE id < 100").await;
     running.wait(PATIENCE).expect(1).says(&["a fault made by a test", "public.w_plain"]);
     world.target.exec("DROP FUNCTION fail CASCADE").await;

@@ -17,6 +17,7 @@ mod failure;
 mod harness;
 mod left_behind;
 mod lineage;
+mod one_table;
 mod random;
 mod remedies;
 mod resume;

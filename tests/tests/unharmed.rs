@@ -72,7 +72,8 @@ async fn a_stored_column_that_comes_later() {
     running.stop(PATIENCE).expect(0);
 }
 
-/// A table whose rows cannot be told apart any more, itself or in a partition, does not stay published; nor does the last.
+/// A table whose rows cannot be told apart any more, itself or in a partition, does not stay published; nor does the
+/// last one.
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_that_lose_their_identity_are_let_go() {
     let world = World::one().await;

@@ -2,7 +2,7 @@
 //! Christ and far beyond 9999, infinities, 24:00:00, zone offsets.
 
 use trem_engine::time::{days_from_2000, days_to_2000, micros_from_2000, micros_to_2000};
-use trem_engine::{Error, Result};
+use trem_engine::{Class, Error, Result};
 
 const DAY: i64 = 86_400_000_000;
 /// Days from 0000-03-01 (the proleptic year 0) to 2000-01-01.
@@ -217,7 +217,7 @@ fn put_number(value: u64, width: usize, out: &mut Vec<u8>) {
 
 fn malformed(what: &str, text: &[u8]) -> Error {
     let shown = String::from_utf8_lossy(&text[..text.len().min(40)]);
-    Error::fatal(format!("`{shown}` is not a {what} in ISO form"))
+    Error::new(Class::Table, format!("`{shown}` is not a {what} in ISO form"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use trem_engine::change::ColumnBuilder;
 use trem_engine::schema::Type;
 use trem_engine::time::{days_from_2000, micros_from_2000};
-use trem_engine::{Error, Result};
+use trem_engine::{Class, Error, Result};
 
 use super::types::Wire;
 use super::wire::reader::Malformed;
@@ -39,7 +39,7 @@ pub(crate) fn push_binary(
         Wire::Text | Wire::Bytea => push_content(builder, value, whole),
         Wire::Jsonb => match value.split_first() {
             Some((1, text)) => push_content(builder, text, whole),
-            _ => Err(Error::fatal("a jsonb value of an unknown version")),
+            _ => Err(Error::new(Class::Table, "a jsonb value of an unknown version")),
         },
         // The column was cast to text by the statement that reads it.
         Wire::TextOnly => push_content(builder, value, whole),
@@ -96,7 +96,7 @@ fn parse<T: std::str::FromStr>(what: &str, value: &[u8]) -> Result<T> {
 }
 
 fn unreadable(what: &str, value: &[u8]) -> Error {
-    Error::fatal(format!("the server sent a {what} of {} bytes that cannot be read", value.len()))
+    Error::new(Class::Table, format!("the server sent a {what} of {} bytes that cannot be read", value.len()))
 }
 
 fn digit(c: u8) -> Option<u8> {

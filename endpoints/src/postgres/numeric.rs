@@ -1,6 +1,6 @@
 //! `numeric` between its binary form (base-10000 digits) and the text that the server prints.
 
-use trem_engine::{Error, Result};
+use trem_engine::{Class, Error, Result};
 
 const NEGATIVE: u16 = 0x4000;
 const NAN: u16 = 0xC000;
@@ -148,12 +148,12 @@ fn put(out: &mut Vec<u8>, words: &[u16]) {
 }
 
 fn malformed() -> Error {
-    Error::fatal("the server sent a numeric value that is not in the documented binary form")
+    Error::new(Class::Table, "the server sent a numeric value that is not in the documented binary form")
 }
 
 fn not_numeric(text: &str) -> Error {
     let shown: String = text.chars().take(40).collect();
-    Error::fatal(format!("`{shown}` is not a number that a numeric column can hold"))
+    Error::new(Class::Table, format!("`{shown}` is not a number that a numeric column can hold"))
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ async fn a_keyed_table() {
     assert_eq!(rig.rows(&table).await, ["(2,3,v1)", "(30,2,moved)", "(4,7,again)", "(5,8,absent)"]);
 
     let lost = rig.try_steps(vec![Step::Rows(batch(&table, &[update([i(99), i(99), V::Unknown])]))]).await.unwrap_err();
-    assert_eq!(lost.class(), Class::Fatal);
+    assert_eq!(lost.class(), Class::Table);
     assert!(lost.to_string().contains("s x.Keyed") && lost.to_string().contains("reload"), "{lost}");
 }
 

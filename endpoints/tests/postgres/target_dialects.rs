@@ -260,7 +260,8 @@ async fn types_and_defaults_of_another_dialect_are_not_taken_for_sql() {
     let (_server, db, _target, mut lane) = start().await;
     let id = TableId::new("public", "colour");
     let ddl = "CREATE OR WHATEVER".to_owned();
-    let definition = TypeDefinition { dialect: Dialect::new("test"), id, ddl, labels: vec!["red".to_owned()] };
+    let definition =
+        TypeDefinition { dialect: Dialect::new("test"), id, ddl, labels: vec!["red".to_owned()], users: Vec::new() };
     lane.lane.prepare_types(&[definition]).await.unwrap();
 
     let before = table("grown", [], vec![0]);

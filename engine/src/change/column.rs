@@ -13,7 +13,7 @@ use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBufferBuilder, OffsetBuffer
 use arrow_schema::DataType;
 use bytes::Bytes;
 
-use crate::error::{Error, Result};
+use crate::error::{Class, Error, Result};
 use crate::schema::Type;
 
 /// Values of one column in the making. The variant is the physical form; `Date32` and the like share theirs.
@@ -315,7 +315,8 @@ fn arrow_error(e: arrow_schema::ArrowError) -> Error {
 }
 
 fn not_utf8(e: arrow_schema::ArrowError) -> Error {
-    Error::fatal("the source sent text that is not valid UTF-8")
+    Error::new(Class::Table, "the source sent text that is not valid UTF-8")
+        .remedy("correct the text at the source, in the encoding of the database")
         .cause(e)
         .remedy("find the rows whose text is not valid in the encoding of its column, and correct them at the source")
 }

@@ -13,7 +13,7 @@ use crate::record::{RecordChange, TableRecord, TableState};
 use crate::remedy::Remedy;
 use crate::route::Route;
 use crate::routes::Routes;
-use crate::schema::{Identity, SchemaChangeKind, SecondaryKind, TableId, TableSchema};
+use crate::schema::{Catalog, Identity, SchemaChangeKind, SecondaryKind, TableId, TableSchema, TypeDefinition};
 use crate::task::{AfterLoad, OnExisting};
 
 use super::aside::CatchUp;
@@ -103,7 +103,7 @@ impl Group {
     /// Leaves out the table that an error is about; whether it was about one of these.
     async fn leave_out(&mut self, error: &Error) -> Result<bool> {
         let Some(known) = self.run.book.read(|r| r.about(error).cloned()) else { return Ok(false) };
-        if !self.tables.contains(known.id()) || self.run.is_starting() {
+        if !self.tables.contains(known.id()) {
             return Ok(false);
         }
         self.run.suspend(self.lane().await?.as_mut(), &known, error).await?;
@@ -135,7 +135,7 @@ impl Group {
         *self.held.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(hold);
         // Asked after the snapshot, the catalogue is not older than the rows.
         let (catalog, routes) = self.run.look().await?;
-        lane.prepare_types(&catalog.types).await?;
+        self.prepare_types(lane.as_mut(), &catalog, &routes).await?;
         self.refuse(lane.as_mut(), &routes).await?;
         let mut tables = Vec::new();
         for id in self.tables.clone() {
@@ -148,7 +148,7 @@ impl Group {
         let (send, loaded) = mpsc::unbounded_channel();
         let loading = load(&self.run, snapshot, tables, send);
         let joining = self.join(lane, loaded, &routes);
-        tokio::try_join!(loading, joining).map(drop)
+        tokio::try_join!(loading, joining).map(drop).map_err(Error::of_table)
     }
 
     /// A snapshot of the tables, and what keeps the log that follows it.
@@ -175,6 +175,21 @@ impl Group {
         Ok((snapshot, hold))
     }
 
+    /// Creates the types that the tables need; those whose types cannot be had are not taken up.
+    async fn prepare_types(&mut self, lane: &mut dyn TargetLane, catalog: &Catalog, routes: &Routes) -> Result<()> {
+        let ours = |ty: &&TypeDefinition| ty.users.iter().any(|id| self.tables.contains(id));
+        let types: Vec<TypeDefinition> = catalog.types.iter().filter(ours).cloned().collect();
+        for (name, error) in lane.prepare_types(&types).await? {
+            let users = types.iter().filter(|ty| ty.id == name).flat_map(|ty| &ty.users);
+            for route in users.filter_map(|id| routes.of_source(id)) {
+                if self.tables.contains(&route.source().id) {
+                    self.set_aside(lane, route, copy_of(&error)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Tables that cannot be taken up, whatever the target says.
     async fn refuse(&mut self, lane: &mut dyn TargetLane, routes: &Routes) -> Result<()> {
         for (table, error) in routes.refused() {
@@ -198,8 +213,11 @@ impl Group {
     /// that appears must not stop the others.
     async fn set_aside(&mut self, lane: &mut dyn TargetLane, route: &Route, error: Error) -> Result<()> {
         let id = &route.source().id;
-        if self.run.is_starting() || !matches!(error.class(), Class::Refused | Class::Table) {
+        if !matches!(error.class(), Class::Refused | Class::Table) {
             return Err(error.table(id));
+        }
+        if self.run.is_starting() {
+            return Err(error.table(id).refuse());
         }
         let table = self.run.book.table(id);
         let table = table.unwrap_or_else(|| TableRecord::new(route.source(), route.target(), TableState::Suspended));
@@ -350,7 +368,7 @@ impl Group {
         tables.retain(|t| self.tables.contains(&t.id) && t.identity != Identity::InsertOnly);
         self.run.publish(&tables).await?;
         let known = self.run.task.source.compare(&tables).await?;
-        lane.prepare_types(&catalog.types).await?;
+        self.prepare_types(lane, &catalog, &routes).await?;
         self.refuse(lane, &routes).await?;
         for id in self.tables.clone() {
             let Some(route) = routes.of_source(&id) else { continue };

@@ -69,7 +69,8 @@ impl Task {
                 backoff.progressed();
             }
             let error = match error.class() {
-                Class::Table => match self.leave_out(&error).await {
+                // What is known of the task is its tables: before that nothing may be touched.
+                Class::Table | Class::Refused if error.table_id().is_some() => match self.leave_out(&error).await {
                     Ok(true) => continue,
                     Ok(false) => error,
                     Err(other) => other,
@@ -97,8 +98,12 @@ impl Task {
         }
     }
 
-    /// Leaves out the table that an error is about; whether it was about a table of the record.
+    /// Leaves out the table that an error is about; whether it was about one that was not left out already.
     async fn leave_out(&self, error: &Error) -> Result<bool> {
+        let before = self.target.record().await?.unwrap_or_default();
+        if before.about(error).is_none_or(|known| known.state == TableState::Suspended) {
+            return Ok(false);
+        }
         let (epoch, record) = self.target.take_over().await?;
         let Some(known) = record.about(error) else { return Ok(false) };
         let (reason, remedy) = (error.reason(), error.way_back(known.id()));

@@ -381,8 +381,8 @@ impl TargetLane for MemoryLane {
         self.to.commit_durably(|c| c.ledger.commit(self.to.epoch, changes))
     }
 
-    async fn prepare_types(&mut self, _types: &[TypeDefinition]) -> Result<()> {
-        Ok(())
+    async fn prepare_types(&mut self, _types: &[TypeDefinition]) -> Result<Vec<(TableId, Error)>> {
+        Ok(Vec::new())
     }
 
     async fn prepare(

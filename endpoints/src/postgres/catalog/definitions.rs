@@ -99,16 +99,30 @@ impl TypeRows {
         Ok(Self(types))
     }
 
-    /// The definitions of these types and of what they are made of, each after what it needs.
-    pub(crate) fn definitions(&self, oids: &[u32]) -> Vec<TypeDefinition> {
+    /// The definitions of the types that these tables use and of what they are made of, each after what it needs.
+    pub(crate) fn definitions(&self, used: &HashMap<TableId, Vec<u32>>) -> Vec<TypeDefinition> {
         let mut out = Vec::new();
         let mut seen = HashSet::new();
-        let mut oids = oids.to_vec();
+        let mut oids: Vec<u32> = used.values().flatten().copied().collect();
         oids.sort_by_key(|o| self.0.get(o).map(|t| t.id.clone()));
         for oid in oids {
             self.visit(oid, &mut seen, &mut out);
         }
+        for (table, oids) in used {
+            let mut made_of = HashSet::new();
+            oids.iter().for_each(|oid| self.closure(*oid, &mut made_of));
+            let mut own = out.iter_mut().filter(|ty: &&mut TypeDefinition| made_of.contains(&ty.id));
+            own.by_ref().for_each(|ty| ty.users.push(table.clone()));
+        }
+        out.iter_mut().for_each(|ty| ty.users.sort());
         out
+    }
+
+    /// A type and all that it is made of.
+    fn closure<'a>(&'a self, oid: u32, into: &mut HashSet<&'a TableId>) {
+        if let Some(row) = self.0.get(&oid).filter(|row| into.insert(&row.id)) {
+            row.needs.iter().for_each(|need| self.closure(*need, into));
+        }
     }
 
     fn visit(&self, oid: u32, seen: &mut HashSet<u32>, out: &mut Vec<TypeDefinition>) {
@@ -142,7 +156,7 @@ impl TypeRow {
             _ => return None,
         };
         let labels = if self.kind == "e" { self.parts.clone() } else { Vec::new() };
-        Some(TypeDefinition { dialect: DIALECT, id: self.id.clone(), ddl, labels })
+        Some(TypeDefinition { dialect: DIALECT, id: self.id.clone(), ddl, labels, users: Vec::new() })
     }
 }
 
@@ -167,7 +181,9 @@ mod tests {
         rows.insert(20_003, row("a", "c", &[20_002, 23], &["x \"Sé\".m[]", "y integer"]));
         rows.insert(20_002, row("_m", "array", &[20_001], &[]));
         rows.insert(20_001, row("m", "e", &[], &["it's", "b"]));
-        let definitions = TypeRows(rows).definitions(&[20_003, 20_001]);
+        let (all, plain) = (TableId::new("s", "all"), TableId::new("s", "plain"));
+        let used = HashMap::from([(all.clone(), vec![20_003, 20_001]), (plain.clone(), vec![20_001, 23])]);
+        let definitions = TypeRows(rows).definitions(&used);
         let ddl: Vec<_> = definitions.iter().map(|d| d.ddl.as_str()).collect();
         assert_eq!(
             ddl,
@@ -177,5 +193,7 @@ mod tests {
             ]
         );
         assert_eq!(definitions[0].labels, ["it's", "b"]);
+        assert_eq!(definitions[0].users, [all.clone(), plain]);
+        assert_eq!(definitions[1].users, [all]);
     }
 }

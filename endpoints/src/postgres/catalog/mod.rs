@@ -143,8 +143,12 @@ async fn describe(client: &Client, found: Vec<Found>) -> Result<Catalog> {
     let oids: Vec<u32> = found.iter().map(|f| f.oid).collect();
     let mut attributes = attributes(client, &oids).await?;
     let mut indexes = indexes(client, &oids).await?;
-    let used: BTreeSet<u32> = attributes.values().flatten().map(|a| types::number(&a.native).0).collect();
+    let number = |a: &Attribute| types::number(&a.native).0;
+    let used: BTreeSet<u32> = attributes.values().flatten().map(number).collect();
     let used: Vec<u32> = used.into_iter().collect();
+    let users =
+        found.iter().map(|t| (t.id.clone(), attributes.get(&t.oid).into_iter().flatten().map(number).collect()));
+    let users: HashMap<TableId, Vec<u32>> = users.collect();
     let book = TypeBook::load(client, used.clone()).await?;
     let mut names: HashMap<u32, HashSet<String>> = HashMap::new();
     let mut tables = Vec::with_capacity(found.len());
@@ -154,7 +158,7 @@ async fn describe(client: &Client, found: Vec<Found>) -> Result<Catalog> {
         let names = names.entry(table.oid).or_insert_with(|| attributes.iter().map(|a| a.name.clone()).collect());
         tables.push(Arc::new(shape(table, attributes, names, &indexes, &book)));
     }
-    let types = TypeRows::load(client, &used).await?.definitions(&used);
+    let types = TypeRows::load(client, &used).await?.definitions(&users);
     let secondary = secondary::objects(client, &names).await?;
     Ok(Catalog { tables, types, secondary })
 }

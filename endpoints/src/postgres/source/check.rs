@@ -125,7 +125,7 @@ async fn version(client: &Client, cdc: bool, findings: &mut Findings) -> Result<
         }
     }
     if get::<&str>(&row, 3)? == "SQL_ASCII" {
-        let message = "the database has encoding SQL_ASCII: text that is not valid UTF-8 will stop the task";
+        let message = "the database has encoding SQL_ASCII: text that is not valid UTF-8 suspends its table";
         findings.warn("encoding", message, "correct such text at the source, or move it to a UTF8 database");
     }
     Ok(())

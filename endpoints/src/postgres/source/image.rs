@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use trem_engine::change::{BatchBuilder, ColumnBuilder, ColumnMask};
 use trem_engine::schema::{Column, Identity, TableSchema};
-use trem_engine::{Error, Result};
+use trem_engine::{Class, Error, Result};
 
 use super::followed::FollowedTable;
 use super::overlap::{self, RowKey};
@@ -111,7 +111,7 @@ pub(super) fn push_old(
         let known = matches!(old, OldTuple::Full(_)) || schema.key.contains(index);
         let field = if known { fields[*index] } else { Field::Null };
         if field == Field::Unchanged {
-            return Err(Error::fatal("the log has an old row with a value left out"));
+            return Err(Error::new(Class::Table, "the log has an old row with a value left out"));
         }
         push(builder, &schema.columns[*index], table.wires[*index], field, whole, scratch)?;
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use trem_engine::chunk::LoadedChunk;
 use trem_engine::schema::Type;
 use trem_engine::time::{days_from_2000, micros_from_2000};
-use trem_engine::{Error, Result};
+use trem_engine::{Class, Error, Result};
 
 use super::lsn;
 use super::range::{ChunkRange, KeyBound};
@@ -205,18 +205,18 @@ pub(super) fn bound(ty: &Type, wire: Wire, field: Field<'_>) -> Result<Option<Ke
             L::Text(_) => Some(KeyBound::Bytes(value.to_vec())),
             _ => None,
         },
-        Field::Null | Field::Unchanged => return Err(Error::fatal("the log has a row without its key")),
+        Field::Null | Field::Unchanged => return Err(Error::new(Class::Table, "the log has a row without its key")),
     })
 }
 
 fn integer(value: Option<impl Into<i64>>) -> Result<Option<KeyBound>> {
-    let value = value.ok_or_else(|| Error::fatal("the log has a key that cannot be read"))?;
+    let value = value.ok_or_else(|| Error::new(Class::Table, "the log has a key that cannot be read"))?;
     Ok(Some(KeyBound::Int(value.into())))
 }
 
 /// A key column's value as an SQL literal.
 pub(super) fn literal(wire: Wire, field: Field<'_>) -> Result<String> {
-    let unreadable = || Error::fatal("the log has a key that cannot be read");
+    let unreadable = || Error::new(Class::Table, "the log has a key that cannot be read");
     let mut text = Vec::new();
     let value = match field {
         Field::Text(value) => {

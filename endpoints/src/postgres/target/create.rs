@@ -23,6 +23,11 @@ pub(super) fn too_long(table: &TableSchema) -> Vec<Finding> {
     names.filter(|name| name.len() > LONGEST_NAME).map(finding).collect()
 }
 
+/// The statement that creates a schema.
+pub(super) fn create_schema(name: &str) -> String {
+    format!("CREATE SCHEMA {}", quote::ident(name))
+}
+
 /// The statements that create the table, keys left out.
 pub(super) fn create_table(table: &TableSchema) -> String {
     let column = |c: &Column| {

@@ -38,8 +38,7 @@ impl From<Error> for Failure {
 impl From<Failure> for Error {
     fn from(f: Failure) -> Self {
         match f {
-            Failure::Unique(e) => e.remedy("the target has rows that the source has not: see where they come from"),
-            Failure::Other(e) => e,
+            Failure::Unique(e) | Failure::Other(e) => e,
         }
     }
 }

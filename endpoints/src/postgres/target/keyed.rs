@@ -6,7 +6,7 @@ pub(super) mod small;
 use std::sync::atomic::Ordering;
 
 use trem_engine::change::{ColumnMask, KeyRef, Move, NetChanges, RowRef, TableCounts, UpdateGroup};
-use trem_engine::{Error, Remedy, Result};
+use trem_engine::{Class, Error, Remedy, Result};
 
 use super::copy::CopyWriter;
 use super::encode::{Raw, Views, ordinals};
@@ -189,11 +189,11 @@ impl<'a> Keyed<'a> {
     /// Rows that should have been there: their image is the whole row, or the row is lost.
     fn missing(&mut self, count: u64, unknown: &ColumnMask) -> Result<()> {
         if count > 0 && !unknown.is_empty() {
-            return Err(Error::fatal(format!(
-                "{count} updated rows are not on the target, and the log does not carry all of their columns"
-            ))
-            .target_table(&self.writer.schema.id)
-            .remedy(Remedy::from(CHANGED).then_reload(&self.writer.schema.id)));
+            let what =
+                format!("{count} updated rows are not on the target, and the log does not carry all of their columns");
+            return Err(Error::new(Class::Table, what)
+                .target_table(&self.writer.schema.id)
+                .remedy(Remedy::from(CHANGED).then_reload(&self.writer.schema.id)));
         }
         self.conflicts += count;
         Ok(())

@@ -3,7 +3,7 @@
 
 use trem_engine::change::{ChangeBatch, Op, RowRef, TableCounts};
 use trem_engine::schema::Identity;
-use trem_engine::{Error, Remedy, Result};
+use trem_engine::{Class, Error, Remedy, Result};
 
 use super::copy::CopyWriter;
 use super::encode::Views;
@@ -156,7 +156,8 @@ impl Keyless<'_> {
             if met == 0 {
                 self.counts.conflicts += 1;
                 if !unknown.is_empty() {
-                    let e = Error::fatal("an updated row is not on the target, and the log does not carry all of it");
+                    let what = "an updated row is not on the target, and the log does not carry all of it";
+                    let e = Error::new(Class::Table, what);
                     return Err(e.remedy(Remedy::from(CHANGED).then_reload(&w.schema.id)).into());
                 }
                 self.insert(std::slice::from_ref(at)).await?;

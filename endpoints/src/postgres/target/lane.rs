@@ -13,7 +13,7 @@ use trem_engine::position::Position;
 use trem_engine::record::{Epoch, RecordChange, TableRecord};
 use trem_engine::schema::{AddedColumns, SecondaryObject, TableId, TableSchema, Type, TypeDefinition};
 use trem_engine::task::OnExisting;
-use trem_engine::{Error, Remedy, Result};
+use trem_engine::{Class, Error, Remedy, Result};
 
 use super::create::create_keys;
 use super::encode::View;
@@ -23,7 +23,7 @@ use super::pipelined::Counts;
 use super::session::{BEGIN_SET, Session};
 use super::shape::TargetTable;
 use super::tables::{self, Writers};
-use super::{bookkeeping, inspect, prepare, secondary};
+use super::{bookkeeping, inspect, prepare, secondary, wanted};
 use crate::failpoint::{self, Point};
 use crate::postgres::sqlstate::error as pg;
 use crate::postgres::{counterpart, quote};
@@ -163,7 +163,7 @@ impl PgLane {
         let names = truncated.iter().map(|id| quote::table(id)).collect::<Vec<_>>().join(", ");
         let restart = if truncate.restart_identity { " RESTART IDENTITY" } else { "" };
         let sql = format!("TRUNCATE {names}{restart}");
-        client.batch_execute(&sql).await.map_err(|e| pg(e).table(first).of_table())
+        client.batch_execute(&sql).await.map_err(|e| pg(e).target_table(first).of_table())
     }
 
     /// Empties a table that others have foreign keys to.
@@ -175,7 +175,7 @@ impl PgLane {
             return Err(hazard.refusal(id, "it must be emptied"));
         }
         let sql = format!("DELETE FROM {}", quote::table(id));
-        client.batch_execute(&sql).await.map_err(|e| pg(e).table(id).of_table())
+        client.batch_execute(&sql).await.map_err(|e| pg(e).target_table(id).of_table())
     }
 
     async fn add_columns(&mut self, added: &AddedColumns) -> Result<()> {
@@ -234,7 +234,8 @@ async fn add_columns(session: &Session, added: &AddedColumns) -> Result<()> {
     prepare::verdict(next, &without_form(next))?;
     let Session { client, reads, .. } = session;
     let have = TargetTable::read(client, reads, &next.id).await?;
-    let have = have.ok_or_else(|| Error::fatal("the target table is gone").remedy(Remedy::Reload(next.id.clone())))?;
+    let gone = || Error::new(Class::Table, "the target table is gone").remedy(Remedy::Reload(next.id.clone()));
+    let have = have.ok_or_else(gone)?;
     let name = quote::table(&next.id);
     let added = next.columns.iter().filter(|c| before.column(&c.name).is_none());
     for (column, value) in added.zip(existing.columns()) {
@@ -278,12 +279,13 @@ impl TargetLane for PgLane {
         Ok(())
     }
 
-    async fn prepare_types(&mut self, types: &[TypeDefinition]) -> Result<()> {
+    async fn prepare_types(&mut self, types: &[TypeDefinition]) -> Result<Vec<(TableId, Error)>> {
         self.begin_work().await?;
-        for ddl in prepare::missing_types(&self.session.client, types).await? {
-            self.session.client.batch_execute(&ddl.sql).await.map_err(pg)?;
-        }
-        self.end_work(&[]).await
+        let client = &self.session.client;
+        let missing = wanted::missing(client, types).await?;
+        let failed = wanted::create(client, missing).await?;
+        self.end_work(&[]).await?;
+        Ok(failed)
     }
 
     async fn prepare(

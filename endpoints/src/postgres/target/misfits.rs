@@ -65,7 +65,7 @@ impl TargetTable {
             found.push(Finding { severity: Severity::Error, subject, message, remedy: Some(Remedy::Sql(remedy)) });
         };
         for have in self.extra(source) {
-            if have.not_null && !have.has_default && !have.always_identity && !have.generated {
+            if have.not_null && !have.has_default && !have.generated {
                 let remedy = format!("ALTER TABLE {name} ALTER COLUMN {} DROP NOT NULL", quote::ident(&have.name));
                 refuse(&have.name, "NOT NULL without a default, and the source lacks this column".to_owned(), remedy);
             }

@@ -24,6 +24,7 @@ mod session;
 mod shape;
 mod statements;
 mod tables;
+mod wanted;
 mod writer;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -213,6 +214,7 @@ async fn check(client: &Client) -> Result<Vec<Finding>> {
         format!("{user} {found} create schemas in database {database}"),
         Remedy::Sql(format!("GRANT CREATE ON DATABASE {} TO {}", quote::ident(&database), quote::ident(&user))),
     );
+    out.extend(encoding(client).await?);
     out.extend(temporary_tables(client, &database, &user).await?);
     out.push(replica_role(client, &user).await?);
     Ok(out)
@@ -230,6 +232,18 @@ async fn read_only(client: &Client, database: &str, user: &str) -> Result<Option
         "database user" => format!("ALTER ROLE {user} IN DATABASE {database} RESET {SETTING}"),
         _ => format!("ALTER SYSTEM SET {SETTING} = off; SELECT pg_reload_conf()"),
     })))
+}
+
+/// Text comes in UTF-8.
+async fn encoding(client: &Client) -> Result<Option<Finding>> {
+    let sql = "SELECT pg_encoding_to_char(encoding)::text FROM pg_database WHERE datname = current_database()";
+    let name: String = client.query_one(sql, &[]).await.and_then(|row| row.try_get(0)).map_err(pg)?;
+    Ok((name != "UTF8").then(|| Finding {
+        severity: Severity::Warning,
+        subject: "encoding".to_owned(),
+        message: format!("the database has encoding {name}: a character that it lacks suspends its table"),
+        remedy: Some("replicate into a database of encoding UTF8".into()),
+    }))
 }
 
 /// Large batches go by way of temporary tables.

@@ -1,23 +1,22 @@
 //! Tables before the first row: what is done with the ones that are there, and the same decisions without doing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio_postgres::Client;
 use trem_engine::ports::{Ddl, DdlKind, Finding, Severity, TablePreview};
 use trem_engine::record::{Origin, TableRecord, TableState, TaskRecord};
-use trem_engine::schema::{Catalog, Column, Identity, TableId, TableSchema, TypeDefinition};
+use trem_engine::schema::{Catalog, Column, Identity, TableId, TableSchema};
 use trem_engine::task::OnExisting;
 use trem_engine::{Error, Remedy, Result};
 
-use super::create::{create_keys, create_table, too_long};
+use super::create::{create_keys, create_schema, create_table, too_long};
 use super::fit::without_form;
 use super::generated;
-use super::inspect::{Facts, existing_schemas};
+use super::inspect::Facts;
 use super::shape::{Reads, TargetTable};
+use super::wanted;
 use crate::postgres::quote;
-use crate::postgres::row::get;
-use crate::postgres::sqlstate::error as pg;
 use crate::postgres::types::DIALECT;
 
 /// What a run would do with one table.
@@ -102,10 +101,6 @@ pub(super) fn decide(
     d
 }
 
-fn create_schema(name: &str) -> String {
-    format!("CREATE SCHEMA {}", quote::ident(name))
-}
-
 fn forbid(table: &TableSchema, message: String, remedy: impl Into<Remedy>) -> Finding {
     Finding { severity: Severity::Error, subject: table.id.to_string(), message, remedy: Some(remedy.into()) }
 }
@@ -188,42 +183,6 @@ pub(super) fn verdict(table: &TableSchema, findings: &[Finding]) -> Result<()> {
     })
 }
 
-/// The statements that create the user-defined types which are missing.
-pub(super) async fn missing_types(client: &Client, types: &[TypeDefinition]) -> Result<Vec<Ddl>> {
-    let types: Vec<&TypeDefinition> = types.iter().filter(|t| t.dialect == DIALECT).collect();
-    if types.is_empty() {
-        return Ok(Vec::new());
-    }
-    let sql = "SELECT n.nspname::text, t.typname::text, \
-                 ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = t.oid ORDER BY enumsortorder) \
-               FROM unnest($1::text[], $2::text[]) AS w (schema_name, type_name) \
-               JOIN pg_namespace n ON n.nspname = w.schema_name \
-               JOIN pg_type t ON t.typnamespace = n.oid AND t.typname = w.type_name";
-    let schemas: Vec<&str> = types.iter().map(|t| t.id.schema.as_str()).collect();
-    let names: Vec<&str> = types.iter().map(|t| t.id.table.as_str()).collect();
-    let mut there: HashMap<TableId, Vec<String>> = HashMap::new();
-    for row in client.query(sql, &[&schemas, &names]).await.map_err(pg)? {
-        there.insert(TableId { schema: get(&row, 0)?, table: get(&row, 1)? }, get(&row, 2)?);
-    }
-    let mut schemas = existing_schemas(client, schemas).await?;
-    let mut out: Vec<Ddl> = Vec::new();
-    for ty in types {
-        let Some(have) = there.get(&ty.id) else {
-            if schemas.insert(ty.id.schema.clone()) {
-                out.push(Ddl { kind: DdlKind::Schema, sql: create_schema(&ty.id.schema) });
-            }
-            out.push(Ddl { kind: DdlKind::Type, sql: ty.ddl.clone() });
-            continue;
-        };
-        if let Some(label) = ty.labels.iter().find(|l| !have.contains(l)) {
-            let (name, label) = (quote::table(&ty.id), quote::literal(label));
-            return Err(Error::refused(format!("type {} on the target lacks label {label}", ty.id))
-                .remedy(Remedy::Sql(format!("ALTER TYPE {name} ADD VALUE {label}"))));
-        }
-    }
-    Ok(out)
-}
-
 /// What a run would do for these tables. `task` and `replica`: see [`Facts::read`].
 pub(super) async fn plan(
     client: &Client,
@@ -236,8 +195,10 @@ pub(super) async fn plan(
     let ids: Vec<&TableId> = catalog.tables.iter().map(|t| &t.id).collect();
     let facts = Facts::read(client, &Reads::default(), task, &ids, on_existing, replica).await?;
     let mut schemas: HashSet<String> = HashSet::new();
-    let unknown = unknown_types(client, catalog).await?;
-    let mut types = Some(missing_types(client, &catalog.types).await);
+    let unknown = wanted::unknown(client, catalog).await?;
+    let missing = wanted::missing(client, &catalog.types).await?;
+    let mut types: Vec<Ddl> = missing.iter().flat_map(|m| m.ddl.clone()).collect();
+    let mut made: Vec<(TableId, Vec<String>)> = Vec::new();
     let mut out = Vec::with_capacity(ids.len());
     for table in &catalog.tables {
         let known = known.of_target(&table.id);
@@ -261,17 +222,10 @@ pub(super) async fn plan(
                 remedy: Some(format!("create type {name}, or the extension it belongs to, on the target").into()),
             });
         }
-        let mut ddl = Vec::new();
-        match types.take() {
-            Some(Ok(statements)) => ddl = statements,
-            Some(Err(e)) => findings.push(Finding {
-                severity: Severity::Error,
-                subject: "types".to_owned(),
-                message: e.message().to_owned(),
-                remedy: e.advice().cloned(),
-            }),
-            None => {}
+        if !table.generated.is_empty() && !decision.exists {
+            made.push((table.id.clone(), decision.schema.iter().chain(&decision.before).cloned().collect()));
         }
+        let mut ddl = std::mem::take(&mut types);
         let of = |kind| move |sql| Ddl { kind, sql };
         ddl.extend(decision.schema.into_iter().map(of(DdlKind::Schema)));
         ddl.extend(decision.before.into_iter().map(of(DdlKind::BeforeLoad)));
@@ -280,31 +234,15 @@ pub(super) async fn plan(
         ddl.retain(|d| d.kind != DdlKind::Schema || schemas.insert(d.sql.clone()));
         out.push(TablePreview { table: Arc::clone(table), exists: decision.exists, ddl, findings });
     }
-    Ok(out)
-}
-
-/// Types that the target has not and that the run would not create: of an extension, most likely.
-async fn unknown_types(client: &Client, catalog: &Catalog) -> Result<HashSet<String>> {
-    let mut created: HashSet<String> = HashSet::new();
-    for ty in catalog.types.iter().filter(|t| t.dialect == DIALECT) {
-        created.insert(format!("{}.{}", ty.id.schema, ty.id.table));
-        created.insert(quote::table(&ty.id));
+    for (id, error) in wanted::tried(client, missing, &made).await? {
+        if let Some(preview) = out.iter_mut().find(|p| p.table.id == id) {
+            preview.findings.push(Finding {
+                severity: Severity::Error,
+                subject: id.to_string(),
+                message: error.reason(),
+                remedy: error.advice().cloned(),
+            });
+        }
     }
-    let brought = |element: &str| {
-        // A multirange comes into being with its range.
-        let with_range = format!("MULTIRANGE_TYPE_NAME = {element})");
-        created.contains(element)
-            || created.contains(&unquoted(element))
-            || catalog.types.iter().any(|t| t.ddl.ends_with(&with_range))
-    };
-    let own = catalog.tables.iter().flat_map(|t| &t.columns).filter(|c| c.native.dialect == DIALECT);
-    let names: HashSet<&str> = own.map(|c| c.native.name.as_str()).collect();
-    let names: Vec<&str> = names.into_iter().filter(|n| !brought(n.split('[').next().unwrap_or(n))).collect();
-    let sql = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regtype(name) IS NULL";
-    let rows = client.query(sql, &[&names]).await.map_err(pg)?;
-    rows.iter().map(|row| get(row, 0)).collect()
-}
-
-fn unquoted(name: &str) -> String {
-    name.replace('"', "")
+    Ok(out)
 }

@@ -106,7 +106,8 @@ WITH RECURSIVE base AS (
 )
 SELECT a.attrelid, a.attname::text, format_type(a.atttypid, a.atttypmod), format_type(t.oid, NULL),
        coalesce(p.proname::text, ''),
-       eq.nspname::text, a.attnotnull, a.atthasdef, a.attidentity = 'a', a.attgenerated <> '',
+       eq.nspname::text, a.attnotnull, a.atthasdef OR a.attidentity <> '',
+       a.attidentity = 'a', a.attgenerated <> '',
        CASE WHEN t.oid <> a.atttypid THEN format_type(t.oid, -1) END
 FROM pg_attribute a
 JOIN base b ON b.attrelid = a.attrelid AND b.attnum = a.attnum

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrow_schema::DataType;
 use trem_engine::change::{ChangeBatch, KeyRef, RowRef};
 use trem_engine::schema::{TableId, TableSchema, Type};
-use trem_engine::{Error, Remedy, Result};
+use trem_engine::{Class, Error, Remedy, Result};
 
 use super::copy::CopyColumn;
 use super::encode::{Cell, Form, Raw, Views, array};
@@ -82,7 +82,8 @@ impl Writer {
             false => hazards(&session.client, &ids).await?,
         };
         let one = |(schema, number): (&Arc<TableSchema>, usize)| {
-            let gone = || Error::fatal("the target table is gone").remedy(Remedy::Reload(schema.id.clone()));
+            let gone =
+                || Error::new(Class::Table, "the target table is gone").remedy(Remedy::Reload(schema.id.clone()));
             let have = have.get(&schema.id).ok_or_else(|| gone().target_table(&schema.id))?;
             let hazard = hazards.remove(&schema.id).and_then(|h| h.into_iter().next());
             Self::of(schema, have, hazard, number)
@@ -91,10 +92,15 @@ impl Writer {
     }
 
     fn of(schema: &Arc<TableSchema>, have: &TargetTable, hazard: Option<Hazard>, number: usize) -> Result<Self> {
+        if let Some(kind) = have.other_kind {
+            return Err(Error::new(Class::Table, format!("what has its name on the target is {kind} now"))
+                .target_table(&schema.id)
+                .remedy("rename or drop it"));
+        }
         let mut columns = Vec::with_capacity(schema.columns.len());
         for column in &schema.columns {
             let found = have.column(&column.name).ok_or_else(|| {
-                Error::fatal(format!("the target table has lost column {}", column.name))
+                Error::new(Class::Table, format!("the target table has lost column {}", column.name))
                     .target_table(&schema.id)
                     .remedy(Remedy::Reload(schema.id.clone()).or("add the column again"))
             })?;

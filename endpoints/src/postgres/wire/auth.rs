@@ -1,13 +1,14 @@
 //! Startup and authentication: trust, cleartext, md5, SCRAM-SHA-256 with and without channel binding.
 
+use bytes::Bytes;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use rustls::crypto::ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
 use trem_engine::{Error, Result};
 
-use super::Conn;
 use super::frame::Frame;
 use super::reader::{Malformed, Reader};
+use super::{Conn, server_error};
 use crate::postgres::config::{PgConfig, SslMode};
 use crate::postgres::connect::{SESSION_SETTINGS, pooled, session_sql};
 use crate::postgres::transport::Transport;
@@ -54,10 +55,14 @@ impl Conn {
             encrypted: matches!(transport, Transport::Tls(_)),
         };
         let start = async {
-            let mut conn = Self::start(transport, &login).await?;
+            let (mut conn, encoding) = Self::start(transport, &login).await?;
             if !replication {
                 // A pooler does not take them in the first message.
                 conn.query(&session_sql()).await?;
+            }
+            if encoding.as_ref() == b"SQL_ASCII" {
+                // The server would refuse what is not UTF-8, and could not say which table and column has it.
+                conn.query("SET client_encoding TO 'SQL_ASCII'").await?;
             }
             Ok(conn)
         };
@@ -67,8 +72,8 @@ impl Conn {
         }
     }
 
-    /// Starts a session on a socket.
-    async fn start(socket: Transport, login: &Login<'_>) -> Result<Self> {
+    /// Starts a session on a socket. Returns the encoding of the database too.
+    async fn start(socket: Transport, login: &Login<'_>) -> Result<(Self, Bytes)> {
         let mut conn = Self::new(socket);
         let mut body = PROTOCOL_3.to_vec();
         for (name, value) in [("user", login.user)].iter().chain(login.parameters) {
@@ -82,8 +87,21 @@ impl Conn {
         conn.output.extend_from_slice(&body);
         conn.flush().await?;
         conn.authenticate(login).await?;
-        while conn.next().await?.tag != b'Z' {}
-        Ok(conn)
+        let mut encoding = Bytes::new();
+        loop {
+            let frame = conn.any().await?;
+            match frame.tag {
+                b'Z' => return Ok((conn, encoding)),
+                b'S' => {
+                    let name = b"server_encoding\0";
+                    if let Some(value) = frame.body.strip_prefix(name).and_then(|v| v.strip_suffix(b"\0")) {
+                        encoding = frame.body.slice_ref(value);
+                    }
+                }
+                b'E' => return Err(server_error(&frame.body)),
+                _ => {}
+            }
+        }
     }
 
     async fn authenticate(&mut self, login: &Login<'_>) -> Result<()> {

@@ -67,7 +67,7 @@ impl Small {
 
     /// The error of a call of its.
     pub(in super::super) fn failed(&self, failure: Failure) -> Error {
-        Error::from(self.writer.stale(failure)).table(self.table())
+        Error::from(self.writer.stale(failure)).target_table(self.table())
     }
 
     /// Whether a row that is there already makes a call of its fail.
