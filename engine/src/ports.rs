@@ -17,7 +17,9 @@ use crate::position::{Checkpoint, Lineage, Position};
 use crate::record::{Epoch, RecordChange, TableRecord, TaskRecord};
 use crate::remedy::Remedy;
 use crate::route::Route;
-use crate::schema::{Catalog, SchemaChange, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition};
+use crate::schema::{
+    Catalog, Identity, SchemaChange, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition,
+};
 use crate::task::{OnExisting, Selection};
 
 /// How bad a finding is.
@@ -120,11 +122,16 @@ pub trait Source: Send + Sync {
     /// covers nothing is an error: the source knows what else is there that may have been meant.
     async fn check(&self, want: &Selection, cdc: bool, readers: usize) -> Result<Vec<Finding>>;
 
-    /// Why nothing tells the rows of this table apart, of one that has nothing: class `Refused`, with what mends it.
-    async fn keyless(&self, table: &TableSchema) -> Error {
-        Error::refused("it has nothing to tell its rows apart by")
-            .table(&table.id)
-            .remedy("give it a primary key, or let the log carry whole rows")
+    /// What stands against reading these tables, and against following their changes if they are to be followed: class
+    /// `Refused`, each error with its table and what mends it.
+    async fn obstacles(&self, tables: &[Arc<TableSchema>], follow: bool) -> Result<Vec<Error>> {
+        let keyless = |t: &&Arc<TableSchema>| follow && t.identity == Identity::InsertOnly;
+        let error = |t: &Arc<TableSchema>| {
+            Error::refused("it has nothing to tell its rows apart by")
+                .table(&t.id)
+                .remedy("give it a primary key, or let the log carry whole rows")
+        };
+        Ok(tables.iter().filter(keyless).map(error).collect())
     }
 
     /// The history that this source's positions belong to now.
@@ -190,6 +197,8 @@ pub struct Lag {
     pub bytes: Option<u64>,
     /// Bytes of log that the source retains for this task; `None` where it cannot say.
     pub retained_bytes: Option<u64>,
+    /// What a load waits for that wants to begin: whose transaction, how old, and what it did last.
+    pub waits_for: Option<String>,
 }
 
 impl Lag {

@@ -204,7 +204,8 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
         let at = |ms: u64| Some(SystemTime::UNIX_EPOCH + Duration::from_millis(ms));
         let seconds = |bytes: Option<u64>, committed_at| {
-            Lag { current: Position::new(1, "1"), bytes, retained_bytes: None }.seconds(committed_at, now)
+            Lag { current: Position::new(1, "1"), bytes, retained_bytes: None, waits_for: None }
+                .seconds(committed_at, now)
         };
         assert_eq!(seconds(Some(0), at(1000)), Some(0.0));
         assert_eq!(seconds(Some(9), at(98_750)), Some(1.25));

@@ -385,3 +385,16 @@ async fn a_publication_that_somebody_changes() {
         world.assert_equal(&["public.%"]).await;
     }
 }
+
+/// A table that goes while it waits to be loaded again is told as gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_goes_while_it_waits() {
+    let world = followed(T).await;
+    world.trem.command(&["reload", "--task", "t", "--table", "public.t"]).expect(0);
+    run(&world, "DROP TABLE t; INSERT INTO bystander VALUES (9)").await;
+    for _ in 0..2 {
+        world.trem.until_current().expect(3).says(&["no longer has this table", "exclude public.t"]);
+        assert_eq!(world.table_state("public.t").await, "suspended");
+    }
+    world.assert_equal(&["public.bystander"]).await;
+}

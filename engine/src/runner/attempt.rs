@@ -148,10 +148,10 @@ async fn resume(run: &Arc<Run>, lane: &mut dyn TargetLane, checkpoint: Checkpoin
     // First of all: nothing that another database says may be written down.
     let lineage = lineage?;
     let (catalog, routes) = looked?;
+    take_requests(run, lane).await?;
     for known in run.book.read(|r| r.tables.clone()) {
         look_after(run, lane, &known, &catalog, &routes).await?;
     }
-    take_requests(run, lane).await?;
     leave_keyless(run, lane, &routes).await?;
     let suspended = |id: &TableId| run.book.state(id) == Some(TableState::Suspended);
     let known: Vec<Arc<TableSchema>> = catalog
@@ -184,10 +184,15 @@ async fn take_requests(run: &Run, lane: &mut dyn TargetLane) -> Result<()> {
 
 /// Left where they are, tables that have lost their key would make the source refuse updates and deletes of them.
 async fn leave_keyless(run: &Run, lane: &mut dyn TargetLane, routes: &Routes) -> Result<()> {
-    for route in routes.all().iter().filter(|r| r.source().identity == Identity::InsertOnly) {
-        if run.book.state(&route.source().id) != Some(TableState::Suspended) {
+    let keyless = routes.all().iter().filter(|r| r.source().identity == Identity::InsertOnly);
+    let keyless = keyless.filter(|r| run.book.state(&r.source().id) != Some(TableState::Suspended));
+    let tables: Vec<Arc<TableSchema>> = keyless.map(|r| Arc::clone(r.source())).collect();
+    if tables.is_empty() {
+        return Ok(());
+    }
+    for error in run.task.source.obstacles(&tables, true).await? {
+        if let Some(route) = error.table_id().and_then(|id| routes.of_source(id)) {
             let table = TableRecord::new(route.source(), route.target(), TableState::Suspended);
-            let error = run.task.source.keyless(route.source()).await;
             run.suspend(lane, &table, &error).await?;
         }
     }
@@ -257,9 +262,14 @@ async fn look_after(
                 (format!("it is called {} at the source now", t.id), Remedy::from(go_on).or(back))
             }
             None if routes.refused().iter().any(|(t, _)| t.id == *id) => return Ok(()),
-            None => {
+            // Whether its log was followed to the end is seen when it is compared.
+            None if is_followed(known) => {
                 tracing::warn!(task = %name, table = %id, "the source no longer has this table");
                 return Ok(());
+            }
+            None => {
+                let remedy = Remedy::from(format!("exclude {id} in [[tables]]"));
+                ("the source no longer has this table".to_owned(), remedy.or("create it there again"))
             }
         },
     };

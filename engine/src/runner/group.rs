@@ -13,7 +13,7 @@ use crate::record::{RecordChange, TableRecord, TableState};
 use crate::remedy::Remedy;
 use crate::route::Route;
 use crate::routes::Routes;
-use crate::schema::{Catalog, Identity, SchemaChangeKind, SecondaryKind, TableId, TableSchema, TypeDefinition};
+use crate::schema::{Catalog, SchemaChangeKind, SecondaryKind, TableId, TableSchema, TypeDefinition};
 use crate::task::{AfterLoad, OnExisting};
 
 use super::aside::CatchUp;
@@ -131,12 +131,12 @@ impl Group {
         if !plan.mode.loads() && !self.tables.iter().any(begun) {
             return self.without_load(lane.as_mut()).await;
         }
-        let (snapshot, hold) = self.snapshot().await?;
+        let Some((snapshot, hold)) = self.snapshot(lane.as_mut()).await? else { return Ok(()) };
         *self.held.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(hold);
         // Asked after the snapshot, the catalogue is not older than the rows.
         let (catalog, routes) = self.run.look().await?;
         self.prepare_types(lane.as_mut(), &catalog, &routes).await?;
-        self.refuse(lane.as_mut(), &routes).await?;
+        self.refuse(lane.as_mut(), &catalog, &routes).await?;
         let mut tables = Vec::new();
         for id in self.tables.clone() {
             let Some(route) = routes.of_source(&id) else { continue };
@@ -151,19 +151,20 @@ impl Group {
         tokio::try_join!(loading, joining).map(drop).map_err(Error::of_table)
     }
 
-    /// A snapshot of the tables, and what keeps the log that follows it.
-    async fn snapshot(&mut self) -> Result<(Arc<dyn Snapshot>, Hold)> {
+    /// A snapshot of the tables, and what keeps the log that follows it; `None` if none of them can be taken up.
+    async fn snapshot(&mut self, lane: &mut dyn TargetLane) -> Result<Option<(Arc<dyn Snapshot>, Hold)>> {
         if let Some(first) = self.first.take() {
-            return Ok(first);
+            return Ok(Some(first));
         }
-        let plan = &self.run.task.plan;
         let hold = self.run.hold();
-        let (catalog, _) = self.run.look().await?;
-        let mut tables = catalog.tables;
-        tables.retain(|t| self.tables.contains(&t.id));
-        let kind = match plan.mode.follows() {
+        let (catalog, routes) = self.run.look().await?;
+        self.refuse(lane, &catalog, &routes).await?;
+        if self.tables.is_empty() {
+            return Ok(None);
+        }
+        let tables = self.own(&catalog);
+        let kind = match self.run.task.plan.mode.follows() {
             true => {
-                tables.retain(|t| t.identity != Identity::InsertOnly);
                 // Before the snapshot: what commits after it is in the log for us.
                 self.run.publish(&tables).await?;
                 SnapshotKind::Additional
@@ -172,7 +173,12 @@ impl Group {
         };
         let snapshot = self.run.task.snapshot(&tables, kind).await?;
         hold.from(snapshot.retained());
-        Ok((snapshot, hold))
+        Ok(Some((snapshot, hold)))
+    }
+
+    /// Those of the catalogue's tables that are to be taken up.
+    fn own(&self, catalog: &Catalog) -> Vec<Arc<TableSchema>> {
+        catalog.tables.iter().filter(|t| self.tables.contains(&t.id)).cloned().collect()
     }
 
     /// Creates the types that the tables need; those whose types cannot be had are not taken up.
@@ -191,7 +197,7 @@ impl Group {
     }
 
     /// Tables that cannot be taken up, whatever the target says.
-    async fn refuse(&mut self, lane: &mut dyn TargetLane, routes: &Routes) -> Result<()> {
+    async fn refuse(&mut self, lane: &mut dyn TargetLane, catalog: &Catalog, routes: &Routes) -> Result<()> {
         for (table, error) in routes.refused() {
             if self.tables.contains(&table.id) {
                 let route = Route::straight(Arc::clone(table));
@@ -199,11 +205,9 @@ impl Group {
             }
         }
         let follows = self.run.task.plan.mode.follows();
-        let keyless = |r: &&Route| follows && r.source().identity == Identity::InsertOnly;
-        for route in routes.all().iter().filter(keyless) {
-            if self.tables.contains(&route.source().id) {
-                let error = self.run.task.source.keyless(route.source()).await;
-                self.set_aside(lane, route, error).await?;
+        for error in self.run.task.source.obstacles(&self.own(catalog), follows).await? {
+            if let Some(route) = error.table_id().and_then(|id| routes.of_source(id)).cloned() {
+                self.set_aside(lane, &route, error).await?;
             }
         }
         Ok(())
@@ -364,12 +368,11 @@ impl Group {
     /// Tables whose rows are taken to be on the target already.
     async fn without_load(&mut self, lane: &mut dyn TargetLane) -> Result<()> {
         let (catalog, routes) = self.run.look().await?;
-        let mut tables = catalog.tables.clone();
-        tables.retain(|t| self.tables.contains(&t.id) && t.identity != Identity::InsertOnly);
+        self.refuse(lane, &catalog, &routes).await?;
+        let tables = self.own(&catalog);
         self.run.publish(&tables).await?;
         let known = self.run.task.source.compare(&tables).await?;
         self.prepare_types(lane, &catalog, &routes).await?;
-        self.refuse(lane, &routes).await?;
         for id in self.tables.clone() {
             let Some(route) = routes.of_source(&id) else { continue };
             let noted = known.iter().find_map(|change| match &change.kind {

@@ -1,6 +1,7 @@
 //! A task with everything it needs, and the questions that several parts of the runner ask of its ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::budget::Budget;
 use crate::error::{Class, Result};
@@ -9,6 +10,11 @@ use crate::progress::Reporter;
 use crate::routes::Routes;
 use crate::schema::{Catalog, TableSchema};
 use crate::task::TaskPlan;
+
+/// A snapshot that takes so long waits for something.
+const WAITED: Duration = Duration::from_secs(5);
+/// How often what it waits for is told.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// A task with everything it needs.
 #[derive(Clone)]
@@ -40,7 +46,27 @@ impl Task {
             task = %self.plan.name,
             "taking a snapshot; transactions that are open at the source are waited for"
         );
-        Ok(Arc::from(self.source.snapshot(tables, kind, self.plan.load.workers).await?))
+        let mut snapshot = self.source.snapshot(tables, kind, self.plan.load.workers);
+        let mut pause = WAITED;
+        loop {
+            tokio::select! {
+                snapshot = &mut snapshot => return Ok(Arc::from(snapshot?)),
+                () = tokio::time::sleep(pause) => self.tell_waiting().await,
+            }
+            pause = AGAIN;
+        }
+    }
+
+    /// Says what a snapshot waits for: only whoever has those transactions can end them.
+    async fn tell_waiting(&self) {
+        let task = &self.plan.name;
+        match self.source.lag(None).await.map(|lag| lag.waits_for) {
+            Ok(Some(others)) => {
+                tracing::warn!(%task, "a load waits for transactions that are open at the source: {others}");
+            }
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "could not ask what a snapshot waits for"),
+        }
     }
 }
 

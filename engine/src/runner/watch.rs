@@ -106,24 +106,26 @@ fn untold(mut found: Vec<Found>, told: &mut HashSet<TableId>) -> Vec<Found> {
     let new: HashSet<TableId> =
         found.iter().filter_map(|one| if let Found::New(id) = one { Some(id.clone()) } else { None }).collect();
     found.retain(|one| !matches!(one, Found::New(id) if told.contains(id)));
+    for table in new.difference(told) {
+        tracing::info!(%table, "new: it is taken up beside the stream");
+    }
     *told = new;
     found
 }
 
 async fn discovered(run: &Run) -> Result<Vec<Found>> {
     let catalog = run.task.source.discover(&run.task.plan.selection).await?;
-    let mut news = Vec::new();
-    for t in &catalog.tables {
+    let (mut news, mut keyless) = (Vec::new(), Vec::new());
+    for t in catalog.tables {
         match run.book.state(&t.id) {
-            None => {
-                tracing::info!(table = %t.id, "new: it is taken up beside the stream");
-                news.push(Found::New(t.id.clone()));
-            }
-            Some(state) if t.identity == Identity::InsertOnly && state == TableState::Ready => {
-                news.push(Found::Unkeyed(t.id.clone(), run.task.source.keyless(t).await));
-            }
+            None => news.push(Found::New(t.id.clone())),
+            Some(TableState::Ready) if t.identity == Identity::InsertOnly => keyless.push(t),
             Some(_) => {}
         }
+    }
+    if !keyless.is_empty() {
+        let errors = run.task.source.obstacles(&keyless, true).await?;
+        news.extend(errors.into_iter().filter_map(|e| Some(Found::Unkeyed(e.table_id()?.clone(), e))));
     }
     Ok(news)
 }

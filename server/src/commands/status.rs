@@ -39,6 +39,8 @@ struct TaskView {
     lag_seconds: Option<f64>,
     /// Log that the source keeps for this task.
     retained_bytes: Option<u64>,
+    /// The transactions at the source that a load waits for.
+    waits_for: Option<String>,
     tables: Vec<TableView>,
     /// What could not be asked, and why.
     errors: Vec<String>,
@@ -102,7 +104,8 @@ async fn view(config: &TaskConfig, task: &Task, commands: &Commands<'_>) -> Task
         source_position: lag.as_ref().map(|l| l.current.to_string()),
         lag_bytes,
         lag_seconds,
-        retained_bytes: lag.and_then(|l| l.retained_bytes),
+        retained_bytes: lag.as_ref().and_then(|l| l.retained_bytes),
+        waits_for: lag.and_then(|l| l.waits_for),
         tables: record.tables.iter().map(|t| table_view(t, &record.requests, commands)).collect(),
         errors,
     }
@@ -129,6 +132,9 @@ fn print(task: &TaskView) {
     output::tell("", format_args!("task {}: {} -> {}", task.task, task.source, task.target));
     for error in &task.errors {
         output::tell("  ", error);
+    }
+    if let Some(others) = &task.waits_for {
+        output::tell("  ", format_args!("a load waits for transactions that are open at the source: {others}"));
     }
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".to_owned());
     let size = |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), output::bytes);
@@ -228,6 +234,7 @@ mod tests {
             lag_bytes: None,
             lag_seconds: None,
             retained_bytes: None,
+            waits_for: None,
             tables: vec![table],
             errors: Vec::new(),
         };

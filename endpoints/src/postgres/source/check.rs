@@ -1,6 +1,5 @@
 //! What could stop a task later, looked at before anything is created.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use tokio_postgres::Client;
@@ -10,7 +9,8 @@ use trem_engine::task::Selection;
 use trem_engine::{Remedy, Result};
 
 use super::holder;
-use super::setup::slot_exists;
+use super::obstacles::{self, Obstacle};
+use super::setup::{self, slot_exists};
 use super::shared::Inner;
 use super::{identity, unmatched};
 use crate::postgres::row::get;
@@ -66,10 +66,13 @@ pub(super) async fn check(inner: &Inner, want: &Selection, cdc: bool, readers: u
     let ids: Vec<_> = tables.iter().map(|t| t.id.clone()).collect();
     findings.0.extend(unmatched::findings(&client, want, &ids).await?);
     let tables: Vec<&TableSchema> = tables.iter().map(AsRef::as_ref).collect();
-    privileges(&client, inner, &tables, cdc, &mut findings).await?;
+    for Obstacle { table, message, remedy } in obstacles::privileges(&client, inner, &tables, cdc).await? {
+        findings.error(&table.to_string(), message, remedy);
+    }
     if cdc {
         settings(&client, inner, &mut findings).await?;
         role(&client, inner, &mut findings).await?;
+        publication(&client, inner, &mut findings).await?;
         identities(&client, &tables, &mut findings).await?;
         open_transactions(&client, &mut findings).await?;
     }
@@ -224,39 +227,13 @@ async fn role(client: &Client, inner: &Inner, findings: &mut Findings) -> Result
     Ok(())
 }
 
-async fn privileges(
-    client: &Client,
-    inner: &Inner,
-    tables: &[&TableSchema],
-    cdc: bool,
-    findings: &mut Findings,
-) -> Result<()> {
-    let sql = "SELECT c.oid, has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), \
-                 pg_has_role(c.relowner, 'USAGE'), pg_get_userbyid(c.relowner)::text, \
-                 c.relrowsecurity AND NOT (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user) \
-                   AND (c.relforcerowsecurity OR NOT pg_has_role(c.relowner, 'USAGE')) \
-               FROM pg_class c WHERE c.oid = ANY ($1)";
-    let oids: Vec<u32> = tables.iter().map(|t| table_number(t)).collect();
-    let user = quote::ident(&inner.config.user);
-    for row in client.query(sql, &[&oids]).await.map_err(sqlstate::error)? {
-        let oid: u32 = get(&row, 0)?;
-        let Some(table) = tables.iter().find(|t| table_number(t) == oid) else { continue };
-        let (subject, name) = (table.id.to_string(), quote::table(&table.id));
-        if !get::<bool>(&row, 1)? {
-            let mut remedy = format!("GRANT USAGE ON SCHEMA {} TO {user}; ", quote::ident(&table.id.schema));
-            let _ = write!(remedy, "GRANT SELECT ON {name} TO {user}");
-            findings.error(&subject, "may not be read", Remedy::Sql(remedy));
-        }
-        if cdc && !get::<bool>(&row, 2)? {
-            let owner: String = get(&row, 3)?;
-            let member = Remedy::Sql(format!("GRANT {} TO {user}", quote::ident(&owner)));
-            let remedy = member.or(Remedy::Sql(format!("ALTER TABLE {name} OWNER TO {user}")));
-            findings.error(&subject, format!("belongs to {owner}, and only its owner may publish it"), remedy);
-        }
-        if get::<bool>(&row, 4)? {
-            let message = "has row-level security, which hides rows from the full load but not from the log";
-            findings.error(&subject, message, Remedy::Sql(format!("ALTER ROLE {user} BYPASSRLS")));
-        }
+/// One that is there already is used, by whomever it was made.
+async fn publication(client: &Client, inner: &Inner, findings: &mut Findings) -> Result<()> {
+    let sql = "SELECT puballtables OR NOT (pubinsert AND pubupdate AND pubdelete AND pubtruncate AND pubviaroot) \
+               FROM pg_publication WHERE pubname = $1";
+    let row = client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)?;
+    if row.map(|row| get::<bool>(&row, 0)).transpose()? == Some(true) {
+        findings.tried::<()>("publication", Err(setup::not_ours(inner)));
     }
     Ok(())
 }

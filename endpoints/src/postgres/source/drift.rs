@@ -84,7 +84,10 @@ pub(super) async fn look(inner: &Inner, tables: &[(usize, Arc<TableSchema>)]) ->
 async fn judge(inner: &Inner, table: &Arc<TableSchema>, now: Option<&Now>) -> Result<Option<Verdict>> {
     let suspend = |reason: String| Ok(Some(Verdict::Change(relation::suspend(table, reason))));
     let Some(now) = now else {
-        return suspend("the table was dropped, or dropped and created anew, at the source".to_owned());
+        let reason = "the table was dropped, or dropped and created anew, at the source".to_owned();
+        let again = Remedy::from("create it there again, if it is missing").then_reload(&table.id);
+        let remedy = again.or(format!("exclude {} in [[tables]]", table.id));
+        return Ok(Some(Verdict::Change(SchemaChangeKind::Suspend { reason, remedy })));
     };
     if (&now.schema, &now.name) != (&table.id.schema, &table.id.table) {
         return Ok(Some(Verdict::Change(relation::renamed(table, &TableId::new(&now.schema, &now.name)))));

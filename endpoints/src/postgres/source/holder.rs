@@ -80,6 +80,20 @@ async fn in_use(inner: &Inner, client: &Client, holder: &Holder) -> Result<Error
     Ok(Error::transient(format!("{what} and waits for {}", said(&open))).remedy(remedy.or(end)))
 }
 
+/// What the slot of a load that wants to begin waits for; the load's own name tells it from those of others.
+pub(super) async fn waits_for(inner: &Inner, client: &Client) -> Result<Option<String>> {
+    let sql = "SELECT coalesce(bool_or(true), false) FROM pg_replication_slots s \
+               JOIN pg_locks l ON l.pid = s.active_pid AND NOT l.granted \
+               WHERE s.confirmed_flush_lsn IS NULL AND s.slot_type = 'logical' \
+                 AND (s.slot_name = $1 OR s.slot_name ~ ('^' || left($1, 54) || '_[0-9a-f]{8}$'))";
+    let row = client.query_one(sql, &[&inner.name]).await.map_err(sqlstate::error)?;
+    if !get::<bool>(&row, 0)? {
+        return Ok(None);
+    }
+    let open = open(client, Duration::ZERO).await?;
+    Ok((!open.is_empty()).then(|| said(&open)))
+}
+
 /// A transaction that is open.
 pub(super) struct Open {
     /// Whose it is, how old, and what it did last.

@@ -15,6 +15,7 @@ mod identity;
 mod image;
 mod lookup;
 mod lsn;
+mod obstacles;
 mod overlap;
 mod range;
 mod read;
@@ -126,12 +127,8 @@ impl Source for PostgresSource {
         Ok(Box::new(stream::PgStream::open(&self.inner, request).await?))
     }
 
-    async fn keyless(&self, table: &TableSchema) -> Error {
-        let looked = async { identity::Unkeyed::of(&*self.inner.client().await?, table).await };
-        match looked.await {
-            Ok(found) => found.error(table),
-            Err(error) => error.context("asking what tells rows of a table apart").table(&table.id),
-        }
+    async fn obstacles(&self, tables: &[Arc<TableSchema>], follow: bool) -> Result<Vec<Error>> {
+        obstacles::all(&self.inner, tables, follow).await
     }
 
     async fn retire(&self) -> Result<bool> {
@@ -149,7 +146,8 @@ impl Source for PostgresSource {
         let row = client.query_opt(&sql, &[&self.inner.name]).await.map_err(sqlstate::error)?;
         let retained: Option<i64> = row.map(|r| get(&r, 0)).transpose()?.flatten();
         let retained_bytes = retained.and_then(|b| u64::try_from(b).ok());
-        Ok(Lag { current: lsn::position(current), bytes, retained_bytes })
+        let waits_for = holder::waits_for(&self.inner, &client).await?;
+        Ok(Lag { current: lsn::position(current), bytes, retained_bytes, waits_for })
     }
 }
 

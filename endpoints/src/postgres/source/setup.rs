@@ -70,10 +70,13 @@ pub(super) async fn drop_slot(inner: &Inner) -> Result<bool> {
 pub(super) async fn retire(inner: &Inner) -> Result<bool> {
     let slot = drop_slot(inner).await.map_err(|e| e.context(format!("dropping replication slot {}", inner.name)))?;
     let client = inner.client().await?;
-    let sql = "SELECT FROM pg_publication WHERE pubname = $1";
-    let publication = client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)?.is_some();
-    if !publication {
+    let sql = "SELECT pg_has_role(pubowner, 'USAGE') FROM pg_publication WHERE pubname = $1";
+    let Some(row) = client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)? else {
         // A standby would refuse even to look for it.
+        return Ok(slot);
+    };
+    if !get::<bool>(&row, 0)? {
+        tracing::warn!(publication = %inner.name, "it belongs to another role, and stays");
         return Ok(slot);
     }
     let sql = format!("DROP PUBLICATION IF EXISTS {}", quote::ident(&inner.name));
@@ -93,7 +96,8 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed
     let name = quote::ident(&inner.name);
     // Servers before 18 do not know of it.
     let sql = "SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate AND pubviaroot, oid, \
-                 to_jsonb(p) ->> 'pubgencols' <> 's' FROM pg_publication p WHERE pubname = $1";
+                 to_jsonb(p) ->> 'pubgencols' <> 's', pg_has_role(pubowner, 'USAGE') \
+               FROM pg_publication p WHERE pubname = $1";
     let found = client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)?;
     let Some(row) = found else {
         if followed.is_some() {
@@ -107,11 +111,10 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed
         return client.batch_execute(&sql).await.map_err(|e| publication_error(inner, e));
     };
     if get::<bool>(&row, 0)? || !get::<bool>(&row, 1)? {
-        return Err(Error::refused(format!("publication {} is not as trem made it", inner.name)).remedy(
-            Remedy::Sql(format!("DROP PUBLICATION {name}")).then(Remedy::StartAnew).or("give the task another name"),
-        ));
+        return Err(not_ours(inner));
     }
-    if get::<Option<bool>>(&row, 3)? == Some(true) {
+    let own: bool = get(&row, 4)?;
+    if own && get::<Option<bool>>(&row, 3)? == Some(true) {
         let sql = format!("ALTER PUBLICATION {name} SET ({STORED_COLUMNS})");
         client.batch_execute(&sql).await.map_err(|e| publication_error(inner, e))?;
     }
@@ -131,7 +134,9 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed
     let missed = |t: &TableSchema| followed.is_some_and(|f| f.contains(&t.id)) && !whole(table_number(t));
     let wanted: BTreeSet<u32> = tables.iter().filter(|t| !missed(t)).map(|t| table_number(t)).collect();
     // Only what changes is named: every table named is locked, and must be the role's own to be added.
-    let gone: BTreeSet<u32> = members.iter().filter(|m| !wanted.contains(m) || filtered.contains(m)).copied().collect();
+    let surplus = |m: &&u32| !wanted.contains(m) || filtered.contains(m);
+    // One that somebody else has made stays as it is: what is published beside is passed over.
+    let gone: BTreeSet<u32> = members.iter().filter(surplus).filter(|_| own).copied().collect();
     let new: BTreeSet<u32> = wanted.iter().filter(|m| !members.contains(m) || filtered.contains(m)).copied().collect();
     let mut sql = String::new();
     for (verb, tables) in [("DROP", &gone), ("ADD", &new)] {
@@ -145,6 +150,13 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed
         return Ok(());
     }
     client.batch_execute(&sql).await.map_err(|e| publication_error(inner, e))
+}
+
+/// Somebody has made or changed the publication in a way that leaves changes out of the log, or takes all tables in.
+pub(super) fn not_ours(inner: &Inner) -> Error {
+    let drop = Remedy::Sql(format!("DROP PUBLICATION {}", quote::ident(&inner.name)));
+    Error::refused(format!("publication {} is not as trem makes it", inner.name))
+        .remedy(drop.then(Remedy::StartAnew).or("give the task another name"))
 }
 
 /// Without it, from version 18 on the server refuses every UPDATE and DELETE of a table that has stored generated
