@@ -3,12 +3,14 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::remedy::Remedy;
 use crate::schema::TableId;
 use crate::side::Side;
 
 /// What may be done about an error. The runner acts on this and on nothing else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Class {
     /// It may heal by itself (connection lost, server restarting, lock timeout, disk full): retried with
     /// backoff from the durable checkpoint.

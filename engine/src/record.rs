@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::{Chunk, LoadedChunk};
-use crate::error::{Error, Result};
+use crate::error::{Class, Error, Result};
 use crate::position::{Checkpoint, Lineage, Position};
 use crate::remedy::Remedy;
 use crate::schema::{TableId, TableSchema};
@@ -150,6 +150,23 @@ impl TableRecord {
     }
 }
 
+/// An error that has stayed for so long that somebody should look at it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    /// The tables that are held up, by their names at the source; none where it is the task as a whole.
+    pub tables: Vec<TableId>,
+    /// Since when, by the clock of this process.
+    pub since: SystemTime,
+    /// How often it was tried.
+    pub times: u64,
+    /// What may be done about it.
+    pub class: Class,
+    /// What happened the last time.
+    pub reason: String,
+    /// What the operator should do.
+    pub remedy: Option<Remedy>,
+}
+
 /// What is remembered of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskRecord {
@@ -163,6 +180,8 @@ pub struct TaskRecord {
     pub tables: Vec<TableRecord>,
     /// Tables that somebody outside of the running task wants to be loaded again.
     pub requests: Vec<TableId>,
+    /// What keeps failing and is tried again.
+    pub failing: Vec<Failing>,
 }
 
 /// One change of the record.
@@ -220,6 +239,8 @@ pub enum RecordChange {
     Forget(TableId),
     /// A request to load a table again has been taken up.
     Taken(TableId),
+    /// All that keeps failing now.
+    Failing(Vec<Failing>),
 }
 
 impl RecordChange {
@@ -325,6 +346,7 @@ impl TaskRecord {
             }
             RecordChange::Forget(table) => self.tables.retain(|t| t.source.id != table),
             RecordChange::Taken(table) => self.requests.retain(|r| *r != table),
+            RecordChange::Failing(failing) => self.failing = failing,
         }
         Ok(())
     }

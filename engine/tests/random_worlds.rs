@@ -33,7 +33,7 @@ fn plan(rng: &mut StdRng) -> TaskPlan {
             chunk_bytes: 1,
             resume_above_bytes: if rng.random() { 0 } else { u64::MAX },
         },
-        retry: RetryPolicy { initial: Duration::ZERO, max: Duration::ZERO, give_up_after: None },
+        retry: RetryPolicy { initial: Duration::ZERO, max: Duration::ZERO, ..RetryPolicy::default() },
         rediscover: Duration::from_millis(50),
     }
 }

@@ -48,7 +48,7 @@ impl World {
             selection: Selection { rules: vec![TableRule { include, exclude: Vec::new() }] },
             batch: BatchLimits { max_rows: 1000, max_bytes: MEMORY / 8, linger: Duration::ZERO },
             load: LoadOptions { workers: 2, chunk_bytes: 1, resume_above_bytes: u64::MAX },
-            retry: RetryPolicy { initial: Duration::ZERO, max: Duration::ZERO, give_up_after: None },
+            retry: RetryPolicy { initial: Duration::ZERO, max: Duration::ZERO, ..RetryPolicy::default() },
             rediscover: Duration::from_secs(60),
         };
         let task = Task {

@@ -13,6 +13,7 @@ mod contract;
 mod crash;
 mod documents;
 mod existing;
+mod failing;
 mod failure;
 mod harness;
 mod left_behind;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use trem_tests::{Running, World, workload};
+use trem_tests::{Proxy, Running, World, workload};
 
 use crate::PATIENCE;
 
@@ -283,4 +283,47 @@ async fn large_values_stay_with_rows_that_move_between_ranges() {
     world.source.exec("DELETE FROM kin").await;
     world.trem.until_current().expect(0);
     world.assert_equal(&["public.big", "public.kin"]).await;
+}
+
+/// Without a log nothing makes parts of two moments one: a load that is cut off is begun anew, in another process and
+/// in the same one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_without_a_log_is_of_one_moment() {
+    const CHANGES: &str = "UPDATE big SET id = -1 WHERE id = 59999; UPDATE big SET id = 70000 WHERE id = 1;
+        DELETE FROM big WHERE id = 2; UPDATE big SET v = 'changed' WHERE id % 1000 = 5";
+    for killed in [true, false] {
+        let mut world = World::two().await;
+        let proxy = Proxy::start(world.cluster.port()).await;
+        let through = world.cluster.url_at(proxy.port(), "shop");
+        world.configure(|c| {
+            c.source = through;
+            c.keys.push("mode = \"full-load\"".to_owned());
+            c.sections = LOAD.replace("workers = 2", "workers = 1");
+        });
+        world
+            .source
+            .exec(
+                "CREATE TABLE big (id bigint PRIMARY KEY, acct text, v text); ANALYZE;
+                 INSERT INTO big SELECT i, md5(i::text), repeat('x', 160) FROM generate_series(1, 60000) i; ANALYZE",
+            )
+            .await;
+        let mut running = world.trem.start();
+        if killed {
+            kill_halfway(&world, running, "big", 60_000).await;
+            world.source.exec(CHANGES).await;
+            running = world.trem.start();
+        } else {
+            let deadline = Instant::now() + PATIENCE;
+            while world.target.try_rows("SELECT FROM big LIMIT 1").await.map_or(0, |rows| rows.len()) == 0 {
+                assert!(running.ended().is_none() && Instant::now() < deadline, "no row came: {}", running.log_tail());
+            }
+            proxy.hold(true);
+            world.source.exec(CHANGES).await;
+            assert!(world.target.number("SELECT count(*) FROM big").await < 60_000, "the load was over too soon");
+            proxy.cut();
+            proxy.hold(false);
+        }
+        running.wait(PATIENCE).expect(0);
+        world.assert_equal(&["public.big"]).await;
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 use trem_engine::ports::{Finding, Severity};
-use trem_engine::{Error, Remedy, Result};
+use trem_engine::{Remedy, Result};
 
 use super::config::PgConfig;
 use super::connect::pooled;
@@ -12,6 +12,8 @@ use super::quote;
 use super::row::get;
 use super::sqlstate;
 
+/// How many sessions are open beside one that is looked at: as many as every run has.
+const OTHERS: usize = 3;
 /// How long a session may be waited for while another of ours is busy.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -35,24 +37,31 @@ pub(super) async fn sessions(config: &PgConfig, application: &str, subject: &str
     Some(Finding { severity: Severity::Error, subject: subject.to_owned(), message, remedy: Some(remedy) })
 }
 
+/// What one session has set is there in that session, and in no other: whichever of its server's sessions a pooler
+/// hands out, those that are busy it cannot.
 async fn own_sessions(config: &PgConfig, application: &str) -> Result<bool> {
+    let mark = format!("{:032x}", rand::random::<u128>());
     let one = config.connect(application).await?;
-    let first = session(&one).await?;
-    let other = config.connect(application).await?;
-    other.batch_execute("BEGIN").await.map_err(sqlstate::error)?;
-    if session(&other).await? == first {
-        return Ok(false);
+    one.batch_execute(&format!("SET trem.mark TO '{mark}'")).await.map_err(sqlstate::error)?;
+    let (mut busy, mut own) = (Vec::new(), true);
+    for _ in 0..OTHERS {
+        let other = config.connect(application).await?;
+        other.batch_execute("BEGIN").await.map_err(sqlstate::error)?;
+        own &= marked(&other).await? != mark && marked(&one).await? == mark;
+        busy.push(other);
     }
-    let same = session(&one).await? == first;
-    other.batch_execute("ROLLBACK").await.map_err(sqlstate::error)?;
-    Ok(same)
+    for other in busy {
+        other.batch_execute("ROLLBACK").await.map_err(sqlstate::error)?;
+    }
+    Ok(own)
 }
 
-/// The server's process behind a connection. Not by a prepared statement, which a pooler may take for another one.
-async fn session(client: &Client) -> Result<String> {
-    let answer = client.simple_query("SELECT pg_backend_pid()").await.map_err(sqlstate::error)?;
-    let pid = answer.iter().find_map(|m| if let SimpleQueryMessage::Row(row) = m { row.get(0) } else { None });
-    pid.map(str::to_owned).ok_or_else(|| Error::fatal("the server did not say which process it is"))
+/// How a session is marked. Not by a prepared statement, which a pooler may take for another one.
+async fn marked(client: &Client) -> Result<String> {
+    let sql = "SELECT coalesce(current_setting('trem.mark', true), '')";
+    let answer = client.simple_query(sql).await.map_err(sqlstate::error)?;
+    let mark = answer.iter().find_map(|m| if let SimpleQueryMessage::Row(row) = m { row.get(0) } else { None });
+    Ok(mark.unwrap_or_default().to_owned())
 }
 
 /// Limits that leave no room for `needed` connections, of which `parallel` read or write parts of tables. Those of this

@@ -168,6 +168,7 @@ fn first() -> TaskRecord {
         committed_at: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_790_856_000_250)),
         tables: vec![left, half, record_of("ready", TableState::Ready, true, false)],
         requests: Vec::new(),
+        failing: Vec::new(),
     }
 }
 

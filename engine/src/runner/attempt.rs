@@ -16,6 +16,7 @@ use crate::schema::{Catalog, Identity, SchemaChange, SchemaChangeKind, TableId, 
 
 use super::book::Book;
 use super::control::Control;
+use super::failing;
 use super::follow::Follow;
 use super::group::{Group, create_secondary};
 use super::preflight::preflight;
@@ -74,7 +75,13 @@ impl Attempt<'_> {
             let group = Group::new(&run, pending.clone(), started.first);
             taken.push((groups.spawn(group.run()).id(), pending));
         }
-        Follow { run, asks, groups, taken, goal: self.goal, checkpoint: started.checkpoint }.run(lane).await
+        let until_current = self.goal.is_some();
+        let followed = Arc::clone(&run);
+        Follow { run, asks, groups, taken, goal: self.goal, checkpoint: started.checkpoint }.run(lane).await?;
+        if until_current && !self.control.token().is_cancelled() {
+            failing::healed(&followed).await;
+        }
+        Ok(())
     }
 
     /// A task that has not started is refused before anything is created for it.
@@ -104,7 +111,9 @@ async fn load_only(run: &Arc<Run>) -> Result<()> {
     }
     drop(lane);
     run.task.reporter.update(|p| p.phase = Phase::Loading);
-    Group::new(run, pending, None).run().await
+    Group::new(run, pending, None).run().await?;
+    failing::healed(run).await;
+    Ok(())
 }
 
 /// All tables that the task selects, those that no route leads from included: they are told of where they are taken up.

@@ -17,6 +17,7 @@ use crate::schema::{Catalog, SchemaChangeKind, SecondaryKind, TableId, TableSche
 use crate::task::{AfterLoad, OnExisting};
 
 use super::aside::CatchUp;
+use super::failing;
 use super::load::{Loading, load};
 use super::retry::Backoff;
 use super::run::{Hold, Joined, Run};
@@ -49,9 +50,13 @@ impl Group {
         let mut backoff = Backoff::new(self.run.task.plan.retry);
         self.readmit().await?;
         let mut again = false;
+        let all = self.tables.clone();
         loop {
             let before = self.run.task.reporter.snapshot().rows_loaded();
-            let Err(error) = self.attempt(again).await else { return Ok(()) };
+            let Err(error) = self.attempt(again).await else {
+                failing::of_tables(&self.run, &all, None).await;
+                return Ok(());
+            };
             again = true;
             // Their record changes while the one of the target is read, and nothing of them is to be begun again.
             let joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -82,6 +87,9 @@ impl Group {
             match error.class() {
                 Class::Again => tracing::info!(%task, "{error}"),
                 _ => tracing::warn!(%task, retry_in_ms, "loading beside the stream failed: {error}"),
+            }
+            if let Some(failing) = backoff.lasting(task, &error, &self.tables) {
+                failing::of_tables(&self.run, &all, Some(failing)).await;
             }
             self.run.task.reporter.update(|p| p.retries += 1);
             tokio::time::sleep(pause).await;

@@ -7,6 +7,7 @@ mod aside;
 mod attempt;
 mod book;
 mod control;
+mod failing;
 mod first;
 mod follow;
 mod group;
@@ -87,6 +88,9 @@ impl Task {
                 return Err(error);
             };
             tracing::warn!(task = %self.plan.name, retry_in_ms = pause.as_millis() as u64, "attempt failed: {error}");
+            if let Some(failing) = backoff.lasting(&self.plan.name, &error, &[]) {
+                failing::of_task(self.target.as_ref(), failing).await;
+            }
             self.reporter.update(|p| {
                 p.phase = Phase::Retrying(Trouble::from(&error));
                 p.retries += 1;

@@ -13,6 +13,7 @@ use crate::record::TableState;
 use crate::schema::{Identity, TableId};
 
 use super::control::Command;
+use super::failing;
 use super::run::Run;
 
 /// How often the source is asked how far its log goes.
@@ -73,10 +74,16 @@ async fn watch(run: Arc<Run>, found: mpsc::Sender<Found>) {
 /// Asks the source from time to time how far the task is behind, so that nobody who wants to know has to.
 async fn measure(run: Arc<Run>) {
     let reporter = &run.task.reporter;
+    let began = reporter.snapshot().applied;
     loop {
         let applied = reporter.snapshot().applied;
         match run.task.source.lag(applied.as_ref()).await {
-            Ok(lag) => reporter.update(|p| p.lag = Some(lag)),
+            Ok(lag) => {
+                if lag.bytes == Some(0) || applied != began {
+                    failing::healed(&run).await;
+                }
+                reporter.update(|p| p.lag = Some(lag));
+            }
             Err(error) => tracing::debug!(%error, "could not ask how far behind"),
         }
         tokio::time::sleep(LAG).await;

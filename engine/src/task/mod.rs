@@ -104,11 +104,14 @@ pub struct RetryPolicy {
     pub max: Duration,
     /// Give up after failing for this long without any progress; `None` never.
     pub give_up_after: Option<Duration>,
+    /// What has failed for so long is told as something to look at.
+    pub tell_after: Duration,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { initial: Duration::from_millis(200), max: Duration::from_secs(30), give_up_after: None }
+        let (initial, max) = (Duration::from_millis(200), Duration::from_secs(30));
+        Self { initial, max, give_up_after: None, tell_after: Duration::from_secs(60) }
     }
 }
 

@@ -3,10 +3,10 @@
 use std::time::SystemTime;
 
 use serde::Serialize;
-use trem_engine::Error;
-use trem_engine::record::{TableRecord, TableState};
+use trem_engine::record::{Failing, TableRecord, TableState};
 use trem_engine::runner::Task;
 use trem_engine::schema::TableId;
+use trem_engine::{Class, Error};
 
 use super::plan::both;
 use crate::cli::Shown;
@@ -41,9 +41,24 @@ struct TaskView {
     retained_bytes: Option<u64>,
     /// The transactions at the source that a load waits for.
     waits_for: Option<String>,
+    /// What has been failing for long and is tried again.
+    failing: Vec<FailingView>,
     tables: Vec<TableView>,
     /// What could not be asked, and why.
     errors: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct FailingView {
+    /// The tables that are held up; none where it is the task as a whole.
+    tables: Vec<String>,
+    /// RFC 3339, UTC.
+    since: String,
+    seconds: u64,
+    times: u64,
+    class: Class,
+    reason: String,
+    remedy: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -106,8 +121,21 @@ async fn view(config: &TaskConfig, task: &Task, commands: &Commands<'_>) -> Task
         lag_seconds,
         retained_bytes: lag.as_ref().and_then(|l| l.retained_bytes),
         waits_for: lag.and_then(|l| l.waits_for),
+        failing: record.failing.iter().map(|f| failing_view(f, commands)).collect(),
         tables: record.tables.iter().map(|t| table_view(t, &record.requests, commands)).collect(),
         errors,
+    }
+}
+
+fn failing_view(failing: &Failing, commands: &Commands<'_>) -> FailingView {
+    FailingView {
+        tables: failing.tables.iter().map(ToString::to_string).collect(),
+        since: humantime::format_rfc3339_seconds(failing.since).to_string(),
+        seconds: failing.since.elapsed().unwrap_or_default().as_secs(),
+        times: failing.times,
+        class: failing.class,
+        reason: failing.reason.clone(),
+        remedy: failing.remedy.as_ref().map(|r| commands.remedy(r)),
     }
 }
 
@@ -135,6 +163,13 @@ fn print(task: &TaskView) {
     }
     if let Some(others) = &task.waits_for {
         output::tell("  ", format_args!("a load waits for transactions that are open at the source: {others}"));
+    }
+    for FailingView { tables, since, seconds, times, reason, remedy, .. } in &task.failing {
+        let what = if tables.is_empty() { "the task".to_owned() } else { tables.join(", ") };
+        output::tell("  ", format_args!("{what} failing since {since} ({seconds} s), {times} times: {reason}"));
+        if let Some(remedy) = remedy {
+            output::tell("    remedy: ", remedy);
+        }
     }
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".to_owned());
     let size = |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), output::bytes);
@@ -198,7 +233,6 @@ mod tests {
 
     use super::*;
     use std::collections::BTreeSet;
-    use trem_engine::Class;
 
     const MANUAL: &str = include_str!("../../../docs/OPERATIONS.md");
 
@@ -223,6 +257,15 @@ mod tests {
             reason: None,
             remedy: None,
         };
+        let failing = FailingView {
+            tables: Vec::new(),
+            since: String::new(),
+            seconds: 0,
+            times: 0,
+            class: Class::Transient,
+            reason: String::new(),
+            remedy: None,
+        };
         let task = TaskView {
             task: String::new(),
             source: String::new(),
@@ -235,6 +278,7 @@ mod tests {
             lag_seconds: None,
             retained_bytes: None,
             waits_for: None,
+            failing: vec![failing],
             tables: vec![table],
             errors: Vec::new(),
         };
@@ -242,6 +286,7 @@ mod tests {
         assert_eq!(names(&written), names(&manual));
         assert_eq!(names(&written["tasks"][0]), names(&manual["tasks"][0]));
         assert_eq!(names(&written["tasks"][0]["tables"][0]), names(&manual["tasks"][0]["tables"][0]));
+        assert_eq!(names(&written["tasks"][0]["failing"][0]), names(&manual["tasks"][0]["failing"][0]));
     }
 
     #[test]

@@ -91,4 +91,5 @@ pub struct Retry {
     pub initial: Option<Leaf>,
     pub max: Option<Leaf>,
     pub give_up_after: Option<Leaf>,
+    pub tell_after: Option<Leaf>,
 }

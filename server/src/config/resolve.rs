@@ -308,7 +308,8 @@ impl Resolver<'_> {
             self.problem(leaf.span(), "the first pause is longer than the longest: expected initial <= max");
         }
         let give_up_after = raw.give_up_after.as_ref().map(|leaf| self.pause(Some(leaf), Duration::ZERO));
-        RetryPolicy { initial, max, give_up_after }
+        let tell_after = self.pause(raw.tell_after.as_ref(), default.tell_after);
+        RetryPolicy { initial, max, give_up_after, tell_after }
     }
 
     /// A string, variables replaced.

@@ -103,7 +103,7 @@ memory = "1GiB"
 rediscover = "5m"
 batch = { max-rows = 7, max-bytes = "2MB", linger = "0ms" }
 load = { workers = 3, chunk-bytes = "1MiB", resume-above-bytes = "0B" }
-retry = { initial = "1s", max = "2s", give-up-after = "1h" }
+retry = { initial = "1s", max = "2s", give-up-after = "1h", tell-after = "5s" }
 tables = [{ include = ["${SCHEMA}.a", "x$${y.b"], exclude = "public.c" }]
 "#;
     let config = read(&format!("{ENDPOINTS}{TASK}{text}")).unwrap();
@@ -114,6 +114,7 @@ tables = [{ include = ["${SCHEMA}.a", "x$${y.b"], exclude = "public.c" }]
     assert_eq!((plan.load.workers, plan.load.chunk_bytes, plan.load.resume_above_bytes), (3, 1 << 20, 0));
     assert_eq!((plan.retry.initial, plan.retry.max), (Duration::from_secs(1), Duration::from_secs(2)));
     assert_eq!(plan.retry.give_up_after, Some(Duration::from_secs(3600)));
+    assert_eq!(plan.retry.tell_after, Duration::from_secs(5));
     assert!(plan.selection.names(&TableId::new("public", "a")));
     assert!(plan.selection.names(&TableId::new("x${y", "b")));
 }

@@ -23,8 +23,11 @@ pub(in super::super) async fn read(client: &Client, task: &str) -> Result<Option
 }
 
 async fn read_as(client: &Client, task: &str, format: i32) -> Result<Option<TaskRecord>> {
-    let sql = "SELECT lineage, position_order::text, position, committed_at FROM trem.task WHERE task = $1";
-    let known = async { client.query_opt(sql, &[&task]).await.map_err(pg) };
+    let failing = if format == 1 { "NULL" } else { "failing" };
+    let sql = format!(
+        "SELECT lineage, position_order::text, position, committed_at, {failing}::text FROM trem.task WHERE task = $1"
+    );
+    let known = async { client.query_opt(&sql, &[&task]).await.map_err(pg) };
     let lane = async {
         let sql = "SELECT lineage, position_order::text, position, committed_at FROM trem.lane \
                    WHERE task = $1 AND lane = 0";
@@ -43,7 +46,9 @@ async fn read_as(client: &Client, task: &str, format: i32) -> Result<Option<Task
     let lineage = lineage.map(Lineage);
     let checkpoint = position(at, 1)?.zip(lineage.clone());
     let checkpoint = checkpoint.map(|(position, lineage)| Checkpoint { lineage, position });
-    let mut record = TaskRecord { lineage, checkpoint, committed_at: get(at, 3)?, tables, requests };
+    // It is for the eyes only.
+    let failing = get::<Option<&str>>(&row, 4)?.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let mut record = TaskRecord { lineage, checkpoint, committed_at: get(at, 3)?, tables, requests, failing };
     let mut chunks = chunks;
     for table in &mut record.tables {
         table.chunks = chunks.remove(table.id()).unwrap_or_default();

@@ -76,6 +76,12 @@ pub(in super::super) async fn write(client: &Client, task: &str, change: &Record
         }
         RecordChange::Position(tables, position) => put_position(client, task, tables, position).await,
         RecordChange::Forget(id) => forget_table(client, task, id).await,
+        RecordChange::Failing(failing) => {
+            let text = serde_json::to_string(failing);
+            let text = text.map_err(|e| Error::fatal("internal: what fails cannot be written down").cause(e))?;
+            let sql = "UPDATE trem.task SET failing = $2 WHERE task = $1";
+            execute(client, sql, &[&task, &text]).await.map(drop)
+        }
         RecordChange::Taken(id) => {
             let sql = "DELETE FROM trem.request WHERE task = $1 AND schema_name = $2 AND table_name = $3";
             execute(client, sql, &[&task, &id.schema, &id.table]).await.map(drop)
