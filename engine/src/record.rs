@@ -104,6 +104,9 @@ pub struct TableRecord {
     /// Every change of this table that committed before is on the target, wherever the checkpoint is: set while it
     /// catches up on its own.
     pub position: Option<Position>,
+    /// Changes since the load that met another row on the target than the source had, or none, and were put right: at
+    /// least so many.
+    pub conflicts: u64,
 }
 
 impl TableRecord {
@@ -118,6 +121,7 @@ impl TableRecord {
             remedy: None,
             chunks: Vec::new(),
             position: None,
+            conflicts: 0,
         }
     }
 
@@ -235,6 +239,8 @@ pub enum RecordChange {
     Source(Arc<TableSchema>),
     /// Changes of tables that catch up on their own have been applied up to here.
     Position(Vec<TableId>, Position),
+    /// So many more changes of a table met another row on the target than the source had.
+    Conflicts(TableId, u64),
     /// The table is no longer part of the task.
     Forget(TableId),
     /// A request to load a table again has been taken up.
@@ -344,6 +350,7 @@ impl TaskRecord {
                     self.known(&table)?.position = Some(position.clone());
                 }
             }
+            RecordChange::Conflicts(table, more) => self.known(&table)?.conflicts += more,
             RecordChange::Forget(table) => self.tables.retain(|t| t.source.id != table),
             RecordChange::Taken(table) => self.requests.retain(|r| *r != table),
             RecordChange::Failing(failing) => self.failing = failing,

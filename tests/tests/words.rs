@@ -219,3 +219,23 @@ async fn tasks_that_bring_changes_back_are_refused() {
     two.command(&["check", "--task", "ab"]).expect(0).says(&["warning", "at the same time as ba"]);
     two.command(&["run", "--until-current", "--task", "ab"]).expect(0).says(&["WARN", "at the same time as ba"]);
 }
+
+/// Somebody else writes to the target, and a table there does not survive a crash: both are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_right_is_counted() {
+    let mut world = World::two().await;
+    world.configure(|c| c.keys.push("on-existing = \"truncate\"".to_owned()));
+    world.source.exec("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 9) i").await;
+    world.target.exec("CREATE UNLOGGED TABLE t (id int PRIMARY KEY, v int)").await;
+    world.trem.command(&["check"]).expect(0).says(&["UNLOGGED", "ALTER TABLE \"public\".\"t\" SET LOGGED"]);
+    world.trem.until_current().expect(0);
+    world.trem.command(&["status"]).expect(0).never_says("as the source had them");
+    world.target.exec("DELETE FROM t WHERE id < 3; INSERT INTO t VALUES (10, 77)").await;
+    world.source.exec("BEGIN; UPDATE t SET v = 0 WHERE id < 3; INSERT INTO t VALUES (10, 10); COMMIT").await;
+    world.trem.until_current().expect(0);
+    world.assert_equal(&["public.t"]).await;
+    world.trem.command(&["status"]).expect(0).says(&["public.t: 3 changes met rows", "who else writes"]);
+    world.trem.command(&["reload", "--task", "t", "--table", "public.t"]).expect(0);
+    world.trem.until_current().expect(0);
+    world.trem.command(&["status"]).expect(0).never_says("as the source had them");
+}

@@ -16,7 +16,7 @@ use crate::progress::Station;
 use crate::record::{RecordChange, TableRecord, TableState};
 use crate::schema::TableId;
 
-use super::pipeline::{at_source, reduced_by};
+use super::pipeline::{at_source, conflicts, reduced_by};
 use super::room::COPIES;
 use super::run::{Ask, Hold, Joined, MEETING, Meeting, Run};
 use super::stage::{Held, News, Stage};
@@ -115,7 +115,7 @@ impl<'a> CatchUp<'a> {
         let hold = self.run.hold();
         hold.from(&from);
         let aside =
-            Aside { run: self.run, stream, gather, lane, stage: Some(stage), tables, held, hold, applied: from };
+            Aside { run: self.run, stream, gather, lane, stage: Some(stage), tables, held, hold, applied: from, met: Vec::new() };
         aside.run(self).await
     }
 }
@@ -145,6 +145,8 @@ struct Aside<'a> {
     /// A crash of the target may take back what it has not durably, and then that is needed again.
     hold: Hold,
     applied: Position,
+    /// Conflicts of a set that is still open.
+    met: Vec<RecordChange>,
 }
 
 impl Aside<'_> {
@@ -229,8 +231,13 @@ impl Aside<'_> {
         self.run.book.note(&changes)?;
         let counts: Vec<(TableId, TableCounts)> = at_source(applied, &staged.sources);
         reporter.add(&counts);
+        self.met.extend(conflicts(&counts));
         if span.open {
             return Ok(());
+        }
+        if !self.met.is_empty() {
+            let met = std::mem::take(&mut self.met);
+            self.run.book.commit(self.lane.as_mut(), &met).await?;
         }
         self.applied = span.end;
         self.settle(false).await?;

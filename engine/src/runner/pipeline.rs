@@ -61,7 +61,7 @@ impl Pipeline {
         let stage = Stage::new(Arc::clone(&run.task.rules), run.task.target.abilities());
         let mut tasks = JoinSet::new();
         tasks.spawn(reduce_all(Arc::clone(run), stage, gathered, reduced));
-        let applier = Applier { run: Arc::clone(run), lane, lineage, held: Held::default(), asked: Instant::now() };
+        let applier = Applier { run: Arc::clone(run), lane, lineage, held: Held::default(), asked: Instant::now(), met: Vec::new() };
         tasks.spawn(applier.run(todo, done));
         Self { work, outcomes, tasks }
     }
@@ -146,12 +146,20 @@ pub(super) fn at_source(applied: Applied, sources: &Sources) -> Vec<(TableId, Ta
     applied.tables.into_iter().map(named).collect()
 }
 
+/// Changes of the record for those that met another row on the target than the source had.
+pub(super) fn conflicts(applied: &[(TableId, TableCounts)]) -> Vec<RecordChange> {
+    let met = applied.iter().filter(|(_, counts)| counts.conflicts > 0);
+    met.map(|(id, counts)| RecordChange::Conflicts(id.clone(), counts.conflicts)).collect()
+}
+
 struct Applier {
     run: Arc<Run>,
     lane: Box<dyn TargetLane>,
     lineage: Lineage,
     held: Held,
     asked: Instant,
+    /// Conflicts of a set that is still open.
+    met: Vec<RecordChange>,
 }
 
 impl Applier {
@@ -193,7 +201,13 @@ impl Applier {
         self.run.book.note(&changes)?;
         self.run.task.reporter.passed(Station::Applied, rows, began.elapsed());
         tracing::debug!(rows, open = span.open, took = ?began.elapsed(), "applied a set");
-        self.run.task.reporter.add(&at_source(applied, &sources));
+        let counts = at_source(applied, &sources);
+        self.run.task.reporter.add(&counts);
+        self.met.extend(conflicts(&counts));
+        if !span.open && !self.met.is_empty() {
+            let met = std::mem::take(&mut self.met);
+            self.run.book.commit(self.lane.as_mut(), &met).await?;
+        }
         let ask = !span.open && self.asked.elapsed() >= DURABLE_POLL;
         let durable = if ask { self.lane.durable(false).await? } else { None };
         Ok(Outcome::Applied { span, news, rows: rows as u64, durable })

@@ -75,6 +75,8 @@ struct TableView {
     rows_loaded: u64,
     chunks: usize,
     chunks_done: usize,
+    /// Changes that met another row on the target than the source had, and were put right.
+    conflicts: u64,
     reason: Option<String>,
     remedy: Option<String>,
 }
@@ -151,6 +153,7 @@ fn table_view(record: &TableRecord, requests: &[TableId], commands: &Commands<'_
         rows_loaded: record.rows_loaded(),
         chunks: record.chunks.len(),
         chunks_done: record.chunks.iter().filter(|c| c.done.is_some()).count(),
+        conflicts: record.conflicts,
         reason: record.reason.clone(),
         remedy: record.remedy.as_ref().map(|r| commands.remedy(r)),
     }
@@ -199,6 +202,14 @@ fn print(task: &TaskView) {
         table.row([both(&t.name, &t.target), state.to_owned(), t.rows_loaded.to_string(), chunks]);
     }
     output::say(table);
+    for t in task.tables.iter().filter(|t| t.conflicts > 0) {
+        let (name, conflicts) = (&t.name, t.conflicts);
+        output::tell(
+            "  ",
+            format_args!("{name}: {conflicts} changes met rows on the target that were not as the source had them"),
+        );
+        output::tell("    remedy: ", "see who else writes to the target's table; a reload makes it what the source is");
+    }
     let suspended: Vec<&TableView> = task.tables.iter().filter(|t| t.state == TableState::Suspended).collect();
     if !suspended.is_empty() {
         let (count, all) = (suspended.len(), task.tables.len());
@@ -254,6 +265,7 @@ mod tests {
             rows_loaded: 0,
             chunks: 0,
             chunks_done: 0,
+            conflicts: 0,
             reason: None,
             remedy: None,
         };

@@ -85,6 +85,7 @@ pub(super) fn decide(
         Some(have) => {
             // The keys of a table whose load was cut off are still to be built.
             d.findings.extend(have.misfits(table, !(reload && ours)));
+            d.findings.extend(have.unlogged.then(|| unlogged(table)));
             d.findings.extend(hazards(facts, table));
             let rows = facts.with_rows.contains(&table.id);
             if load && reload && kept && rows {
@@ -149,6 +150,13 @@ fn hazards(facts: &Facts, table: &TableSchema) -> Vec<Finding> {
         forbid(table, message, h.remedy(&facts.role))
     })
     .collect()
+}
+
+/// What a crash takes is gone for the target and not for the record.
+fn unlogged(table: &TableSchema) -> Finding {
+    let message = "it is UNLOGGED: a crash of the target empties it, and trem would not notice".to_owned();
+    let remedy = Remedy::Sql(format!("ALTER TABLE {} SET LOGGED", quote::table(&table.id)));
+    Finding { severity: Severity::Warning, subject: table.id.to_string(), message, remedy: Some(remedy) }
 }
 
 /// What must be dropped by hand before the table can be.

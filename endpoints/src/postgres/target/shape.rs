@@ -67,6 +67,8 @@ pub(super) struct TargetTable {
     /// Constraints beside unique ones that rows can violate among each other.
     pub(super) exclusions: bool,
     pub(super) partitioned: bool,
+    /// A crash of the server empties it.
+    pub(super) unlogged: bool,
     /// Single partitions have unique indexes of their own.
     pub(super) partly_unique: bool,
     /// What it is, where it is not a table.
@@ -84,7 +86,7 @@ const TABLES: &str = "
 SELECT w.n, c.oid, c.relkind::text,
        ARRAY(SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS p
              WHERE c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, p)),
-       pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'USAGE'), current_user::text
+       pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'USAGE'), current_user::text, c.relpersistence = 'u'
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (schema_name, table_name, n)
 JOIN pg_namespace s ON s.nspname = w.schema_name
 JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = w.table_name";
@@ -169,6 +171,7 @@ impl TargetTable {
                 owner: get(&row, 4)?,
                 owned: get(&row, 5)?,
                 role: get(&row, 6)?,
+                unlogged: get(&row, 7)?,
                 ..Self::of_kind(get(&row, 2)?)
             };
             found.insert(get(&row, 1)?, (*id, table));

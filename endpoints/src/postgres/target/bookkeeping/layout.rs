@@ -62,7 +62,7 @@ CREATE TABLE trem.lane (
     PRIMARY KEY (task, lane)
 );
 ALTER TABLE trem.table_state ADD COLUMN target_schema text, ADD COLUMN target_table text, ADD COLUMN target_shape text,
-    ADD COLUMN position_order numeric(39), ADD COLUMN position text;
+    ADD COLUMN position_order numeric(39), ADD COLUMN position text, ADD COLUMN conflicts bigint NOT NULL DEFAULT 0;
 ALTER TABLE trem.task ADD COLUMN failing text;
 CREATE TABLE trem.request (
     task text NOT NULL,

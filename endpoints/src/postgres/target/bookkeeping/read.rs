@@ -58,8 +58,8 @@ async fn read_as(client: &Client, task: &str, format: i32) -> Result<Option<Task
 
 async fn tables(client: &Client, task: &str, format: i32) -> Result<Vec<TableRecord>> {
     let newer = match format {
-        1 => "NULL::text, NULL::text, NULL::text",
-        _ => "target_shape, position_order::text, position",
+        1 => "NULL::text, NULL::text, NULL::text, 0::int8",
+        _ => "target_shape, position_order::text, position, conflicts",
     };
     let sql = format!(
         "SELECT schema_name, table_name, state, shape, reason, remedy, created_by_trem, keeps_rows, {newer} \
@@ -87,6 +87,7 @@ async fn tables(client: &Client, task: &str, format: i32) -> Result<Vec<TableRec
             remedy: get::<Option<&str>>(row, 5)?.map(Remedy::of_stored),
             chunks: Vec::new(),
             position: position(row, 9)?,
+            conflicts: get::<i64>(row, 11)?.unsigned_abs(),
         });
     }
     Ok(tables)

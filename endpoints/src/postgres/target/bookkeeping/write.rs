@@ -75,6 +75,12 @@ pub(in super::super) async fn write(client: &Client, task: &str, change: &Record
             known(execute(client, sql, &[&task, &id.schema, &id.table, &shape]).await?, id)
         }
         RecordChange::Position(tables, position) => put_position(client, task, tables, position).await,
+        RecordChange::Conflicts(id, more) => {
+            let sql = "UPDATE trem.table_state SET conflicts = conflicts + $4 \
+                       WHERE task = $1 AND schema_name = $2 AND table_name = $3";
+            let more = i64::try_from(*more).unwrap_or(i64::MAX);
+            known(execute(client, sql, &[&task, &id.schema, &id.table, &more]).await?, id)
+        }
         RecordChange::Forget(id) => forget_table(client, task, id).await,
         RecordChange::Failing(failing) => {
             let text = serde_json::to_string(failing);
