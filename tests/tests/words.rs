@@ -225,7 +225,10 @@ async fn tasks_that_bring_changes_back_are_refused() {
 async fn what_is_put_right_is_counted() {
     let mut world = World::two().await;
     world.configure(|c| c.keys.push("on-existing = \"truncate\"".to_owned()));
-    world.source.exec("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 9) i").await;
+    world
+        .source
+        .exec("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 9) i")
+        .await;
     world.target.exec("CREATE UNLOGGED TABLE t (id int PRIMARY KEY, v int)").await;
     world.trem.command(&["check"]).expect(0).says(&["UNLOGGED", "ALTER TABLE \"public\".\"t\" SET LOGGED"]);
     world.trem.until_current().expect(0);

@@ -114,8 +114,18 @@ impl<'a> CatchUp<'a> {
         let gather = Gather::new(task.plan.batch, from.clone());
         let hold = self.run.hold();
         hold.from(&from);
-        let aside =
-            Aside { run: self.run, stream, gather, lane, stage: Some(stage), tables, held, hold, applied: from, met: Vec::new() };
+        let aside = Aside {
+            run: self.run,
+            stream,
+            gather,
+            lane,
+            stage: Some(stage),
+            tables,
+            held,
+            hold,
+            applied: from,
+            met: Vec::new(),
+        };
         aside.run(self).await
     }
 }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::ports::{Snapshot, SnapshotKind, TargetLane};
 use crate::position::{Checkpoint, Position};
 use crate::progress::Phase;
-use crate::record::{LaneId, RecordChange, TableRecord, TableState, TaskRecord};
+use crate::record::{Epoch, LaneId, RecordChange, TableRecord, TableState, TaskRecord};
 use crate::remedy::Remedy;
 use crate::route::Route;
 use crate::routes::Routes;
@@ -27,6 +27,8 @@ pub(super) struct Attempt<'a> {
     pub(super) task: &'a Task,
     pub(super) control: &'a Control,
     pub(super) goal: Option<Position>,
+    /// The last epoch that this process has taken.
+    pub(super) taken: &'a mut Option<Epoch>,
 }
 
 /// A task that has begun or goes on.
@@ -50,6 +52,7 @@ impl Attempt<'_> {
             () = self.control.token().cancelled() => return Ok(()),
             taken = self.task.target.take_over() => taken?,
         };
+        *self.taken = Some(epoch);
         let starting = record.tables.is_empty();
         let book = Book::new(epoch, record, self.task.reporter.clone());
         let (run, asks) = Run::new(self.task, self.control, book, starting);
@@ -166,7 +169,8 @@ async fn resume(run: &Arc<Run>, lane: &mut dyn TargetLane, checkpoint: Checkpoin
     let known: Vec<Arc<TableSchema>> = catalog
         .tables
         .iter()
-        .filter(|t| t.identity != Identity::InsertOnly && !suspended(&t.id) && run.book.state(&t.id).is_some())
+        .filter(|t| t.identity != Identity::InsertOnly)
+        .filter(|t| matches!(run.book.state(&t.id), Some(TableState::Ready | TableState::Loading)))
         .cloned()
         .collect();
     run.publish(&known).await?;

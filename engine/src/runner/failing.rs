@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::ports::Target;
-use crate::record::{Failing, RecordChange};
+use crate::record::{Epoch, Failing, RecordChange};
 use crate::schema::TableId;
 
 use super::run::Run;
@@ -12,10 +12,11 @@ use super::run::Run;
 /// A target that is busy or gone is not waited for longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Writes down that the task as a whole keeps failing. Where the target is what fails, whoever asks it learns that.
-pub(super) async fn of_task(target: &dyn Target, failing: Failing) {
+/// Writes down that the task as a whole keeps failing. Where the target is what fails, whoever asks it learns that. The
+/// task is not taken over for it: by now it may be another process's.
+pub(super) async fn of_task(target: &dyn Target, epoch: Epoch, failing: Failing) {
     let written = async {
-        let (epoch, record) = target.take_over().await?;
+        let record = target.record().await?.unwrap_or_default();
         let all = with(record.failing, &[], Some(failing));
         target.open_lane(epoch, None).await?.commit(&[RecordChange::Failing(all)]).await
     };

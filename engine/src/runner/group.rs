@@ -139,7 +139,11 @@ impl Group {
         if !plan.mode.loads() && !self.tables.iter().any(begun) {
             return self.without_load(lane.as_mut()).await;
         }
-        let Some((snapshot, hold)) = self.snapshot(lane.as_mut()).await? else { return Ok(()) };
+        // Of tables that wait for something: the others do not wait for them.
+        let mut late: Vec<Error> = Vec::new();
+        let Some((snapshot, hold)) = self.snapshot(lane.as_mut(), &mut late).await? else {
+            return late.pop().map_or(Ok(()), Err);
+        };
         *self.held.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(hold);
         // Asked after the snapshot, the catalogue is not older than the rows.
         let (catalog, routes) = self.run.look().await?;
@@ -147,20 +151,28 @@ impl Group {
         self.refuse(lane.as_mut(), &catalog, &routes).await?;
         let mut tables = Vec::new();
         for id in self.tables.clone() {
-            let Some(route) = routes.of_source(&id) else { continue };
+            let waits = |e: &Error| e.class() == Class::Transient && e.table_id() == Some(&id);
+            let Some(route) = routes.of_source(&id).filter(|_| !late.iter().any(waits)) else { continue };
             match self.take_up(lane.as_mut(), snapshot.as_ref(), route).await {
                 Ok(loading) => tables.push(loading),
+                Err(error) if waits(&error) => late.push(error),
                 Err(error) => self.set_aside(lane.as_mut(), route, error).await?,
             }
         }
         let (send, loaded) = mpsc::unbounded_channel();
         let loading = load(&self.run, snapshot, tables, send);
         let joining = self.join(lane, loaded, &routes);
-        tokio::try_join!(loading, joining).map(drop).map_err(Error::of_table)
+        tokio::try_join!(loading, joining).map(drop).map_err(Error::of_table)?;
+        late.pop().map_or(Ok(()), Err)
     }
 
     /// A snapshot of the tables, and what keeps the log that follows it; `None` if none of them can be taken up.
-    async fn snapshot(&mut self, lane: &mut dyn TargetLane) -> Result<Option<(Arc<dyn Snapshot>, Hold)>> {
+    /// `late`: tables that wait for something go there.
+    async fn snapshot(
+        &mut self,
+        lane: &mut dyn TargetLane,
+        late: &mut Vec<Error>,
+    ) -> Result<Option<(Arc<dyn Snapshot>, Hold)>> {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
         }
@@ -170,11 +182,21 @@ impl Group {
         if self.tables.is_empty() {
             return Ok(None);
         }
-        let tables = self.own(&catalog);
+        let mut tables = self.own(&catalog);
         let kind = match self.run.task.plan.mode.follows() {
             true => {
                 // Before the snapshot: what commits after it is in the log for us.
-                self.run.publish(&tables).await?;
+                while let Err(error) = self.run.publish(&tables).await {
+                    let waiting = |t: &Arc<TableSchema>| error.table_id() == Some(&t.id);
+                    if error.class() != Class::Transient || !tables.iter().any(waiting) {
+                        return Err(error);
+                    }
+                    tables.retain(|t| !waiting(t));
+                    late.push(error);
+                }
+                if tables.is_empty() {
+                    return Ok(None);
+                }
                 SnapshotKind::Additional
             }
             false => SnapshotKind::Standalone,

@@ -24,7 +24,7 @@ mod watch;
 use crate::error::{Class, Error, Result};
 use crate::position::Position;
 use crate::progress::{Phase, Trouble};
-use crate::record::{RecordChange, TableState};
+use crate::record::{Epoch, RecordChange, TableState};
 
 use attempt::Attempt;
 pub use control::{Command, Control};
@@ -50,11 +50,11 @@ impl Task {
     /// policy gives up.
     pub async fn run(&self, until: Until, control: &Control) -> Result<()> {
         let stop = control.token();
-        let mut goal = None;
+        let (mut goal, mut epoch) = (None, None);
         let mut backoff = Backoff::new(self.plan.retry);
         loop {
             let before = self.reporter.snapshot();
-            let error = match self.attempt(until, &mut goal, control).await {
+            let error = match self.attempt(until, &mut goal, &mut epoch, control).await {
                 Ok(()) => {
                     self.reporter.update(|p| p.phase = Phase::Done);
                     return Ok(());
@@ -88,8 +88,10 @@ impl Task {
                 return Err(error);
             };
             tracing::warn!(task = %self.plan.name, retry_in_ms = pause.as_millis() as u64, "attempt failed: {error}");
-            if let Some(failing) = backoff.lasting(&self.plan.name, &error, &[]) {
-                failing::of_task(self.target.as_ref(), failing).await;
+            if let Some(failing) = backoff.lasting(&self.plan.name, &error, &[])
+                && let Some(epoch) = epoch
+            {
+                failing::of_task(self.target.as_ref(), epoch, failing).await;
             }
             self.reporter.update(|p| {
                 p.phase = Phase::Retrying(Trouble::from(&error));
@@ -121,7 +123,14 @@ impl Task {
         Ok(true)
     }
 
-    async fn attempt(&self, until: Until, goal: &mut Option<Position>, control: &Control) -> Result<()> {
+    /// `epoch`: the last one that this process has taken.
+    async fn attempt(
+        &self,
+        until: Until,
+        goal: &mut Option<Position>,
+        epoch: &mut Option<Epoch>,
+        control: &Control,
+    ) -> Result<()> {
         self.reporter.update(|p| p.phase = Phase::Starting);
         let wanted = until == Until::Current && goal.is_none() && self.plan.mode.follows();
         let current = async {
@@ -135,6 +144,6 @@ impl Task {
             () = control.token().cancelled() => return Ok(()),
             answers = both(current, self.target.record()) => answers?,
         };
-        Attempt { task: self, control, goal: goal.clone() }.run(record).await
+        Attempt { task: self, control, goal: goal.clone(), taken: epoch }.run(record).await
     }
 }

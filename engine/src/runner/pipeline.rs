@@ -61,7 +61,14 @@ impl Pipeline {
         let stage = Stage::new(Arc::clone(&run.task.rules), run.task.target.abilities());
         let mut tasks = JoinSet::new();
         tasks.spawn(reduce_all(Arc::clone(run), stage, gathered, reduced));
-        let applier = Applier { run: Arc::clone(run), lane, lineage, held: Held::default(), asked: Instant::now(), met: Vec::new() };
+        let applier = Applier {
+            run: Arc::clone(run),
+            lane,
+            lineage,
+            held: Held::default(),
+            asked: Instant::now(),
+            met: Vec::new(),
+        };
         tasks.spawn(applier.run(todo, done));
         Self { work, outcomes, tasks }
     }

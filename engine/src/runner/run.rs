@@ -138,7 +138,9 @@ impl Run {
         let new: BTreeSet<&TableId> = more.iter().map(|t| &t.id).collect();
         let (mut tables, followed) = self.book.read(|record| {
             coming.retain(|t| !new.contains(&t.id) && record.table(&t.id).is_none_or(|known| !has_come(known, t)));
-            let known = record.tables.iter().filter(|t| t.state != TableState::Suspended);
+            // What waits to be taken up is selected by whoever takes it up.
+            let left = [TableState::Suspended, TableState::Preparing, TableState::Reload];
+            let known = record.tables.iter().filter(|t| !left.contains(&t.state));
             let tables: Vec<Arc<TableSchema>> = known.clone().map(|t| Arc::clone(&t.source)).collect();
             let followed: Vec<TableId> = known.filter(|t| is_followed(t)).map(|t| t.id().clone()).collect();
             (tables, followed)
@@ -146,7 +148,11 @@ impl Run {
         coming.extend(more.iter().cloned());
         tables.retain(|t| !coming.iter().any(|new| new.id == t.id));
         tables.extend(coming.iter().cloned());
-        self.task.source.select(&tables, &followed).await
+        let selected = self.task.source.select(&tables, &followed).await;
+        if selected.is_err() {
+            coming.retain(|t| !more.iter().any(|new| new.id == t.id));
+        }
+        selected
     }
 
     /// Leaves a table out from here on, so that the others go on. It need not be known before.

@@ -108,3 +108,29 @@ async fn a_load_that_waits_holds_nobody_up() {
     world.trem.command(&["status"]).expect(0).never_says("a load waits");
     running.stop(PATIENCE).expect(0);
 }
+
+/// Somebody holds the lock of a table that is new: the others that are new do not wait for it, and who holds it is
+/// told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_holds_nobody_else_up() {
+    let world = World::two().await;
+    world.source.exec(FINE).await;
+    let mut running = world.trem.start();
+    world.equal(&["public.fine"], &mut running).await;
+    let other = world.cluster.connect("shop").await;
+    let pid = other.one("SELECT pg_backend_pid()").await;
+    world.source.exec("CREATE TABLE held (id int PRIMARY KEY)").await;
+    // As a VACUUM does: with a transaction of its own a snapshot would have to wait for it anyway.
+    other.exec("BEGIN; LOCK TABLE held IN SHARE UPDATE EXCLUSIVE MODE").await;
+    world.source.exec("CREATE TABLE free (id int PRIMARY KEY); INSERT INTO free VALUES (1)").await;
+    world.source.exec("INSERT INTO fine VALUES (2, 'b')").await;
+    world.equal(&["public.fine", "public.free"], &mut running).await;
+    running.wait_log(&format!("locked by process {pid} (database shop"), PATIENCE).await;
+    running.wait_log("LOCK TABLE held", PATIENCE).await;
+    world.equal(&["public.fine", "public.free"], &mut running).await;
+    world.source.exec("INSERT INTO free VALUES (2)").await;
+    world.equal(&["public.fine", "public.free"], &mut running).await;
+    other.exec("INSERT INTO held VALUES (1); COMMIT").await;
+    world.equal(&["public.%"], &mut running).await;
+    running.stop(PATIENCE).expect(0);
+}

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
+use trem_engine::schema::TableId;
 use trem_engine::{Error, Remedy, Result};
 
 use super::shared::Inner;
@@ -137,19 +138,57 @@ pub(super) async fn open(client: &Client, age: Duration) -> Result<Vec<Open>> {
         let since = age_known.map_or_else(String::new, |a| format!(", open for {} s", a.as_secs()));
         found.push(match (pid, gid) {
             (_, Some(gid)) => prepared(&gid, &database, &role, &since),
-            (pid, None) => {
-                let pid = pid.unwrap_or_default();
-                let doing = if statement.is_empty() { String::new() } else { format!(", last: {statement}") };
-                Open {
-                    what: format!(
-                        "process {pid} (database {database}, role {role}, application {application:?}{since}{doing})"
-                    ),
-                    remedy: Remedy::Sql(format!("SELECT pg_terminate_backend({pid})")),
-                }
-            }
+            (pid, None) => session(pid.unwrap_or_default(), [&database, &role, &application, &since, &statement]),
         });
     }
     Ok(found)
+}
+
+fn session(pid: i32, [database, role, application, since, statement]: [&str; 5]) -> Open {
+    let doing = if statement.is_empty() { String::new() } else { format!(", last: {statement}") };
+    Open {
+        what: format!("process {pid} (database {database}, role {role}, application {application:?}{since}{doing})"),
+        remedy: Remedy::Sql(format!("SELECT pg_terminate_backend({pid})")),
+    }
+}
+
+/// An error that says who holds the lock that was waited for, if it is a lock of one of these tables, by their numbers.
+pub(super) async fn locked(client: &Client, error: Error, tables: &[u32]) -> Error {
+    if sqlstate::code(&error) != Some("55P03") {
+        return error;
+    }
+    match lock_of(client, tables).await {
+        Ok(Some((table, open))) => {
+            let what = format!("{}: it is locked by {}", error.reason(), open.what);
+            Error::transient(what).table(&table).remedy(Remedy::from("let it end").or(open.remedy))
+        }
+        Ok(None) => error,
+        Err(other) => {
+            tracing::debug!(error = %other, "could not ask who holds a lock");
+            error
+        }
+    }
+}
+
+/// Whoever has held a lock on one of the tables for longest that keeps it from being read or published.
+async fn lock_of(client: &Client, tables: &[u32]) -> Result<Option<(TableId, Open)>> {
+    let sql = "SELECT n.nspname::text, c.relname::text, a.pid, coalesce(a.datname::text, ''), \
+                 coalesce(a.usename::text, ''), coalesce(a.application_name, ''), \
+                 extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8, \
+                 coalesce(left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100), '') \
+               FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid JOIN pg_class c ON c.oid = l.relation \
+               JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY ($1) \
+                 AND a.datname = current_database() \
+                 AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
+                   'AccessExclusiveLock') \
+                 AND a.pid <> pg_backend_pid() ORDER BY a.xact_start LIMIT 1";
+    let Some(row) = client.query_opt(sql, &[&tables]).await.map_err(sqlstate::error)? else { return Ok(None) };
+    let table = TableId { schema: get(&row, 0)?, table: get(&row, 1)? };
+    let text = |at| get::<String>(&row, at);
+    let since = format!(", open for {:.0} s", get::<f64>(&row, 6)?.max(0.0));
+    let open = session(get(&row, 2)?, [&text(3)?, &text(4)?, &text(5)?, &since, &text(7)?]);
+    Ok(Some((table, open)))
 }
 
 fn prepared(gid: &str, database: &str, role: &str, since: &str) -> Open {

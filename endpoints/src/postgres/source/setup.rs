@@ -1,12 +1,11 @@
 //! What a task owns at the source: a publication of exactly its tables, and a slot that keeps the log.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use trem_engine::position::{Checkpoint, Lineage};
 use trem_engine::schema::{Identity, TableId, TableSchema};
-use trem_engine::{Error, Remedy, Result};
+use trem_engine::{Class, Error, Remedy, Result};
 
 use super::holder;
 use super::identity::Unkeyed;
@@ -108,7 +107,7 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed
         }
         let (list, more) = (table_list(tables), stored_columns(&client).await?);
         let sql = format!("CREATE PUBLICATION {name} FOR TABLE {list} WITH (publish_via_partition_root = true{more})");
-        return client.batch_execute(&sql).await.map_err(|e| publication_error(inner, e));
+        return change(inner, &sql, &tables.iter().map(|t| table_number(t)).collect::<Vec<_>>()).await;
     };
     if get::<bool>(&row, 0)? || !get::<bool>(&row, 1)? {
         return Err(not_ours(inner));
@@ -138,19 +137,37 @@ pub(super) async fn publish(inner: &Inner, tables: &[Arc<TableSchema>], followed
     // One that somebody else has made stays as it is: what is published beside is passed over.
     let gone: BTreeSet<u32> = members.iter().filter(surplus).filter(|_| own).copied().collect();
     let new: BTreeSet<u32> = wanted.iter().filter(|m| !members.contains(m) || filtered.contains(m)).copied().collect();
-    let mut sql = String::new();
-    for (verb, tables) in [("DROP", &gone), ("ADD", &new)] {
+    for (verb, tables) in [("DROP", gone), ("ADD", new)] {
         // Tables dropped at the source are no longer members, and cannot be made so.
-        let list = current_names(&client, tables).await?;
-        if !list.is_empty() {
-            let _ = write!(sql, "ALTER PUBLICATION {name} {verb} TABLE {list};");
+        let list = current_names(&client, &tables).await?;
+        if list.is_empty() {
+            continue;
+        }
+        let sql = format!("ALTER PUBLICATION {name} {verb} TABLE {list}");
+        match change(inner, &sql, &tables.into_iter().collect::<Vec<_>>()).await {
+            // What is published beside harms nobody as it is: the next change takes it out.
+            Err(error) if verb == "DROP" && error.class() == Class::Transient => {
+                tracing::warn!(publication = %inner.name, "tables stay published for now: {error}");
+            }
+            changed => changed?,
         }
     }
-    if sql.is_empty() {
-        return Ok(());
-    }
-    client.batch_execute(&sql).await.map_err(|e| publication_error(inner, e))
+    Ok(())
 }
+
+/// Makes or changes the publication, which locks the tables that come or go. Over a connection of its own: others ask
+/// the source meanwhile.
+async fn change(inner: &Inner, sql: &str, tables: &[u32]) -> Result<()> {
+    let client = inner.writing().await?;
+    client.batch_execute(&format!("SET lock_timeout TO {LOCK_TIMEOUT}")).await.map_err(sqlstate::error)?;
+    match client.batch_execute(sql).await {
+        Ok(()) => Ok(()),
+        Err(e) => Err(holder::locked(&client, publication_error(inner, e), tables).await),
+    }
+}
+
+/// How long a table's lock may be waited for.
+const LOCK_TIMEOUT: &str = "'5s'";
 
 /// Somebody has made or changed the publication in a way that leaves changes out of the log, or takes all tables in.
 pub(super) fn not_ours(inner: &Inner) -> Error {

@@ -80,14 +80,19 @@ impl Inner {
         match held.as_ref() {
             Some(client) if !client.is_closed() => Ok(Arc::clone(client)),
             _ => {
-                let client = Arc::new(self.config.connect(&self.application).await?);
-                // A publication writes to the catalogue alone. At a target the setting holds: it is how a server
-                // that runs out of disk, or its operator, keeps everybody from writing.
-                client.batch_execute("SET default_transaction_read_only TO off").await.map_err(sqlstate::error)?;
+                let client = Arc::new(self.writing().await?);
                 *held = Some(Arc::clone(&client));
                 Ok(client)
             }
         }
+    }
+
+    /// A connection of its own that may write: a publication, to the catalogue alone. At a target the setting holds: it
+    /// is how a server that runs out of disk, or its operator, keeps everybody from writing.
+    pub(super) async fn writing(&self) -> Result<Client> {
+        let client = self.config.connect(&self.application).await?;
+        client.batch_execute("SET default_transaction_read_only TO off").await.map_err(sqlstate::error)?;
+        Ok(client)
     }
 
     /// A name for a temporary slot beside the task's own; a slot's name has at most 63 characters.

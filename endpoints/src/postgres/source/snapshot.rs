@@ -17,7 +17,7 @@ use trem_engine::{Error, Result};
 use super::read::Reading;
 use super::readers::{Readers, expired};
 use super::shared::Inner;
-use super::{chunks, drift, lsn, setup};
+use super::{chunks, drift, holder, lsn, setup};
 use crate::postgres::row::get;
 use crate::postgres::types::{TypeBook, table_number};
 use crate::postgres::wire::Conn;
@@ -55,7 +55,7 @@ impl PgSnapshot {
         let (started, planner) = tokio::join!(started, inner.config.connect(&inner.application));
         let ((start, name, holder), planner) = (started?, planner?);
         let name = quote::literal(&name);
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        let begin = "SET lock_timeout TO '5s'; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         planner.batch_execute(begin).await.map_err(sqlstate::error)?;
         let import = format!("SET TRANSACTION SNAPSHOT {name}");
         planner.batch_execute(&import).await.map_err(snapshot_gone)?;
@@ -140,9 +140,12 @@ impl Snapshot for PgSnapshot {
     }
 
     async fn chunks(&self, table: &Arc<TableSchema>, options: ChunkOptions) -> Result<Vec<Chunk>> {
-        let chunks = chunks::plan(&self.planner, table, options).await.map_err(|e| e.table(&table.id))?;
+        let planned = chunks::plan(&self.planner, table, options).await;
         self.renew_planner().await?;
-        Ok(chunks)
+        match planned {
+            Ok(chunks) => Ok(chunks),
+            Err(e) => Err(holder::locked(&self.planner, e, &[table_number(table)]).await.table(&table.id)),
+        }
     }
 
     fn read<'a>(
