@@ -83,12 +83,18 @@ async fn in_use(inner: &Inner, client: &Client, holder: &Holder) -> Result<Error
 
 /// What the slot of a load that wants to begin waits for; the load's own name tells it from those of others.
 pub(super) async fn waits_for(inner: &Inner, client: &Client) -> Result<Option<String>> {
-    let sql = "SELECT coalesce(bool_or(true), false) FROM pg_replication_slots s \
-               JOIN pg_locks l ON l.pid = s.active_pid AND NOT l.granted \
-               WHERE s.confirmed_flush_lsn IS NULL AND s.slot_type = 'logical' \
-                 AND (s.slot_name = $1 OR s.slot_name ~ ('^' || left($1, 54) || '_[0-9a-f]{8}$'))";
-    let row = client.query_one(sql, &[&inner.name]).await.map_err(sqlstate::error)?;
-    if !get::<bool>(&row, 0)? {
+    let sql = "SELECT active_pid FROM pg_replication_slots \
+               WHERE confirmed_flush_lsn IS NULL AND slot_type = 'logical' AND active_pid IS NOT NULL \
+                 AND (slot_name = $1 OR slot_name ~ ('^' || left($1, 54) || '_[0-9a-f]{8}$'))";
+    let rows = client.query(sql, &[&inner.name]).await.map_err(sqlstate::error)?;
+    let making = rows.iter().map(|row| get(row, 0)).collect::<Result<Vec<i32>>>()?;
+    if making.is_empty() {
+        return Ok(None);
+    }
+    // Asked only then: looking at all locks of a busy server is not for every few seconds.
+    let sql = "SELECT count(*) FROM pg_locks WHERE pid = ANY ($1) AND NOT granted";
+    let waiting: i64 = get(&client.query_one(sql, &[&making]).await.map_err(sqlstate::error)?, 0)?;
+    if waiting == 0 {
         return Ok(None);
     }
     let open = open(client, Duration::ZERO).await?;
