@@ -61,3 +61,35 @@ async fn keys_are_built_with_enough_memory() {
     assert_eq!(world.target.one(settings).await, "300MB");
     world.target.exec("DROP EVENT TRIGGER note").await;
 }
+
+/// A role whose rows are checked by foreign keys gets none: it would suspend its own tables on them.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_keys_that_would_refuse_rows_are_not_created() {
+    let mut world = World::two().await;
+    world.target.exec("CREATE ROLE plain LOGIN; GRANT CREATE ON DATABASE reports TO plain").await;
+    world.target.exec("GRANT ALL ON SCHEMA public TO plain").await;
+    world.configure(|c| {
+        c.target = c.target.replacen("postgres://postgres:", "postgres://plain:", 1);
+        c.keys.push("after-load = \"indexes-and-constraints\"".to_owned());
+    });
+    world
+        .source
+        .exec(
+            "CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1);
+             CREATE TABLE child (id int PRIMARY KEY, p int REFERENCES parent, CHECK (id > 0));
+             CREATE INDEX ON child (p); INSERT INTO child VALUES (1, 1)",
+        )
+        .await;
+    world.trem.command(&["check"]).expect(0).says(&["creates no foreign keys", "GRANT SET ON PARAMETER"]);
+    world.trem.until_current().expect(0);
+    world.source.exec("BEGIN; INSERT INTO parent VALUES (2); INSERT INTO child VALUES (2, 2); COMMIT").await;
+    world.source.exec("BEGIN; DELETE FROM child WHERE id = 1; DELETE FROM parent WHERE id = 1; COMMIT").await;
+    world.trem.until_current().expect(0);
+    world.assert_equal(&["public.parent", "public.child"]).await;
+    let made = "SELECT string_agg(contype::text, '' ORDER BY contype) || count(*) FILTER (WHERE contype = 'f') \
+                FROM pg_constraint WHERE conrelid = 'child'::regclass AND contype IN ('c', 'f', 'p')";
+    assert_eq!(world.target.one(made).await, "cp0");
+    world.target.exec("GRANT SET ON PARAMETER session_replication_role TO plain").await;
+    world.trem.until_current().expect(0);
+    assert_eq!(world.target.one(made).await, "cfp1");
+}

@@ -272,7 +272,8 @@ async fn replica_role(client: &Client, user: &str) -> Result<Finding> {
     }
     Ok(finding(
         Severity::Warning,
-        "may not be set: triggers and foreign keys of target tables fire for replicated rows",
+        "may not be set: triggers and foreign keys of target tables fire for replicated rows, and after-load \
+         creates no foreign keys",
         Some(inspect::may_become_replica(user).or("drop them")),
     ))
 }
