@@ -218,6 +218,31 @@ async fn types_and_functions_that_the_target_lacks() {
     running.stop(PATIENCE).expect(0);
 }
 
+/// An extension that is in another schema on the target: told by check, and later the matter of the table.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_extension_that_is_elsewhere() {
+    let world = World::two().await;
+    world.source.exec(FINE).await;
+    let table = "CREATE TABLE h (id int PRIMARY KEY, v ext.hstore); INSERT INTO h VALUES (1, 'a=>1')";
+    world.source.exec("CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext").await;
+    world.source.exec(table).await;
+    world.target.exec("CREATE EXTENSION hstore SCHEMA public").await;
+    let remedy = "ALTER EXTENSION \"hstore\" SET SCHEMA \"ext\"";
+    let says = ["public.h", "extension hstore is in schema public there", remedy];
+    for command in ["check", "run"] {
+        world.trem.command(&[command]).expect(1).says(&says);
+    }
+    world.source.exec("DROP TABLE h").await;
+    world.trem.until_current().expect(0);
+    world.source.exec(&format!("{table}; INSERT INTO fine VALUES (2, 'b')")).await;
+    world.trem.until_current().expect(3);
+    assert_left_out(&world, &[("public.h", &says[1..])]).await;
+    world.target.exec(&format!("CREATE SCHEMA IF NOT EXISTS ext; {remedy}")).await;
+    world.trem.command(&["reload", "--task", "t", "--table", "public.h"]).expect(0);
+    world.trem.until_current().expect(0);
+    world.assert_equal(&["public.%"]).await;
+}
+
 /// A label that the target's enum lacks keeps a new table out, and no other that comes with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_label_that_the_target_lacks() {

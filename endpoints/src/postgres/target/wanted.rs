@@ -75,14 +75,38 @@ pub(super) async fn create(client: &Client, missing: Vec<Missing>) -> Result<Vec
     for Missing { id, ddl, wrong, .. } in missing {
         let error = match wrong {
             Some(error) => Some(error),
-            None => {
-                let tried = each(client, ddl.iter().map(|d| d.sql.as_str())).await?;
-                tried.err().map(|e| e.context(format!("type {id} cannot be created on the target")))
-            }
+            None => match each(client, ddl.iter().map(|d| d.sql.as_str())).await? {
+                Ok(()) => elsewhere(client, &id).await?,
+                Err(e) => Some(e.context(format!("type {id} cannot be created on the target"))),
+            },
         };
         failed.extend(error.map(|error| (id, error)));
     }
     Ok(failed)
+}
+
+/// Why a type is not there although its statement has run: its extension was there before, in another schema.
+async fn elsewhere(client: &Client, ty: &TableId) -> Result<Option<Error>> {
+    let sql = "SELECT n.nspname = $1, e.extname::text, x.nspname::text \
+               FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace \
+               LEFT JOIN pg_depend d ON d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e' \
+               LEFT JOIN pg_extension e ON e.oid = d.refobjid LEFT JOIN pg_namespace x ON x.oid = e.extnamespace \
+               WHERE t.typname = $2 ORDER BY 1 DESC, 2 LIMIT 1";
+    let row = client.query_opt(sql, &[&ty.schema, &ty.table]).await.map_err(pg)?;
+    let extension = match &row {
+        Some(row) if get(row, 0)? => return Ok(None),
+        Some(row) => get::<Option<&str>>(row, 1)?.zip(get::<Option<&str>>(row, 2)?),
+        None => None,
+    };
+    let error = Error::refused(format!("the target has no type {ty}"));
+    Ok(Some(match extension {
+        Some((name, schema)) => {
+            let to = quote::ident(&ty.schema);
+            let remedy = Remedy::Sql(format!("ALTER EXTENSION {} SET SCHEMA {to}", quote::ident(name)));
+            error.context(format!("extension {name} is in schema {schema} there")).remedy(remedy)
+        }
+        None => error.remedy("create it there, or the extension it belongs to"),
+    }))
 }
 
 /// Tries what creates types, and what creates tables that call functions, and takes it back. What fails is returned, by
