@@ -76,8 +76,9 @@ async fn status_before_during_and_after() {
     world.trem.command(&["status"]).expect(0);
     let mut running = world.trem.start();
     world.equal(&["public.t"], &mut running).await;
+    // Its rows are there a moment before it is with the others.
+    world.target.wait_for("SELECT state FROM trem.table_state", "ready", PATIENCE).await;
     world.trem.command(&["status"]).expect(0).says(&["public.t", "ready"]);
-    assert_eq!(world.table_state("public.t").await, "ready");
     running.stop(PATIENCE).expect(0);
     let json = world.trem.command(&["status", "--json"]).expect(0);
     serde_json::from_str::<serde_json::Value>(&json.stdout).expect("status --json prints JSON");
