@@ -44,6 +44,8 @@ struct Inner {
     message: String,
     at: Option<Side>,
     table: Option<(Side, TableId)>,
+    /// Whichever table it happened at, it is the whole task's.
+    of_task: bool,
     remedy: Option<Remedy>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -51,7 +53,15 @@ struct Inner {
 impl Error {
     /// An error of `class` that says what happened.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { class, message: message.into(), at: None, table: None, remedy: None, cause: None }))
+        Self(Box::new(Inner {
+            class,
+            message: message.into(),
+            at: None,
+            table: None,
+            of_task: false,
+            remedy: None,
+            cause: None,
+        }))
     }
 
     /// May heal by itself.
@@ -75,14 +85,25 @@ impl Error {
     }
 
     /// Names the table of the source it happened to, unless a table is named already.
-    pub fn table(mut self, table: &TableId) -> Self {
-        self.0.table.get_or_insert_with(|| (Side::Source, table.clone()));
-        self
+    pub fn table(self, table: &TableId) -> Self {
+        self.name(Side::Source, table)
     }
 
     /// Names the table of the target it happened to, unless a table is named already.
-    pub fn target_table(mut self, table: &TableId) -> Self {
-        self.0.table.get_or_insert_with(|| (Side::Target, table.clone()));
+    pub fn target_table(self, table: &TableId) -> Self {
+        self.name(Side::Target, table)
+    }
+
+    fn name(mut self, side: Side, table: &TableId) -> Self {
+        if !self.0.of_task {
+            self.0.table.get_or_insert_with(|| (side, table.clone()));
+        }
+        self
+    }
+
+    /// Makes it the matter of the task as a whole, whichever table it happens to be met at.
+    pub fn of_task(mut self) -> Self {
+        (self.0.of_task, self.0.table) = (true, None);
         self
     }
 

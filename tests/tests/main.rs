@@ -16,6 +16,7 @@ mod existing;
 mod failing;
 mod failure;
 mod harness;
+mod interference;
 mod left_behind;
 mod lineage;
 mod one_table;

@@ -1,6 +1,7 @@
 //! One table's matter is one table's matter: whatever stands against one, the others go on.
 
 mod source;
+mod sqlstates;
 
 use trem_tests::World;
 

@@ -11,8 +11,9 @@ const POOLED: &str = "a connection pooler hands out sessions of others: name the
                       url, or set the pooler to pool whole sessions";
 
 /// What an error says, and what to do about it. Exact codes come first, then classes (the first two characters); what
-/// is not listed is `Fatal`. `Table`: where it is known which table a statement was for, that table's matter alone;
-/// once this is mended it is loaded again, which the runner adds. Codes: manual, appendix A.
+/// is not listed is `Table`: functions raise codes of their own. `Table`: where it is known which table a statement was
+/// for, that table's matter alone; once this is mended it is loaded again, which the runner adds. Codes: manual,
+/// appendix A.
 const TABLE: &[(&str, Class, &str)] = &[
     ("08P01", Class::Fatal, ""),
     ("08", Class::Transient, ""),
@@ -113,6 +114,9 @@ const TABLE: &[(&str, Class, &str)] = &[
     ("0A000", Class::Refused, ""),
 ];
 
+/// Codes and classes that are no table's matter, whichever the statement was for.
+const OF_TASK: &[&str] = &["26000", "28", "3D", "42P05", "57P04"];
+
 /// What a function said that the target calls by itself.
 const TRIGGER: &str = "see which trigger or constraint of the target's table runs the function that the message names: \
                        one that is ENABLE ALWAYS or ENABLE REPLICA fires for replicated rows too";
@@ -122,6 +126,7 @@ const TRIGGER: &str = "see which trigger or constraint of the target's table run
 const ROUTINES: &[(&str, &str, &str)] = &[
     ("23514", "ExecFindPartition", "create the partition for the row in the target's table"),
     ("23514", "ExecPartitionCheckEmitError", "the target's partition does not take the row: see its bounds"),
+    ("0A000", "RewriteQuery", "drop the rule of the target's table, or ALTER TABLE .. DISABLE RULE"),
     ("42501", "check_enable_rls", ROW_SECURITY),
     ("42501", "ExecWithCheckOptions", ROW_SECURITY),
 ];
@@ -132,7 +137,8 @@ const ROW_SECURITY: &str = "the table has row-level security: give the role BYPA
 pub fn classify(code: &str) -> (Class, Option<&'static str>) {
     let found =
         TABLE.iter().find(|(c, ..)| *c == code).or_else(|| TABLE.iter().find(|(c, ..)| code.get(..2) == Some(c)));
-    found.map_or((Class::Fatal, None), |(_, class, remedy)| (*class, (!remedy.is_empty()).then_some(*remedy)))
+    let unlisted = if code.is_empty() { Class::Fatal } else { Class::Table };
+    found.map_or((unlisted, None), |(_, class, remedy)| (*class, (!remedy.is_empty()).then_some(*remedy)))
 }
 
 /// The error of a client call.
@@ -248,7 +254,10 @@ impl Fields {
             message.push_str("; ");
             message.push_str(more);
         }
-        let error = Error::new(class, message);
+        let mut error = Error::new(class, message);
+        if OF_TASK.iter().any(|code| self.code.starts_with(code)) {
+            error = error.of_task();
+        }
         match remedy.map(Remedy::from).or(self.hint.map(Remedy::from)) {
             Some(remedy) => error.remedy(remedy),
             None => error,
@@ -261,14 +270,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exact_codes_win_over_classes_and_the_unknown_is_fatal() {
+    fn exact_codes_win_over_classes() {
         assert_eq!(classify("08006").0, Class::Transient);
         assert_eq!(classify("08P01").0, Class::Fatal);
         assert_eq!(classify("53100"), (Class::Transient, Some("free disk space on the server")));
         assert_eq!(classify("28P01").0, Class::Refused);
         assert_eq!(classify("25006").0, Class::Transient);
         assert_eq!(classify("22P02").0, Class::Table);
-        assert_eq!(classify("XX000"), (Class::Fatal, None));
+        assert_eq!(classify("XX000"), (Class::Table, None));
         assert_eq!(classify("").0, Class::Fatal);
     }
 

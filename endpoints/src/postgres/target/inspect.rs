@@ -3,11 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::Client;
+use trem_engine::ports::Finding;
 use trem_engine::schema::TableId;
 use trem_engine::task::OnExisting;
 use trem_engine::{Class, Error, Remedy, Result};
 
 use super::bookkeeping;
+use super::interference::interference;
 use super::shape::{Reads, TargetTable};
 use crate::postgres::quote;
 use crate::postgres::row::get;
@@ -35,6 +37,8 @@ pub(super) struct Facts {
     pub(super) holders: HashMap<TableId, String>,
     /// What a deleted row takes with it, where triggers and foreign keys cannot be kept out of the way.
     pub(super) hazards: HashMap<TableId, Vec<Hazard>>,
+    /// What rules and triggers do to rows that are written.
+    pub(super) interference: HashMap<TableId, Vec<Finding>>,
     /// What keeps a table from being dropped.
     pub(super) dependents: HashMap<TableId, Vec<String>>,
 }
@@ -94,6 +98,7 @@ impl Facts {
         }
         facts.referred = referred(client, ids).await?;
         facts.dependents = dependents(client, ids).await?;
+        facts.interference = interference(client, ids, replica).await?;
         if !replica {
             facts.hazards = hazards(client, ids).await?;
         }
@@ -135,7 +140,11 @@ const WANTED: &str = "WITH wanted AS (SELECT w.schema_name, w.table_name, c.oid 
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.table_name)";
 
 /// Runs a query on [`WANTED`] whose first two columns are a table's name.
-async fn of_tables(client: &Client, sql: &str, ids: &[&TableId]) -> Result<Vec<(TableId, tokio_postgres::Row)>> {
+pub(super) async fn of_tables(
+    client: &Client,
+    sql: &str,
+    ids: &[&TableId],
+) -> Result<Vec<(TableId, tokio_postgres::Row)>> {
     let schemas: Vec<&str> = ids.iter().map(|i| i.schema.as_str()).collect();
     let names: Vec<&str> = ids.iter().map(|i| i.table.as_str()).collect();
     let rows = client.query(&format!("{WANTED} {sql}"), &[&schemas, &names]).await.map_err(pg)?;

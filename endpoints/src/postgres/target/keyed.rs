@@ -393,8 +393,14 @@ impl<'a> Keyed<'a> {
         let into = format!("{} ({})", w.name, w.names(&all));
         let mut copy = CopyWriter::start(&self.session.client, &into, w.copy_columns(&all)).await?;
         copy.rows(&self.views, self.net.inserts.iter().copied()).await?;
-        copy.finish().await?;
+        let taken = copy.finish().await?;
+        self.kept_out(self.net.inserts.len(), taken);
         Ok(())
+    }
+
+    /// Rows that a trigger of the target has not let in.
+    fn kept_out(&mut self, sent: usize, taken: u64) {
+        self.conflicts += (sent as u64).saturating_sub(taken);
     }
 
     /// Puts whole images in; one that meets a row of its key replaces it and counts as a conflict.
@@ -414,7 +420,7 @@ impl<'a> Keyed<'a> {
             let count = now.len() as u64;
             let new = match self.writer.partitioned {
                 false => self.session.count(&sql, &arrays).await?,
-                true => self.session.execute(&sql, &arrays).await.map(|_| count)?,
+                true => self.session.execute(&sql, &arrays).await?,
             };
             if new < count {
                 self.conflicts += count - new;

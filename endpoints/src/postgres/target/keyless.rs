@@ -72,7 +72,8 @@ impl Keyless<'_> {
             let into = format!("{} ({})", w.name, w.names(&all));
             let mut copy = CopyWriter::start(&self.session.client, &into, w.copy_columns(&all)).await?;
             copy.rows(&self.views, rows.iter().copied()).await?;
-            copy.finish().await?;
+            let taken = copy.finish().await?;
+            self.counts.conflicts += (rows.len() as u64).saturating_sub(taken);
             return Ok(());
         }
         let feed = Feed::Arrays { columns: &all, ord: false };
@@ -85,7 +86,8 @@ impl Keyless<'_> {
             w.from(&feed)
         );
         let arrays = w.arrays(&self.views, &all, rows)?;
-        self.session.execute(&sql, &arrays).await?;
+        let taken = self.session.execute(&sql, &arrays).await?;
+        self.counts.conflicts += (rows.len() as u64).saturating_sub(taken);
         Ok(())
     }
 

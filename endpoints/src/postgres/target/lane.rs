@@ -19,6 +19,7 @@ use super::create::create_keys;
 use super::encode::View;
 use super::fit::without_form;
 use super::inspect::Facts;
+use super::interference::interference;
 use super::pipelined::Counts;
 use super::session::{BEGIN_SET, Session};
 use super::shape::TargetTable;
@@ -184,6 +185,19 @@ impl PgLane {
         add_columns(&self.session, added).await.map_err(|e| e.target_table(&added.next.id).of_table())
     }
 
+    /// A rule made since the table was looked at swallows changes, and all that is seen of it is that too few rows were
+    /// met.
+    async fn look_for_rules(&self, applied: &Counts) -> Result<()> {
+        let short: Vec<&TableId> = applied.iter().filter(|(_, c)| c.conflicts > 0).map(|(id, _)| id).collect();
+        if short.is_empty() {
+            return Ok(());
+        }
+        for (id, found) in interference(&self.session.client, &short, self.session.replica).await? {
+            prepare::verdict(&id, &found).map_err(Error::of_table)?;
+        }
+        Ok(())
+    }
+
     async fn steps(&mut self, set: ReducedSet) -> Result<Applied> {
         let mut applied = Counts::new();
         let mut tables = Vec::new();
@@ -201,6 +215,7 @@ impl PgLane {
             }
         }
         self.flush(&mut tables, &mut applied).await?;
+        self.look_for_rules(&applied).await?;
         Ok(Applied { tables: applied.into_iter().collect() })
     }
 }
@@ -231,7 +246,7 @@ fn literal(value: &ArrayRef, ty: &Type) -> Result<Option<String>> {
 
 async fn add_columns(session: &Session, added: &AddedColumns) -> Result<()> {
     let AddedColumns { before, next, existing } = added;
-    prepare::verdict(next, &without_form(next))?;
+    prepare::verdict(&next.id, &without_form(next))?;
     let Session { client, reads, .. } = session;
     let have = TargetTable::read(client, reads, &next.id).await?;
     let gone = || Error::new(Class::Table, "the target table is gone").remedy(Remedy::Reload(next.id.clone()));
@@ -258,7 +273,7 @@ async fn add_columns(session: &Session, added: &AddedColumns) -> Result<()> {
     }
     let have = TargetTable::read(client, reads, &next.id).await?;
     let misfits = have.map(|h| h.misfits(next, true)).unwrap_or_default();
-    prepare::verdict(next, &misfits)
+    prepare::verdict(&next.id, &misfits)
 }
 
 #[async_trait]
@@ -302,7 +317,7 @@ impl TargetLane for PgLane {
         let (reads, replica) = (&self.session.reads, self.session.replica);
         let facts = Facts::read(client, reads, Some(&self.task), &[&table.id], on_existing, replica).await?;
         let decision = prepare::decide(&facts, &record, known, on_existing);
-        if let Err(refused) = prepare::verdict(&table, &decision.findings) {
+        if let Err(refused) = prepare::verdict(&table.id, &decision.findings) {
             // What has been looked at is the operator's to mend now: no lock stays on it.
             client.batch_execute("ROLLBACK").await.map_err(pg)?;
             self.in_transaction = false;

@@ -32,6 +32,7 @@ struct OpenChunk {
     writer: Arc<Writer>,
     keeps_rows: bool,
     copy: Option<CopyWriter>,
+    sent: u64,
 }
 
 const STAGED: &str = "pg_temp.trem_load";
@@ -50,6 +51,16 @@ impl PgLoader {
         let writer = Arc::new(writers.into_iter().next().ok_or_else(|| Error::fatal("internal: a table's writer"))?);
         self.known = Some(Arc::clone(&writer));
         Ok(writer)
+    }
+
+    /// Counts rows that a trigger of the target has not let in.
+    async fn kept_out(&self, table: &TableId, rows: u64, done: &RecordChange) -> Result<()> {
+        let RecordChange::ChunkDone { table: source, .. } = done else { return Ok(()) };
+        if rows == 0 {
+            return Ok(());
+        }
+        tracing::warn!(task = %self.task, %table, rows, "a trigger of the target's table has kept rows out");
+        bookkeeping::write(&self.session.client, &self.task, &RecordChange::Conflicts(source.clone(), rows)).await
     }
 }
 
@@ -70,7 +81,7 @@ impl Loader for PgLoader {
             );
             self.session.client.batch_execute(&sql).await.map_err(pg)?;
         }
-        self.open = Some(OpenChunk { table: table.id.clone(), writer, keeps_rows, copy: None });
+        self.open = Some(OpenChunk { table: table.id.clone(), writer, keeps_rows, copy: None, sent: 0 });
         Ok(())
     }
 
@@ -89,28 +100,33 @@ impl Loader for PgLoader {
         let views = views_of(&rows.rows, &w.types)?;
         copy.rows(&views, all_rows(rows.len())).await.map_err(|f| Error::from(f).target_table(&open.table))?;
         open.copy = Some(copy);
+        open.sent += rows.len() as u64;
         Ok(())
     }
 
     async fn finish_chunk(&mut self, done: &RecordChange) -> Result<()> {
         let open = self.open.take().ok_or_else(|| Error::fatal("internal: the end of a chunk that has not begun"))?;
         let at = |e: Error| e.target_table(&open.table);
-        if let Some(copy) = open.copy {
-            copy.finish().await.map_err(|f| at(f.into()))?;
-        }
+        let mut taken = match open.copy {
+            Some(copy) => copy.finish().await.map_err(|f| at(f.into()))?,
+            None => 0,
+        };
         let client = &self.session.client;
         if open.keeps_rows {
             let w = &open.writer;
             let names = w.names(&w.all());
+            let upsert = w.upsert(&w.all());
             let sql = format!(
-                "INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {STAGED} {}",
+                "INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {STAGED} {upsert}",
                 w.name,
-                w.upsert(&w.all()),
             );
-            client.batch_execute(&sql).await.map_err(|e| at(pg(e)))?;
+            let put = client.execute(&sql, &[]).await.map_err(|e| at(pg(e)))?;
+            // Of rows that are nothing but a key those that are there already are none that were kept out.
+            taken = if upsert.ends_with("DO NOTHING") { taken } else { put };
         }
         bookkeeping::fence(client, &self.task, self.epoch).await?;
         bookkeeping::write(client, &self.task, done).await?;
+        self.kept_out(&open.table, open.sent.saturating_sub(taken), done).await?;
         client.batch_execute("COMMIT").await.map_err(pg)?;
         failpoint::crash(Point::LoaderAfterCommit);
         Ok(())

@@ -12,6 +12,7 @@ mod fit;
 mod format1;
 mod generated;
 mod inspect;
+mod interference;
 mod keyed;
 mod keyless;
 mod lane;

@@ -87,6 +87,7 @@ pub(super) fn decide(
             d.findings.extend(have.misfits(table, !(reload && ours)));
             d.findings.extend(have.unlogged.then(|| unlogged(table)));
             d.findings.extend(hazards(facts, table));
+            d.findings.extend(facts.interference.get(&table.id).into_iter().flatten().cloned());
             let rows = facts.with_rows.contains(&table.id);
             if load && reload && kept && rows {
                 d.findings.push(own_rows(table));
@@ -180,11 +181,11 @@ fn own_rows(table: &TableSchema) -> Finding {
 }
 
 /// The first finding that forbids, as an error.
-pub(super) fn verdict(table: &TableSchema, findings: &[Finding]) -> Result<()> {
+pub(super) fn verdict(table: &TableId, findings: &[Finding]) -> Result<()> {
     let errors: Vec<&Finding> = findings.iter().filter(|f| f.severity == Severity::Error).collect();
     let Some(first) = errors.first() else { return Ok(()) };
     let more = if errors.len() > 1 { format!(" (and {} more)", errors.len() - 1) } else { String::new() };
-    let e = Error::refused(format!("{}: {}{more}", first.subject, first.message)).target_table(&table.id);
+    let e = Error::refused(format!("{}: {}{more}", first.subject, first.message)).target_table(table);
     Err(match &first.remedy {
         Some(remedy) => e.remedy(remedy.clone()),
         None => e,

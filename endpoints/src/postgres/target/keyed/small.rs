@@ -25,8 +25,8 @@ pub(in super::super) enum Step {
     Delete(u64),
     /// Updates a group of rows.
     Update(usize),
-    /// Puts rows in, of which none may be there.
-    Insert,
+    /// Puts so many rows in, of which none may be there.
+    Insert(u64),
     /// Puts so many rows in, over those that are there.
     Upsert(u64),
 }
@@ -72,7 +72,7 @@ impl Small {
 
     /// Whether a row that is there already makes a call of its fail.
     pub(in super::super) fn inserts(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Insert))
+        self.steps.iter().any(|step| matches!(step, Step::Insert(_)))
     }
 
     /// Applies the changes by themselves: none of the calls has taken effect.
@@ -85,8 +85,10 @@ impl Small {
         let (mut conflicts, mut groups) = (0, Vec::new());
         for (step, answer) in self.steps.iter().zip(answers) {
             match step {
-                Step::Delete(rows) | Step::Upsert(rows) => conflicts += rows.saturating_sub(*answer),
-                Step::Insert => {}
+                // An insert that falls short has met a trigger that kept rows out.
+                Step::Delete(rows) | Step::Insert(rows) | Step::Upsert(rows) => {
+                    conflicts += rows.saturating_sub(*answer);
+                }
                 Step::Update(group) if *answer < self.net.updates[*group].rows.len() as u64 => {
                     groups.push((*group, *answer));
                 }
@@ -164,7 +166,10 @@ impl Keyed<'_> {
                 let call = Call { sql: self.upsert_sql(&all, &from), arrays, returns: true };
                 (Step::Upsert(net.inserts.len() as u64), call)
             } else {
-                (Step::Insert, Call { sql: self.insert_sql(&all, &from), arrays, returns: false })
+                (
+                    Step::Insert(net.inserts.len() as u64),
+                    Call { sql: self.insert_sql(&all, &from), arrays, returns: false },
+                )
             });
         }
         Ok(calls)
