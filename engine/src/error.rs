@@ -12,9 +12,11 @@ use crate::side::Side;
 /// What may be done about an error. The runner acts on this and on nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Class {
-    /// It may heal by itself (connection lost, server restarting, lock timeout, disk full): retried with
-    /// backoff from the durable checkpoint.
+    /// It may heal by itself (connection lost, server restarting, disk full): retried with backoff from the durable
+    /// checkpoint.
     Transient,
+    /// Another session holds a lock for too long: as transient, but the table that it is of waits alone.
+    Locked,
     /// Nothing is wrong: what was being done begins anew, at once and in another way. Who says so sees to it that it is
     /// said once.
     Again,

@@ -143,6 +143,11 @@ impl TableRecord {
         self.position.clone().or_else(|| read_at.min().cloned())
     }
 
+    /// Whether it has been followed, and catches up beside the others because it could not go on with them.
+    pub fn is_aside(&self) -> bool {
+        self.state == TableState::Loading && self.position.is_some() && self.reason.is_some()
+    }
+
     /// Rows of the chunks that are in.
     pub fn rows_loaded(&self) -> u64 {
         self.chunks.iter().filter(|c| c.done.is_some()).map(|c| c.rows).sum()

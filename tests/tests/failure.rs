@@ -152,12 +152,15 @@ async fn the_target_refuses_writes_for_a_while() {
 
 /// What cannot heal by itself stops the task loudly, names the table, and changes nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_failure_stops_the_task() {
+async fn an_unknown_failure_is_its_tables() {
     let (world, _, running) = busy().await;
     failing_writes(&world, "XX000").await;
     world.source.exec("UPDATE w_plain SET n = -5 WHERE id < 100").await;
-    running.wait(PATIENCE).expect(1).says(&["a fault made by a test", "public.w_plain"]);
+    let state = "SELECT state FROM trem.table_state WHERE table_name = 'w_plain'";
+    world.target.wait_for(state, "suspended", PATIENCE).await;
+    running.stop(PATIENCE).expect(0).says(&["a fault made by a test", "public.w_plain"]);
     world.target.exec("DROP FUNCTION fail CASCADE").await;
+    world.trem.command(&["reload", "--task", "t", "--table", "public.w_plain"]).expect(0);
     world.trem.until_current().expect(0);
     world.assert_equal(workload::TABLES).await;
 }

@@ -351,3 +351,47 @@ async fn columns_that_number_themselves() {
     let sum = "SELECT count(*) || ' ' || sum(id) FROM fine WHERE n > 0 AND o > 0 AND s > 0";
     assert_eq!(world.target.one(sum).await, world.source.one("SELECT count(*) || ' ' || sum(id) FROM fine").await);
 }
+
+/// Somebody holds a lock on a table of the target: by then the others are ahead of it, and it follows once it can.
+async fn assert_goes_on_without(lock: &str) {
+    let world = World::two().await;
+    world.source.exec(&format!("{FINE}; CREATE TABLE held (id int PRIMARY KEY, v text)")).await;
+    world.source.exec("INSERT INTO held SELECT n, 'x' FROM generate_series(1, 50) n").await;
+    let mut running = world.trem.start();
+    world.equal(&["public.%"], &mut running).await;
+    let other = world.target_cluster().connect("reports").await;
+    let pid = other.one("SELECT pg_backend_pid()").await;
+    other.exec(&format!("BEGIN; {lock}")).await;
+    world.source.exec("UPDATE held SET v = 'y' WHERE id < 9; INSERT INTO fine VALUES (2, 'b')").await;
+    running.wait_log(&format!("locked by process {pid} (database reports"), PATIENCE).await;
+    running.wait_log("the others go on without it", PATIENCE).await;
+    world.equal(&["public.fine"], &mut running).await;
+    world.trem.command(&["status"]).expect(0).says(&["public.held has fallen behind", &format!("process {pid}")]);
+    // Killed, it goes on in the same way.
+    running.kill();
+    let mut running = world.trem.start();
+    for n in 3..6 {
+        world.source.exec(&format!("INSERT INTO fine VALUES ({n}, 'c'); DELETE FROM held WHERE id = {n}")).await;
+        world.equal(&["public.fine"], &mut running).await;
+    }
+    world.source.exec("ALTER TABLE held ADD w int DEFAULT 4; INSERT INTO held VALUES (99, 'z', 1)").await;
+    other.exec("ROLLBACK").await;
+    world.equal(&["public.%"], &mut running).await;
+    assert_eq!(world.table_state("public.held").await, "ready");
+    world.trem.command(&["status"]).expect(0).never_says("fallen behind");
+    assert!(!running.log().contains("table loaded"), "it was loaded again");
+    running.stop(PATIENCE).expect(0);
+    world.source.exec("TRUNCATE held; INSERT INTO fine VALUES (9, 'b')").await;
+    world.trem.until_current().expect(0);
+    world.assert_equal(&["public.%"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_table_at_the_target_holds_nobody_up() {
+    assert_goes_on_without("LOCK TABLE held IN SHARE MODE").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_at_the_target_holds_nobody_up() {
+    assert_goes_on_without("UPDATE held SET v = 'theirs' WHERE id = 1").await;
+}

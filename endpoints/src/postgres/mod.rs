@@ -8,6 +8,7 @@ pub mod datetime;
 mod decode;
 pub mod kind;
 pub mod numeric;
+mod others;
 pub mod quote;
 mod reach;
 mod row;

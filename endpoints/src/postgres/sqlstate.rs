@@ -31,7 +31,7 @@ const TABLE: &[(&str, Class, &str)] = &[
     ("53300", Class::Transient, "raise max_connections or close other connections"),
     ("53400", Class::Refused, "raise the limit that the message names, such as max_replication_slots"),
     ("53", Class::Transient, "the server is out of resources"),
-    ("55P03", Class::Transient, "another session holds a lock on the table: see pg_locks and pg_stat_activity"),
+    ("55P03", Class::Locked, "another session holds a lock on the table: see pg_locks and pg_stat_activity"),
     ("55006", Class::Transient, "the object is in use by another session"),
     ("55000", Class::Table, "see what the message says about the table"),
     ("40001", Class::Transient, ""),

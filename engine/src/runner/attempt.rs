@@ -18,9 +18,10 @@ use super::book::Book;
 use super::control::Control;
 use super::failing;
 use super::follow::Follow;
-use super::group::{Group, create_secondary};
+use super::group::Group;
 use super::preflight::preflight;
 use super::run::{Hold, Run, is_followed};
+use super::secondary::create_secondary;
 use super::task::Task;
 
 pub(super) struct Attempt<'a> {
@@ -74,9 +75,16 @@ impl Attempt<'_> {
         };
         let (mut groups, mut taken) = (JoinSet::new(), Vec::new());
         let pending = pending(&run, &started.tables);
-        if !pending.is_empty() {
-            let group = Group::new(&run, pending.clone(), started.first);
-            taken.push((groups.spawn(group.run()).id(), pending));
+        let aside = |id: &TableId| run.book.table(id).is_some_and(|t| t.is_aside());
+        let (aside, pending): (Vec<TableId>, Vec<TableId>) = pending.into_iter().partition(aside);
+        // Each by itself: none waits for another one's lock.
+        for (tables, first) in
+            std::iter::once((pending, started.first)).chain(aside.into_iter().map(|id| (vec![id], None)))
+        {
+            if !tables.is_empty() {
+                let group = Group::new(&run, tables.clone(), first);
+                taken.push((groups.spawn(group.run()).id(), tables));
+            }
         }
         let until_current = self.goal.is_some();
         let followed = Arc::clone(&run);
@@ -220,7 +228,7 @@ async fn compare(run: &Run, lane: &mut dyn TargetLane) -> Result<()> {
         let Some(known) = followed.iter().find(|t| t.source.id == table.id) else { continue };
         match kind {
             SchemaChangeKind::Noted { next } => run.book.commit(lane, &[RecordChange::Source(next)]).await?,
-            SchemaChangeKind::Suspend { reason, remedy } if known.state == TableState::Ready => {
+            SchemaChangeKind::Suspend { reason, remedy } if known.state == TableState::Ready || known.is_aside() => {
                 run.suspend(lane, known, &Error::refused(reason).remedy(remedy)).await?;
             }
             SchemaChangeKind::Suspend { reason, .. } | SchemaChangeKind::Reload { reason } => {
@@ -257,7 +265,7 @@ async fn look_after(
     let same = |t: &&Arc<TableSchema>| number.is_some() && t.native_id == number;
     let reload = Remedy::Reload(id.clone());
     let (now, remedy) = match catalog.tables.iter().find(|t| t.id == *id) {
-        Some(_) if known.state != TableState::Ready => return Ok(()),
+        Some(_) if known.state != TableState::Ready && !known.is_aside() => return Ok(()),
         Some(t) if t.native_id != number => ("it was dropped at the source and made anew".to_owned(), reload),
         Some(_) => match rerouted(run, known) {
             Ok(None) => return Ok(()),

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant};
 
 use crate::chunk::Chunk;
 use crate::error::{Class, Error, Result};
@@ -14,22 +14,29 @@ use crate::remedy::Remedy;
 use crate::route::Route;
 use crate::routes::Routes;
 use crate::schema::{Catalog, SchemaChangeKind, SecondaryKind, TableId, TableSchema, TypeDefinition};
-use crate::task::{AfterLoad, OnExisting};
+use crate::side::Side;
+use crate::task::OnExisting;
 
 use super::aside::CatchUp;
 use super::failing;
 use super::load::{Loading, load};
 use super::retry::Backoff;
 use super::run::{Hold, Joined, Run};
+use super::secondary::create_secondary;
 
 /// A table is cut into so many parts for each worker, so that none is left with a long one at the end.
 const PARTS_PER_WORKER: u64 = 3;
+
+/// How long a table that could not go on with the others waits for them to get ahead of it.
+const AHEAD: Duration = Duration::from_secs(2);
 
 /// Tables that are taken up together.
 pub(super) struct Group {
     run: Arc<Run>,
     /// By their names at the source.
     tables: Vec<TableId>,
+    /// Those of which somebody holds a lock: the others do not wait for them.
+    locked: Vec<TableId>,
     /// The snapshot that the task began with, if it is to be read.
     first: Option<(Arc<dyn Snapshot>, Hold)>,
     /// Those that the main stream has taken over: from then on they are its own matter.
@@ -41,7 +48,8 @@ pub(super) struct Group {
 impl Group {
     /// A group of these tables. `first`: the snapshot that the task began with, if it is to be read.
     pub(super) fn new(run: &Arc<Run>, tables: Vec<TableId>, first: Option<(Arc<dyn Snapshot>, Hold)>) -> Self {
-        Self { run: Arc::clone(run), tables, first, joined: Joined::default(), held: Mutex::default() }
+        let (locked, joined, held) = Default::default();
+        Self { run: Arc::clone(run), tables, locked, first, joined, held }
     }
 
     /// Takes the tables up until all of them are with the others or suspended. What may heal is tried again without a
@@ -54,8 +62,12 @@ impl Group {
         loop {
             let before = self.run.task.reporter.snapshot().rows_loaded();
             let Err(error) = self.attempt(again).await else {
-                failing::of_tables(&self.run, &all, None).await;
-                return Ok(());
+                if self.locked.is_empty() {
+                    failing::of_tables(&self.run, &all, None).await;
+                    return Ok(());
+                }
+                self.tables = std::mem::take(&mut self.locked);
+                continue;
             };
             again = true;
             // Their record changes while the one of the target is read, and nothing of them is to be begun again.
@@ -66,15 +78,16 @@ impl Group {
             }
             let pause = match error.class() {
                 Class::Table | Class::Again => Some(Duration::ZERO),
+                Class::Locked if self.put_off(&error) => Some(Duration::ZERO),
                 // What was refused while others are followed must not stop them: the source may serve so many readers
                 // of its log and no more.
-                Class::Transient | Class::Refused if self.run.reached().is_some() => backoff.next(),
+                Class::Transient | Class::Locked | Class::Refused if self.run.reached().is_some() => backoff.next(),
                 _ => None,
             };
             let Some(pause) = pause else { return Err(error) };
             self.run.task.target.settled(self.run.book.epoch).await?;
             let stored = self.run.task.target.record().await?.unwrap_or_default();
-            self.run.book.reread(&self.tables, stored);
+            self.run.book.reread(&[&self.tables[..], &self.locked[..]].concat(), stored);
             // Until here it kept the log that parts need whose commits nobody had told of.
             *self.held.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
             if error.class() == Class::Table {
@@ -94,6 +107,17 @@ impl Group {
             self.run.task.reporter.update(|p| p.retries += 1);
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Puts off the table that an error is about until the others are done; whether there are others.
+    fn put_off(&mut self, error: &Error) -> bool {
+        let Some(id) = self.run.book.read(|r| r.about(error).map(|t| t.id().clone())) else { return false };
+        let others = self.tables.len() > 1 && self.tables.contains(&id);
+        if others {
+            self.tables.retain(|t| *t != id);
+            self.locked.push(id);
+        }
+        others
     }
 
     /// A table that has been left out is here because somebody has asked for it again.
@@ -134,6 +158,11 @@ impl Group {
             let routes = if again { self.run.look().await?.1 } else { return Ok(()) };
             return self.secondary(self.lane().await?.as_mut(), &routes, |_| true).await;
         }
+        if let [table] = &self.tables[..]
+            && self.run.book.table(table).is_some_and(|t| t.is_aside())
+        {
+            return self.catch_up(table.clone()).await;
+        }
         let mut lane = self.lane().await?;
         let begun = |id: &TableId| self.run.book.state(id).is_some_and(|s| s != TableState::Preparing);
         if !plan.mode.loads() && !self.tables.iter().any(begun) {
@@ -151,8 +180,11 @@ impl Group {
         self.refuse(lane.as_mut(), &catalog, &routes).await?;
         let mut tables = Vec::new();
         for id in self.tables.clone() {
-            let waits = |e: &Error| e.class() == Class::Transient && e.table_id() == Some(&id);
-            let Some(route) = routes.of_source(&id).filter(|_| !late.iter().any(waits)) else { continue };
+            let Some(route) = routes.of_source(&id) else { continue };
+            let waits = |e: &Error| e.class() == Class::Locked && is_about(e, route);
+            if late.iter().any(waits) {
+                continue;
+            }
             match self.take_up(lane.as_mut(), snapshot.as_ref(), route).await {
                 Ok(loading) => tables.push(loading),
                 Err(error) if waits(&error) => late.push(error),
@@ -164,6 +196,17 @@ impl Group {
         let joining = self.join(lane, loaded, &routes);
         tokio::try_join!(loading, joining).map(drop).map_err(Error::of_table)?;
         late.pop().map_or(Ok(()), Err)
+    }
+
+    /// A table that has been followed goes on by itself until it is with the others again. What it could not do is in
+    /// the log behind it: the others have read that first, or it would join them and keep them waiting once more.
+    async fn catch_up(&self, table: TableId) -> Result<()> {
+        let place = self.run.book.table(&table).and_then(|t| t.position);
+        let deadline = Instant::now() + AHEAD;
+        while self.run.reached() <= place && Instant::now() < deadline {
+            tokio::time::sleep(AHEAD / 20).await;
+        }
+        CatchUp::new(&self.run, &self.joined).join(vec![table]).await
     }
 
     /// A snapshot of the tables, and what keeps the log that follows it; `None` if none of them can be taken up.
@@ -188,7 +231,7 @@ impl Group {
                 // Before the snapshot: what commits after it is in the log for us.
                 while let Err(error) = self.run.publish(&tables).await {
                     let waiting = |t: &Arc<TableSchema>| error.table_id() == Some(&t.id);
-                    if error.class() != Class::Transient || !tables.iter().any(waiting) {
+                    if error.class() != Class::Locked || !tables.iter().any(waiting) {
                         return Err(error);
                     }
                     tables.retain(|t| !waiting(t));
@@ -418,25 +461,13 @@ impl Group {
     }
 }
 
-/// Creates those indexes and constraints of tables of the task that it wants and that are not there.
-pub(super) async fn create_secondary(
-    run: &Run,
-    lane: &mut dyn TargetLane,
-    routes: &Routes,
-    which: impl Fn(&crate::schema::SecondaryObject) -> bool,
-) -> Result<()> {
-    let wanted = |kind| match run.task.plan.after_load {
-        AfterLoad::Keys => false,
-        AfterLoad::Indexes => kind == SecondaryKind::Index,
-        AfterLoad::IndexesAndConstraints => true,
+/// Whether an error is about a table that goes this way.
+fn is_about(error: &Error, route: &Route) -> bool {
+    let table = match error.side() {
+        Some(Side::Target) => route.target(),
+        _ => route.source(),
     };
-    let there = |id: &TableId| {
-        let state = run.book.read(|r| r.of_target(id).map(|t| (t.state, t.chunks.iter().all(|c| c.done.is_some()))));
-        matches!(state, Some((TableState::Ready, _) | (TableState::Loading, true)))
-    };
-    let objects = routes.secondary().iter().filter(|o| wanted(o.kind) && which(o) && there(&o.table));
-    let objects: Vec<_> = objects.cloned().collect();
-    if objects.is_empty() { Ok(()) } else { lane.create_secondary(&objects).await }
+    error.table_id() == Some(&table.id)
 }
 
 /// Whether what was begun is what would be begun now.

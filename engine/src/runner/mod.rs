@@ -17,6 +17,7 @@ mod preflight;
 mod retry;
 mod room;
 mod run;
+mod secondary;
 mod stage;
 mod task;
 mod watch;
@@ -24,7 +25,7 @@ mod watch;
 use crate::error::{Class, Error, Result};
 use crate::position::Position;
 use crate::progress::{Phase, Trouble};
-use crate::record::{Epoch, RecordChange, TableState};
+use crate::record::{Epoch, RecordChange, TableRecord, TableState};
 
 use attempt::Attempt;
 pub use control::{Command, Control};
@@ -46,7 +47,7 @@ impl Task {
     /// Runs the task until it is done or told to stop, retrying what may heal.
     ///
     /// # Errors
-    /// Whatever the operator has to look at: every class but `Transient`, and that one too when the retry
+    /// Whatever the operator has to look at: every class but `Transient` and `Locked`, and those too when the retry
     /// policy gives up.
     pub async fn run(&self, until: Until, control: &Control) -> Result<()> {
         let stop = control.token();
@@ -76,13 +77,19 @@ impl Task {
                     Ok(false) => error,
                     Err(other) => other,
                 },
+                Class::Locked => match self.step_aside(&error).await {
+                    Ok(true) => continue,
+                    Ok(false) => error,
+                    Err(other) => other,
+                },
                 Class::Again => {
                     tracing::info!(task = %self.plan.name, "{error}");
                     continue;
                 }
                 _ => error,
             };
-            let pause = if error.class() == Class::Transient { backoff.next() } else { None };
+            let heals = matches!(error.class(), Class::Transient | Class::Locked);
+            let pause = if heals { backoff.next() } else { None };
             let Some(pause) = pause else {
                 self.reporter.update(|p| p.phase = Phase::Failed(Trouble::from(&error)));
                 return Err(error);
@@ -120,6 +127,27 @@ impl Task {
             t.state = Some(TableState::Suspended);
             (t.reason, t.remedy) = (Some(reason), Some(remedy));
         });
+        Ok(true)
+    }
+
+    /// Lets a followed table that somebody has locked catch up beside the others, from the checkpoint on: they do not
+    /// wait for it. Whether there are others.
+    async fn step_aside(&self, error: &Error) -> Result<bool> {
+        let (epoch, record) = self.target.take_over().await?;
+        let ready = |t: &&TableRecord| t.state == TableState::Ready;
+        let Some(known) = record.about(error).filter(ready) else { return Ok(false) };
+        let Some(checkpoint) = record.checkpoint.as_ref().filter(|_| record.tables.iter().filter(ready).count() > 1)
+        else {
+            return Ok(false);
+        };
+        tracing::warn!(task = %self.plan.name, table = %known.id(), "the others go on without it: {}", error.reason());
+        let from = known.position.clone().max(Some(checkpoint.position.clone()));
+        let changes = from.map(|from| RecordChange::Position(vec![known.id().clone()], from));
+        let (table, state) = (known.id().clone(), TableState::Loading);
+        let (reason, remedy) = (Some(error.reason()), error.advice().cloned());
+        let changes: Vec<_> =
+            changes.into_iter().chain([RecordChange::State { table, state, reason, remedy }]).collect();
+        self.target.open_lane(epoch, None).await?.commit(&changes).await?;
         Ok(true)
     }
 

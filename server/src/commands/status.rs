@@ -195,6 +195,10 @@ fn print(task: &TaskView) {
     } else if let Some(at) = &task.position {
         output::say(format_args!("  applied up to {at}"));
     }
+    print_tables(task);
+}
+
+fn print_tables(task: &TaskView) {
     let mut table = Table::new(&["table", "state", "rows loaded", "chunks"], width());
     for t in &task.tables {
         let chunks = format!("{}/{}", t.chunks_done, t.chunks);
@@ -209,6 +213,13 @@ fn print(task: &TaskView) {
             format_args!("{name}: {conflicts} changes met rows on the target that were not as the source had them"),
         );
         output::tell("    remedy: ", "see who else writes to the target's table; a reload makes it what the source is");
+    }
+    for t in task.tables.iter().filter(|t| t.state == TableState::Loading) {
+        let Some(reason) = &t.reason else { continue };
+        output::tell("  ", format_args!("{} has fallen behind the others, and catches up: {reason}", t.name));
+        if let Some(remedy) = &t.remedy {
+            output::tell("    remedy: ", remedy);
+        }
     }
     let suspended: Vec<&TableView> = task.tables.iter().filter(|t| t.state == TableState::Suspended).collect();
     if !suspended.is_empty() {
@@ -308,7 +319,9 @@ mod tests {
             let row = format!("| {} | `{}` |", state(s), json.trim_matches('"'));
             assert!(MANUAL.contains(&row), "{row}");
         }
-        for class in [Class::Transient, Class::Refused, Class::Lineage, Class::Table, Class::Fenced, Class::Fatal] {
+        for class in
+            [Class::Transient, Class::Locked, Class::Refused, Class::Lineage, Class::Table, Class::Fenced, Class::Fatal]
+        {
             assert!(MANUAL.contains(&format!("| `{class:?}` |")), "{class:?}");
         }
     }

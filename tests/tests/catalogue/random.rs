@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
+use trem_tests::binaries::PgBinaries;
 use trem_tests::{Db, PgCluster, PgOptions, TaskConfig, Trem};
 
 use crate::{PATIENCE, seed};
@@ -44,6 +45,8 @@ struct Source<'a> {
     target: &'a Db,
     random: StdRng,
     task: String,
+    /// The server has virtual generated columns.
+    computes: bool,
     /// The next number for what needs a name.
     next: u32,
     /// What has been done.
@@ -156,7 +159,11 @@ impl Source<'_> {
         };
         Some(match self.below(12) {
             0..2 => vec![format!("{alter} ADD {} int{default}", self.name("c"))],
-            2 => vec![format!("{alter} ADD {} text GENERATED ALWAYS AS (id::text) STORED", self.name("g"))],
+            2 => {
+                let (name, virt) = (self.name("g"), self.computes && self.below(2) == 0);
+                let kind = if virt { "VIRTUAL" } else { "STORED" };
+                vec![format!("{alter} ADD {name} text GENERATED ALWAYS AS (id::text) {kind}")]
+            }
             3 => vec![format!("{alter} DROP {column}")],
             4 => vec![format!("{alter} DROP {column}, ADD {column} {ty}")],
             5 => vec![format!("{alter} DROP {column}"), row, format!("{alter} ADD {column} int{default}")],
@@ -319,7 +326,8 @@ async fn random_world(seed: u64, cluster: Arc<PgCluster>) -> Result<(), String> 
     source.exec(SCHEMA).await;
     trem.until_current().expect(0);
     let random = StdRng::seed_from_u64(seed);
-    let mut world = Source { db: &source, target: &target, random, task, next: 0, done: Vec::new() };
+    let computes = source.number("SHOW server_version_num").await >= 180_000;
+    let mut world = Source { db: &source, target: &target, random, task, computes, next: 0, done: Vec::new() };
     let mut log = String::new();
     for _ in 0..world.random.random_range(1..4) {
         let running = (world.below(2) == 0).then(|| trem.start());
@@ -362,19 +370,23 @@ async fn ready_means_equal() {
     let first = seed() % 1_000_000_000;
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse().ok());
     let worlds = if number("TREM_SEED").is_some() { 1 } else { number("TREM_SEEDS").unwrap_or(24) };
-    let cluster = Arc::new(PgCluster::start(PgOptions::default()));
+    // By turns on the oldest and the newest server that this machine has.
+    let newest = PgBinaries::newest().map(|binaries| PgOptions { binaries, ..PgOptions::default() });
+    let options = std::iter::once(PgOptions::default()).chain(newest);
+    let clusters: Vec<_> = options.map(|o| Arc::new(PgCluster::start(o))).collect();
+    let of = |seed: u64| Arc::clone(&clusters[seed as usize % clusters.len()]);
     let (mut seeds, mut running, mut faults) = (first..first + worlds, JoinSet::new(), Vec::new());
     loop {
         while running.len() < AT_ONCE
             && let Some(seed) = seeds.next()
         {
-            let cluster = Arc::clone(&cluster);
+            let cluster = of(seed);
             running.spawn(async move { (seed, random_world(seed, cluster).await) });
         }
         let Some(ended) = running.join_next().await else { break };
         let (seed, ended) = ended.expect("a world");
         faults.extend(ended.err().map(|fault| format!("TREM_SEED={seed}\n{fault}")));
-        forget(seed, &cluster).await;
+        forget(seed, &of(seed)).await;
     }
     assert!(faults.is_empty(), "{} of {worlds} worlds:\n{}", faults.len(), faults.join("\n\n"));
 }

@@ -15,7 +15,7 @@ use super::shared::Inner;
 use super::{identity, unmatched};
 use crate::postgres::row::get;
 use crate::postgres::types::table_number;
-use crate::postgres::{catalog, quote, reach, sqlstate};
+use crate::postgres::{catalog, others, quote, reach, sqlstate};
 
 /// What makes such settings take effect.
 const RESTART: &str = "restart the server";
@@ -84,7 +84,7 @@ pub(super) async fn check(inner: &Inner, want: &Selection, cdc: bool, readers: u
 async fn open_transactions(client: &Client, findings: &mut Findings) -> Result<()> {
     let open = holder::open(client, LONG).await?;
     if let Some(oldest) = open.first() {
-        let message = format!("a start waits until they have ended: {}", holder::said(&open));
+        let message = format!("a start waits until they have ended: {}", others::said(&open));
         findings.warn("open transactions", message, Remedy::from("let them end").or(oldest.remedy.clone()));
     }
     Ok(())

@@ -8,15 +8,14 @@ use trem_engine::schema::TableId;
 use trem_engine::{Error, Remedy, Result};
 
 use super::shared::Inner;
+use crate::postgres::others::{Open, SESSION, ends, held_by, prepared, said, session};
 use crate::postgres::row::get;
-use crate::postgres::{quote, sqlstate};
+use crate::postgres::sqlstate;
 
 /// How long a server may take to notice that whoever used a slot is gone.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is asked.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How many open transactions a message names.
-const NAMED: usize = 3;
 
 /// The server process that uses a slot.
 struct Holder {
@@ -77,8 +76,7 @@ async fn in_use(inner: &Inner, client: &Client, holder: &Holder) -> Result<Error
     if open.is_empty() {
         return Ok(Error::transient(what).remedy(end));
     }
-    let remedy = Remedy::Any(open.iter().take(NAMED).map(|o| o.remedy.clone()).collect());
-    Ok(Error::transient(format!("{what} and waits for {}", said(&open))).remedy(remedy.or(end)))
+    Ok(Error::transient(format!("{what} and waits for {}", said(&open))).remedy(ends(&open).or(end)))
 }
 
 /// What the slot of a load that wants to begin waits for; the load's own name tells it from those of others.
@@ -101,61 +99,28 @@ pub(super) async fn waits_for(inner: &Inner, client: &Client) -> Result<Option<S
     Ok((!open.is_empty()).then(|| said(&open)))
 }
 
-/// A transaction that is open.
-pub(super) struct Open {
-    /// Whose it is, how old, and what it did last.
-    pub(super) what: String,
-    /// What ends it.
-    pub(super) remedy: Remedy,
-}
-
-/// The oldest of some transactions, in words.
-pub(super) fn said(open: &[Open]) -> String {
-    let named: Vec<&str> = open.iter().take(NAMED).map(|o| o.what.as_str()).collect();
-    match open.len().saturating_sub(NAMED) {
-        0 => named.join("; "),
-        more => format!("{}; and {more} more", named.join("; ")),
-    }
-}
-
 /// Transactions of the cluster that have written, prepared ones included, and have been open for so long, oldest
 /// first: a slot that is made now waits for all of them. Those of this session's role and name are left out.
 pub(super) async fn open(client: &Client, age: Duration) -> Result<Vec<Open>> {
-    // Of other roles only some may see more than process and database.
-    let sql = "SELECT a.pid, NULL::text, coalesce(a.datname::text, ''), coalesce(a.usename::text, ''), \
-                 coalesce(a.application_name, ''), \
-                 extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8, \
-                 coalesce(left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100), '') \
-               FROM pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.pid <> pg_backend_pid() \
-                 AND a.application_name <> current_setting('application_name') \
-               UNION ALL \
-               SELECT NULL, p.gid, p.database::text, p.owner::text, '', \
-                 extract(epoch FROM clock_timestamp() - p.prepared)::float8, '' FROM pg_prepared_xacts p \
-               ORDER BY 6 DESC NULLS LAST";
+    let sql = format!(
+        "SELECT {SESSION}, NULL::text FROM pg_stat_activity a \
+         WHERE a.backend_xid IS NOT NULL AND a.pid <> pg_backend_pid() \
+           AND a.application_name <> current_setting('application_name') \
+         UNION ALL \
+         SELECT NULL, p.database::text, p.owner::text, '', \
+           extract(epoch FROM clock_timestamp() - p.prepared)::float8, '', p.gid FROM pg_prepared_xacts p \
+         ORDER BY 5 DESC NULLS LAST"
+    );
     let mut found = Vec::new();
-    for row in client.query(sql, &[]).await.map_err(sqlstate::error)? {
-        let (pid, gid): (Option<i32>, Option<String>) = (get(&row, 0)?, get(&row, 1)?);
-        let (database, role, application): (String, String, String) = (get(&row, 2)?, get(&row, 3)?, get(&row, 4)?);
-        let (seconds, statement): (Option<f64>, String) = (get(&row, 5)?, get(&row, 6)?);
-        let age_known = seconds.map(|s| Duration::from_secs_f64(s.max(0.0)));
-        if gid.is_none() && age_known.is_some_and(|known| known < age) {
-            continue;
+    for row in client.query(&sql, &[]).await.map_err(sqlstate::error)? {
+        let (seconds, gid): (Option<f64>, Option<String>) = (get(&row, 4)?, get(&row, 6)?);
+        match gid {
+            Some(gid) => found.push(prepared(&gid, &get::<String>(&row, 1)?, &get::<String>(&row, 2)?, seconds)),
+            None if seconds.is_some_and(|s| s < age.as_secs_f64()) => {}
+            None => found.push(session(&row, 0)?),
         }
-        let since = age_known.map_or_else(String::new, |a| format!(", open for {} s", a.as_secs()));
-        found.push(match (pid, gid) {
-            (_, Some(gid)) => prepared(&gid, &database, &role, &since),
-            (pid, None) => session(pid.unwrap_or_default(), [&database, &role, &application, &since, &statement]),
-        });
     }
     Ok(found)
-}
-
-fn session(pid: i32, [database, role, application, since, statement]: [&str; 5]) -> Open {
-    let doing = if statement.is_empty() { String::new() } else { format!(", last: {statement}") };
-    Open {
-        what: format!("process {pid} (database {database}, role {role}, application {application:?}{since}{doing})"),
-        remedy: Remedy::Sql(format!("SELECT pg_terminate_backend({pid})")),
-    }
 }
 
 /// An error that says who holds the lock that was waited for, if it is a lock of one of these tables, by their numbers.
@@ -164,10 +129,7 @@ pub(super) async fn locked(client: &Client, error: Error, tables: &[u32]) -> Err
         return error;
     }
     match lock_of(client, tables).await {
-        Ok(Some((table, open))) => {
-            let what = format!("{}: it is locked by {}", error.reason(), open.what);
-            Error::transient(what).table(&table).remedy(Remedy::from("let it end").or(open.remedy))
-        }
+        Ok(Some((table, open))) => held_by(error, &[open]).table(&table),
         Ok(None) => error,
         Err(other) => {
             tracing::debug!(error = %other, "could not ask who holds a lock");
@@ -178,27 +140,16 @@ pub(super) async fn locked(client: &Client, error: Error, tables: &[u32]) -> Err
 
 /// Whoever has held a lock on one of the tables for longest that keeps it from being read or published.
 async fn lock_of(client: &Client, tables: &[u32]) -> Result<Option<(TableId, Open)>> {
-    let sql = "SELECT n.nspname::text, c.relname::text, a.pid, coalesce(a.datname::text, ''), \
-                 coalesce(a.usename::text, ''), coalesce(a.application_name, ''), \
-                 extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8, \
-                 coalesce(left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100), '') \
-               FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid JOIN pg_class c ON c.oid = l.relation \
-               JOIN pg_namespace n ON n.oid = c.relnamespace \
-               WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY ($1) \
-                 AND a.datname = current_database() \
-                 AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
-                   'AccessExclusiveLock') \
-                 AND a.pid <> pg_backend_pid() ORDER BY a.xact_start LIMIT 1";
-    let Some(row) = client.query_opt(sql, &[&tables]).await.map_err(sqlstate::error)? else { return Ok(None) };
+    let sql = format!(
+        "SELECT n.nspname::text, c.relname::text, {SESSION} \
+         FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid JOIN pg_class c ON c.oid = l.relation \
+         JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY ($1) AND a.datname = current_database() \
+           AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
+             'AccessExclusiveLock') \
+           AND a.pid <> pg_backend_pid() ORDER BY a.xact_start LIMIT 1"
+    );
+    let Some(row) = client.query_opt(&sql, &[&tables]).await.map_err(sqlstate::error)? else { return Ok(None) };
     let table = TableId { schema: get(&row, 0)?, table: get(&row, 1)? };
-    let text = |at| get::<String>(&row, at);
-    let since = format!(", open for {:.0} s", get::<f64>(&row, 6)?.max(0.0));
-    let open = session(get(&row, 2)?, [&text(3)?, &text(4)?, &text(5)?, &since, &text(7)?]);
-    Ok(Some((table, open)))
-}
-
-fn prepared(gid: &str, database: &str, role: &str, since: &str) -> Open {
-    let gid = quote::literal(gid);
-    let what = format!("prepared transaction {gid} (database {database}, role {role}{since})");
-    Open { what, remedy: Remedy::Sql(format!("ROLLBACK PREPARED {gid}")).or(format!("COMMIT PREPARED {gid}")) }
+    Ok(Some((table, session(&row, 2)?)))
 }

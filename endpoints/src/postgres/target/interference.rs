@@ -7,7 +7,7 @@ use trem_engine::ports::{Finding, Severity};
 use trem_engine::schema::TableId;
 use trem_engine::{Remedy, Result};
 
-use super::inspect::of_tables;
+use super::named::of_tables;
 use crate::postgres::row::get;
 
 /// Rules, which stand in the way of every upsert or put something else in its place, and triggers that may change rows

@@ -88,6 +88,11 @@ impl PgLane {
         })
     }
 
+    /// The server's process.
+    pub(super) fn pid(&self) -> i32 {
+        self.session.pid
+    }
+
     /// Begins a transaction of bookkeeping and tables. One that failed before, and was not followed by the end of the
     /// lane, is rolled back.
     async fn begin_work(&mut self) -> Result<()> {

@@ -43,6 +43,11 @@ impl PgLoader {
         Ok(Self { session, task: task.to_owned(), epoch, known: None, open: None })
     }
 
+    /// The server's process.
+    pub(super) fn pid(&self) -> i32 {
+        self.session.pid
+    }
+
     async fn writer(&mut self, table: &Arc<TableSchema>) -> Result<Arc<Writer>> {
         if let Some(writer) = self.known.as_ref().filter(|w| w.schema == *table) {
             return Ok(Arc::clone(writer));

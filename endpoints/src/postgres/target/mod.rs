@@ -18,6 +18,7 @@ mod keyless;
 mod lane;
 mod loader;
 mod misfits;
+mod named;
 mod pipelined;
 mod prepare;
 mod secondary;
@@ -26,6 +27,7 @@ mod shape;
 mod statements;
 mod tables;
 mod wanted;
+mod watched;
 mod writer;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,6 +41,8 @@ use trem_engine::record::{Epoch, TaskRecord};
 use trem_engine::schema::{Catalog, TableId};
 use trem_engine::task::OnExisting;
 use trem_engine::{Error, Remedy, Result};
+
+use watched::Watched;
 
 use super::config::PgConfig;
 use super::connect::database_identity;
@@ -146,11 +150,15 @@ impl Target for PostgresTarget {
     }
 
     async fn open_lane(&self, epoch: Epoch, committed: Option<&Position>) -> Result<Box<dyn TargetLane>> {
-        Ok(Box::new(lane::PgLane::open(self.connect().await?, &self.task, epoch, committed).await?))
+        let lane = lane::PgLane::open(self.connect().await?, &self.task, epoch, committed).await?;
+        let pid = lane.pid();
+        Ok(Box::new(Watched::new(lane, pid, &self.config, self.application())))
     }
 
     async fn open_loader(&self, epoch: Epoch) -> Result<Box<dyn Loader>> {
-        Ok(Box::new(loader::PgLoader::open(&self.config, &self.task, epoch).await?))
+        let loader = loader::PgLoader::open(&self.config, &self.task, epoch).await?;
+        let pid = loader.pid();
+        Ok(Box::new(Watched::new(loader, pid, &self.config, self.application())))
     }
 
     async fn request_reload(&self, table: &TableId) -> Result<()> {

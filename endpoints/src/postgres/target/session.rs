@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 use futures::future::{BoxFuture, MaybeDone, maybe_done};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 use trem_engine::Result;
 
 use super::encode::Raw;
@@ -24,7 +24,7 @@ const SETTINGS: &str = "SET synchronous_commit TO on; SET plan_cache_mode TO for
     SET lock_timeout TO '30s'; SET tcp_keepalives_idle TO 30; SET tcp_keepalives_interval TO 10; \
     SET tcp_keepalives_count TO 3; SET row_security TO off; \
     SELECT set_config('maintenance_work_mem', '256MB', false) \
-    WHERE pg_size_bytes(current_setting('maintenance_work_mem')) < 256 * 1024 * 1024";
+    WHERE pg_size_bytes(current_setting('maintenance_work_mem')) < 256 * 1024 * 1024; SELECT pg_backend_pid()";
 
 /// Begins the transaction of a set. It does not wait for the disk: `durable` tells when the target has it.
 ///
@@ -64,6 +64,8 @@ impl Call {
 /// A connection that writes.
 pub(super) struct Session {
     pub(super) client: Arc<Client>,
+    /// The server's process.
+    pub(super) pid: i32,
     /// Number of the last row put into a temporary table in this transaction.
     pub(super) last_ord: i32,
     /// Triggers and foreign keys are out of the way.
@@ -81,7 +83,11 @@ impl Session {
 
     /// Makes a connection one that writes.
     pub(super) async fn over(client: Client) -> Result<Self> {
-        client.batch_execute(SETTINGS).await.map_err(pg)?;
+        let answers = client.simple_query(SETTINGS).await.map_err(pg)?;
+        let pid = answers.iter().rev().find_map(|answer| match answer {
+            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        });
         let replica = become_replica(&client).await?;
         if !replica {
             // `check` has warned about what that means.
@@ -89,6 +95,7 @@ impl Session {
         }
         Ok(Self {
             client: Arc::new(client),
+            pid: pid.unwrap_or_default(),
             last_ord: 0,
             replica,
             reads: Reads::default(),
