@@ -261,6 +261,13 @@ async fn partitions_that_take_rows_along_are_loaded_again() {
                  INSERT INTO t VALUES (55, 'x')",
                 Reloaded,
             ),
+            // What was rolled back has written its own command over that.
+            (
+                "BEGIN; CREATE TABLE p9 (LIKE t); INSERT INTO p9 VALUES (900, 'x'); \
+                 ALTER TABLE t ATTACH PARTITION p9 FOR VALUES FROM (900) TO (1000); COMMIT; \
+                 BEGIN; ALTER TABLE t RENAME v TO w; ROLLBACK; INSERT INTO t VALUES (55, 'x')",
+                Reloaded,
+            ),
         ],
     )
     .await;

@@ -26,7 +26,7 @@ pub(super) struct Now {
 ///
 /// A table that is attached gets all its columns described anew. One that was made as a partition keeps descriptions
 /// from when it was made, in the transaction that made it one and before that: no command came between that could have
-/// written rows.
+/// written rows. A command that was rolled back leaves its own number in the place of the one that is asked for.
 const SQL: &str = "\
 WITH RECURSIVE tree(root, oid, parent, joined, born) AS (
     SELECT t, t, 0::oid, '', false FROM unnest($1::oid[]) t
@@ -34,7 +34,8 @@ WITH RECURSIVE tree(root, oid, parent, joined, born) AS (
     SELECT t.root, i.inhrelid, i.inhparent, i.xmin::text,
       EXISTS (SELECT FROM pg_attribute s JOIN pg_attribute a ON a.attrelid = s.attrelid AND a.attnum > 0
         WHERE s.attrelid = i.inhrelid AND s.attname = 'tableoid' AND s.attnum < 0
-          AND s.xmin = i.xmin AND a.xmin = i.xmin AND a.cmin::text::int8 < i.cmin::text::int8
+          AND s.xmin = i.xmin AND a.xmin = i.xmin AND s.xmax = 0 AND a.xmax = 0 AND i.xmax = 0
+          AND a.cmin::text::int8 < i.cmin::text::int8
           AND a.cmin::text::int8 - s.cmin::text::int8 IN (0, 1))
     FROM tree t JOIN pg_class p ON p.oid = t.oid AND p.relkind = 'p'
     JOIN pg_inherits i ON i.inhparent = p.oid AND NOT i.inhdetachpending
