@@ -82,3 +82,63 @@ async fn rows_that_a_trigger_keeps_out() {
         assert_eq!(world.target.number(&conflicts).await, 155, "{table}");
     }
 }
+
+/// A key that changes is an UPDATE for whoever looks at the target, unless rows change places.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_change_is_an_update() {
+    let mut world = World::one().await;
+    world.configure(|c| c.keys.push("on-existing = \"truncate\"".to_owned()));
+    world
+        .source
+        .exec(
+            "CREATE TABLE k (a numeric, b text, v text, n timestamptz, PRIMARY KEY (a, b));
+             CREATE TABLE always (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text);
+             ALTER TABLE k ALTER v SET STORAGE EXTERNAL; INSERT INTO always (v) VALUES ('a'), ('b');
+             INSERT INTO k SELECT n, 'b' || n, repeat('v', 3000), now() FROM generate_series(1, 60) n",
+        )
+        .await;
+    world
+        .target
+        .exec(
+            "CREATE TABLE k (a numeric, b text, v text, n timestamptz, own text DEFAULT 'ours', PRIMARY KEY (a, b));
+             CREATE TABLE always (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text);
+             CREATE TABLE seen (op text, old numeric, new numeric);
+             CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               INSERT INTO public.seen VALUES (tg_op, CASE tg_op WHEN 'INSERT' THEN NULL ELSE old.a END,
+                 CASE tg_op WHEN 'DELETE' THEN NULL ELSE new.a END); RETURN NULL; END $$;
+             CREATE TRIGGER see AFTER INSERT OR UPDATE OR DELETE ON k FOR EACH ROW EXECUTE FUNCTION see();
+             ALTER TABLE k ENABLE REPLICA TRIGGER see",
+        )
+        .await;
+    world.trem.until_current().expect(0);
+    world.target.exec("TRUNCATE seen; UPDATE k SET own = a || ' is mine'; TRUNCATE seen").await;
+    let seen = "SELECT coalesce(string_agg(op || ' ' || n, ', ' ORDER BY op), '') \
+                FROM (SELECT op, count(*) n FROM seen GROUP BY op) s";
+    for (change, expected) in [
+        ("UPDATE k SET a = 100 WHERE a = 1", "UPDATE 1"),
+        ("UPDATE k SET a = a + 1000, n = NULL WHERE a <= 10", "UPDATE 9"),
+        ("UPDATE k SET b = 'other' || a, v = 'w' WHERE a > 50 AND a < 60", "UPDATE 9"),
+        (
+            "UPDATE k SET a = 9999 WHERE a = 41; UPDATE k SET (a, b) = (41, 'b41') WHERE a = 42; \
+             UPDATE k SET (a, b) = (42, 'b42') WHERE a = 9999",
+            "DELETE 2, INSERT 2",
+        ),
+        ("DELETE FROM k WHERE a = 30; UPDATE k SET (a, b) = (30, 'b30') WHERE a = 31", "DELETE 1, UPDATE 1"),
+        ("UPDATE always SET id = DEFAULT", ""),
+    ] {
+        world.source.exec(&format!("BEGIN; {change}; COMMIT")).await;
+        world.trem.until_current().expect(0);
+        assert_eq!(world.target.one(seen).await, expected, "{change}");
+        world.target.exec("TRUNCATE seen").await;
+    }
+    let own = "SELECT count(*) FROM k WHERE own !~ 'is mine$'";
+    assert_eq!(world.target.number(own).await, 0, "what only the target has of a row is kept");
+    let rows = "SELECT a, b, md5(v), n FROM k ORDER BY 1, 2";
+    assert_eq!(world.target.rows(rows).await, world.source.rows(rows).await);
+    world.assert_equal(&["public.always"]).await;
+    // Somebody has put a row where one is to go.
+    world.target.exec("INSERT INTO k (a, b, v) VALUES (777, 'b40', 'in the way')").await;
+    world.source.exec("UPDATE k SET a = 777 WHERE a = 40").await;
+    world.trem.until_current().expect(0);
+    assert_eq!(world.target.rows(rows).await, world.source.rows(rows).await);
+}

@@ -1,6 +1,7 @@
 //! Net changes of a table with a key: deletes, moves, updates, inserts; and the order of steps that is always right
 //! when constraints beside the key stand against that one.
 
+mod rekey;
 pub(super) mod small;
 
 use std::sync::atomic::Ordering;
@@ -52,12 +53,13 @@ impl<'a> Keyed<'a> {
 
     async fn run(&mut self) -> Tried<()> {
         let copies = self.copies(&self.net.inserts);
-        let guarded = self.writer.other_unique || copies;
+        let rekeys = self.rekeys();
+        let guarded = self.writer.other_unique || copies || rekeys;
         if !guarded {
-            return self.in_order(false).await.map_err(|f| self.writer.stale(f));
+            return self.in_order(false, false).await.map_err(|f| self.writer.stale(f));
         }
         self.session.client.batch_execute("SAVEPOINT trem").await?;
-        match self.in_order(copies).await {
+        match self.in_order(copies, rekeys).await {
             Err(Failure::Unique(e)) => {
                 tracing::debug!(table = %self.writer.schema.id, error = %e, "rows are taken out and put in again");
                 self.session.client.batch_execute("ROLLBACK TO SAVEPOINT trem").await?;
@@ -75,9 +77,12 @@ impl<'a> Keyed<'a> {
     }
 
     /// The cheap order; no two rows may swap a unique value beside the key.
-    async fn in_order(&mut self, copies: bool) -> Tried<()> {
+    async fn in_order(&mut self, copies: bool, rekeys: bool) -> Tried<()> {
         self.delete().await?;
-        let groups = self.moves_by_mask(false);
+        let groups = if rekeys { Vec::new() } else { self.moves_by_mask(false) };
+        if rekeys {
+            self.rekey().await?;
+        }
         for (unknown, moves) in &groups {
             self.take_out(unknown, moves).await?;
         }

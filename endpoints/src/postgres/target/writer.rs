@@ -202,19 +202,51 @@ impl Writer {
 
     /// Arrays of these columns side by side, called `alias`, in the parameters after the first `skip`.
     pub(super) fn unnest(&self, columns: &[usize], ord: bool, skip: usize, alias: &str) -> String {
-        let mut arrays = Vec::new();
-        let mut names = Vec::new();
-        for (n, i) in columns.iter().enumerate() {
-            let element = self.columns[*i].element.map_or("text", |f| self.element_type(*i, f));
-            arrays.push(format!("${}::{element}[]", skip + n + 1));
-            names.push(format!("c{i}"));
-        }
+        let (mut arrays, mut names) = self.parameters(columns, skip);
         if ord {
             arrays.push(format!("${}::int4[]", skip + columns.len() + 1));
             names.push("ord".to_owned());
         }
         // As a subquery the arrays are unnested side by side, whatever the planner thinks of the rest.
         format!("(SELECT * FROM unnest({}) AS u ({})) AS {alias}", arrays.join(", "), names.join(", "))
+    }
+
+    /// Arrays of these columns as parameters after the first `skip`, and what they are called.
+    fn parameters(&self, columns: &[usize], skip: usize) -> (Vec<String>, Vec<String>) {
+        let array = |(n, i): (usize, &usize)| {
+            let element = self.columns[*i].element.map_or("text", |f| self.element_type(*i, f));
+            (format!("${}::{element}[]", skip + n + 1), format!("c{i}"))
+        };
+        columns.iter().enumerate().map(array).unzip()
+    }
+
+    /// Whether the server lets an UPDATE change every column.
+    pub(super) fn keys_can_change(&self) -> bool {
+        self.columns.iter().all(|c| !c.always_identity)
+    }
+
+    /// The statement that gives rows other keys: these columns of theirs as parameters, then the keys they had.
+    pub(super) fn rekey_sql(&self, known: &[usize]) -> String {
+        let (mut arrays, mut names) = self.parameters(known, 0);
+        let (old, _) = self.parameters(&self.schema.key, known.len());
+        names.extend((0..old.len()).map(|n| format!("k{n}")));
+        arrays.extend(old);
+        let feed = Feed::Arrays { columns: known, ord: false };
+        let set: Vec<String> =
+            known.iter().map(|i| format!("{} = {}", self.columns[*i].name, self.value(*i, &feed))).collect();
+        let same = |(n, k): (usize, &usize)| {
+            let c = &self.columns[*k];
+            let cast = if c.element.is_none() { format!("::{}", c.ty) } else { String::new() };
+            format!("t.{} {} s.k{n}{cast}", c.name, c.equals)
+        };
+        format!(
+            "UPDATE {} AS t SET {} FROM (SELECT * FROM unnest({}) AS u ({})) AS s WHERE {}",
+            self.name,
+            set.join(", "),
+            arrays.join(", "),
+            names.join(", "),
+            self.schema.key.iter().enumerate().map(same).collect::<Vec<_>>().join(" AND "),
+        )
     }
 
     fn zoned(&self, column: usize) -> bool {
