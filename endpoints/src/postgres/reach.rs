@@ -18,13 +18,15 @@ const OTHERS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What keeps connections from being sessions of their own: a pooler that lends one to several, a transaction each.
-pub(super) async fn sessions(config: &PgConfig, application: &str, subject: &str) -> Option<Finding> {
+pub(super) async fn sessions(config: &PgConfig, application: &str, subject: &str) -> Result<Option<Finding>> {
     let (message, remedy) = match tokio::time::timeout(PATIENCE, own_sessions(config, application)).await {
-        Ok(Ok(true)) => return None,
+        Ok(Ok(true)) => return Ok(None),
         Ok(Ok(false)) => (
             "a connection pooler lends one session of the server to several connections".to_owned(),
             Remedy::from("name the server itself in the endpoint's url, or set the pooler to pool whole sessions"),
         ),
+        // A connection that was cut says nothing of how many there may be.
+        Ok(Err(error)) if sqlstate::is_cut(&error) => return Err(error),
         Ok(Err(error)) => {
             let error = pooled(error);
             (error.reason(), error.advice().cloned().unwrap_or_else(|| "let the role connect twice at a time".into()))
@@ -34,7 +36,7 @@ pub(super) async fn sessions(config: &PgConfig, application: &str, subject: &str
             "let the pooler hold more sessions, or name the server itself in the endpoint's url".into(),
         ),
     };
-    Some(Finding { severity: Severity::Error, subject: subject.to_owned(), message, remedy: Some(remedy) })
+    Ok(Some(Finding { severity: Severity::Error, subject: subject.to_owned(), message, remedy: Some(remedy) }))
 }
 
 /// What one session has set is there in that session, and in no other: whichever of its server's sessions a pooler

@@ -198,6 +198,11 @@ pub fn code(error: &Error) -> Option<&str> {
     error.message().split_once("(SQLSTATE ").and_then(|(_, rest)| rest.get(..5))
 }
 
+/// Whether the connection was lost, and the server has said nothing of why.
+pub fn is_cut(error: &Error) -> bool {
+    error.class() == Class::Transient && code(error).is_none()
+}
+
 /// The error of a socket.
 pub fn io(e: io::Error) -> Error {
     Error::transient("the connection to the database failed").cause(e)

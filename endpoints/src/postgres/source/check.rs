@@ -40,11 +40,14 @@ impl Findings {
         self.add(Severity::Error, subject, message.into(), Some(remedy.into()));
     }
 
-    /// What was tried has to work.
-    fn tried<T>(&mut self, subject: &str, outcome: Result<T>) {
-        if let Err(error) = outcome {
-            self.add(Severity::Error, subject, error.reason(), error.advice().cloned());
+    /// What was tried has to work; a connection that was cut meanwhile says nothing of that.
+    fn tried<T>(&mut self, subject: &str, outcome: Result<T>) -> Result<()> {
+        match outcome {
+            Err(error) if sqlstate::is_cut(&error) => return Err(error),
+            Err(error) => self.add(Severity::Error, subject, error.reason(), error.advice().cloned()),
+            Ok(_) => {}
         }
+        Ok(())
     }
 
     /// Whether any of them refuses the task.
@@ -99,12 +102,12 @@ async fn connections(client: &Client, inner: &Inner, cdc: bool, readers: usize, 
     if findings.refuses() {
         return Ok(());
     }
-    findings.0.extend(reach::sessions(&inner.config, &inner.application, SUBJECT).await);
+    findings.0.extend(reach::sessions(&inner.config, &inner.application, SUBJECT).await?);
     let copy = async { inner.copying().await?.query("COPY (SELECT 1) TO STDOUT (FORMAT binary)").await };
-    findings.tried("COPY", copy.await);
+    findings.tried("COPY", copy.await)?;
     if cdc {
         let identify = async { inner.replication().await?.query("IDENTIFY_SYSTEM").await };
-        findings.tried("replication connection", identify.await);
+        findings.tried("replication connection", identify.await)?;
     }
     Ok(())
 }
@@ -233,7 +236,7 @@ async fn publication(client: &Client, inner: &Inner, findings: &mut Findings) ->
                FROM pg_publication WHERE pubname = $1";
     let row = client.query_opt(sql, &[&inner.name]).await.map_err(sqlstate::error)?;
     if row.map(|row| get::<bool>(&row, 0)).transpose()? == Some(true) {
-        findings.tried::<()>("publication", Err(setup::not_ours(inner)));
+        findings.tried::<()>("publication", Err(setup::not_ours(inner)))?;
     }
     Ok(())
 }

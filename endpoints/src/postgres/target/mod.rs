@@ -111,7 +111,7 @@ impl Target for PostgresTarget {
         let room = self.ask(async |client| reach::room(client, &application, loaders + 3, loaders).await);
         findings.extend(room.await?);
         if findings.iter().all(|f| f.severity != Severity::Error) {
-            findings.extend(reach::sessions(&self.config, &application, "target connections").await);
+            findings.extend(reach::sessions(&self.config, &application, "target connections").await?);
         }
         Ok(findings)
     }
