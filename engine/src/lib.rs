@@ -26,6 +26,7 @@ pub mod template;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod time;
+pub mod type_name;
 pub mod types;
 
 pub use error::{Class, Error, Result};

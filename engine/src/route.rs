@@ -8,7 +8,7 @@ use arrow_schema::SchemaRef;
 
 use crate::change::{ChangeBatch, OldImages, TableCounts};
 use crate::error::{Error, Result};
-use crate::schema::TableSchema;
+use crate::schema::{Column, TableSchema};
 
 /// A source table, the target table it becomes, and the compiled function from rows of one to rows of the other.
 ///
@@ -36,6 +36,12 @@ pub trait RowMap: Send + Sync {
 
     /// The place in the target table of a column of the source table; `None` if its values do not get there.
     fn column(&self, source: usize) -> Option<usize>;
+
+    /// Whether every change that comes out finds the target as it says. Where the log does not say whether a row was
+    /// there before, an update may be an insert, and a delete one of nothing.
+    fn is_certain(&self) -> bool {
+        true
+    }
 }
 
 impl Route {
@@ -75,15 +81,41 @@ impl Route {
         &self.target
     }
 
+    /// See [`RowMap::is_certain`].
+    pub fn is_certain(&self) -> bool {
+        self.rows.as_ref().is_none_or(|rows| rows.is_certain())
+    }
+
     /// What the target calls a column of the source; `None` if it does not get there.
     pub fn column(&self, name: &str) -> Option<&str> {
         let (source, target) = (&self.source, &self.target);
         if let Some(at) = source.column(name) {
-            let at = self.rows.as_ref().map_or(Some(at), |rows| rows.column(at))?;
+            let at = self.place(at)?;
             return target.columns.get(at).map(|c| c.name.as_str());
         }
         let at = source.generated.iter().position(|c| c.name == name)?;
         target.generated.get(at).map(|c| c.name.as_str())
+    }
+
+    /// The place in the target table of a column of the source table; `None` if its values do not get there.
+    fn place(&self, source: usize) -> Option<usize> {
+        self.rows.as_ref().map_or(Some(source), |rows| rows.column(source))
+    }
+
+    /// The values of columns that the target's table has more than that of `before`, for rows from before, in the order
+    /// of the target's table. `existing`: those of the columns that the source's table has more. `None` if a rule
+    /// computes one of them.
+    pub fn added(&self, before: &Self, existing: &RecordBatch) -> Option<RecordBatch> {
+        let is_new = |then: &TableSchema, name: &str| then.column(name).is_none();
+        let new = |(at, _): &(usize, &Column)| is_new(&before.source, &self.source.columns[*at].name);
+        let new: Vec<usize> = self.source.columns.iter().enumerate().filter(new).map(|(at, _)| at).collect();
+        let mut wanted = Vec::new();
+        for (at, column) in self.target.columns.iter().enumerate() {
+            if is_new(&before.target, &column.name) {
+                wanted.push(new.iter().position(|source| self.place(*source) == Some(at))?);
+            }
+        }
+        existing.project(&wanted).ok()
     }
 
     /// What becomes of rows of the source table.

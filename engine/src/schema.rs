@@ -72,6 +72,9 @@ impl History {
     }
 }
 
+/// A table that rules have made has no past but them.
+const RULES: &str = "rules ";
+
 impl PartialEq for History {
     fn eq(&self, _other: &Self) -> bool {
         true
@@ -107,6 +110,17 @@ impl TableSchema {
     #[must_use]
     pub fn with_history(&self, history: History) -> Self {
         Self { history, ..self.clone() }
+    }
+
+    /// What tells the rules apart that have made this table of another one, if they are more than names.
+    pub fn rules(&self) -> Option<&str> {
+        self.history.text().and_then(|text| text.strip_prefix(RULES))
+    }
+
+    /// The same shape, made by rules that this tells apart from others.
+    #[must_use]
+    pub fn made_by(self, rules: &str) -> Self {
+        Self { history: History::of(format!("{RULES}{rules}")), ..self }
     }
 
     /// The index of the column called `name`.

@@ -2,7 +2,11 @@
 //!
 //! An ordered list for each task. What a rule covers is judged by the name that earlier rules have made.
 
-mod names;
+mod expression;
+mod formula;
+mod program;
 mod rules;
+mod working;
 
-pub use rules::{Action, Rule, RuleList};
+pub use formula::Formula;
+pub use rules::{Action, RowFilter, Rule, RuleList};

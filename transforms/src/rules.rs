@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use trem_engine::ports::Rules;
 use trem_engine::route::Route;
-use trem_engine::schema::TableSchema;
+use trem_engine::schema::{TableId, TableSchema, Type};
 use trem_engine::task::Glob;
 use trem_engine::{Error, Result};
 
-use crate::names::Renamed;
+use crate::formula::Formula;
+use crate::working::Working;
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,64 +42,93 @@ pub enum Action {
         /// The name.
         to: String,
     },
+    /// Adds a column whose values are computed from the others.
+    CreateColumn {
+        /// Its name.
+        column: String,
+        /// Its type.
+        ty: Type,
+        /// The expression, over the columns as the rules before have made them.
+        value: Formula,
+    },
+    /// Puts other values into a column. Tables without such a column stay as they are.
+    SetValue {
+        /// The column, by the name that the rules before have made.
+        column: String,
+        /// The expression, over the columns as the rules before have made them.
+        value: Formula,
+    },
+    /// Leaves a column out. Tables without such a column stay as they are.
+    DropColumn {
+        /// The column, by the name that the rules before have made.
+        column: String,
+    },
+}
+
+/// Which rows of some tables are let through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowFilter {
+    /// The tables, by their names at the source.
+    pub include: Vec<Glob>,
+    /// But not these.
+    pub exclude: Vec<Glob>,
+    /// An expression over the columns as the source has them.
+    pub expression: Formula,
+}
+
+impl RowFilter {
+    fn covers(&self, id: &TableId) -> bool {
+        self.include.iter().any(|glob| glob.matches(id)) && !self.exclude.iter().any(|glob| glob.matches(id))
+    }
 }
 
 /// The rules of a task, in order: a later one sees what an earlier one made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RuleList(Vec<Rule>);
+pub struct RuleList {
+    rules: Vec<Rule>,
+    filters: Vec<RowFilter>,
+}
 
 impl RuleList {
-    /// In this order.
-    pub fn new(rules: Vec<Rule>) -> Self {
-        Self(rules)
+    /// In this order, after these filters.
+    pub fn new(rules: Vec<Rule>, filters: Vec<RowFilter>) -> Self {
+        Self { rules, filters }
     }
 
     /// What all rules make of a table.
     fn apply<'a>(&self, table: &'a Arc<TableSchema>) -> Result<Applied<'a>> {
-        let mut applied = Applied { names: Renamed::new(table), covering: Vec::new() };
-        for (number, rule) in self.0.iter().enumerate() {
-            let names = &mut applied.names;
-            if !rule.matches.matches(&names.id) {
-                continue;
+        let mut applied = Applied { working: Working::new(table), covering: Vec::new() };
+        self.filter(&mut applied.working, table).map_err(|e| e.table(&table.id).context("filter"))?;
+        for (number, rule) in self.rules.iter().enumerate() {
+            if rule.matches.matches(&applied.working.id) {
+                let found = rule.action.apply(&mut applied.working).map_err(|e| self.error(number, table, e))?;
+                applied.covering.push((number, found));
             }
-            rule.name_is_usable().map_err(|e| self.error(number, table, e))?;
-            let found = match &rule.action {
-                Action::RenameSchema { to } => {
-                    names.id.schema.clone_from(to);
-                    true
-                }
-                Action::RenameTable { to } => {
-                    names.id.table.clone_from(to);
-                    true
-                }
-                Action::RenameColumn { column, to } => {
-                    names.column(column, to).map_err(|e| self.error(number, table, e))?
-                }
-            };
-            applied.covering.push((number, found));
         }
         Ok(applied)
     }
 
+    /// Two filters for one table would be two answers.
+    fn filter(&self, working: &mut Working<'_>, table: &TableSchema) -> Result<()> {
+        let mut own = self.filters.iter().filter(|filter| filter.covers(&table.id));
+        let Some(first) = own.next() else { return Ok(()) };
+        if let Some(other) = own.find(|filter| filter.expression != first.expression) {
+            let what = format!("{} and {} are both of this table", first.expression, other.expression);
+            return Err(Error::refused(what).remedy("exclude it from one of the two entries of `tables`"));
+        }
+        working.filter(&first.expression)
+    }
+
     fn error(&self, number: usize, table: &TableSchema, error: Error) -> Error {
-        error.table(&table.id).context(format_args!("rule {} ({})", number + 1, self.0[number]))
+        error.table(&table.id).context(format_args!("rule {} ({})", number + 1, self.rules[number]))
     }
 }
 
 /// What rules made of one table.
 struct Applied<'a> {
-    names: Renamed<'a>,
+    working: Working<'a>,
     /// The rules that cover the table, and whether it has the column they name.
     covering: Vec<(usize, bool)>,
-}
-
-impl Rule {
-    fn name_is_usable(&self) -> Result<()> {
-        if self.action.to().is_empty() {
-            return Err(Error::refused("a name must not be empty").remedy("give `to` a name"));
-        }
-        Ok(())
-    }
 }
 
 impl Action {
@@ -108,12 +138,44 @@ impl Action {
             Self::RenameSchema { .. } => "rename-schema",
             Self::RenameTable { .. } => "rename-table",
             Self::RenameColumn { .. } => "rename-column",
+            Self::CreateColumn { .. } => "create-column",
+            Self::SetValue { .. } => "set-value",
+            Self::DropColumn { .. } => "drop-column",
         }
     }
 
-    fn to(&self) -> &str {
+    /// Whether the table has what it is about.
+    fn apply(&self, table: &mut Working<'_>) -> Result<bool> {
+        if self.made().is_some_and(str::is_empty) {
+            return Err(Error::refused("a name must not be empty").remedy("give it a name"));
+        }
         match self {
-            Self::RenameSchema { to } | Self::RenameTable { to } | Self::RenameColumn { to, .. } => to,
+            Self::RenameSchema { to } => table.id.schema.clone_from(to),
+            Self::RenameTable { to } => table.id.table.clone_from(to),
+            Self::RenameColumn { column, to } => return table.rename(column, to),
+            Self::CreateColumn { column, ty, value } => table.create(column, ty, value)?,
+            Self::SetValue { column, value } => return table.set(column, value),
+            Self::DropColumn { column } => return table.drop(column),
+        }
+        Ok(true)
+    }
+
+    /// The name that it gives.
+    fn made(&self) -> Option<&str> {
+        match self {
+            Self::RenameSchema { to } | Self::RenameTable { to } | Self::RenameColumn { to, .. } => Some(to),
+            Self::CreateColumn { column, .. } => Some(column),
+            Self::SetValue { .. } | Self::DropColumn { .. } => None,
+        }
+    }
+
+    /// The column that it is about, if the table has to have it.
+    fn needs(&self) -> Option<&str> {
+        match self {
+            Self::RenameColumn { column, .. } | Self::SetValue { column, .. } | Self::DropColumn { column } => {
+                Some(column)
+            }
+            Self::RenameSchema { .. } | Self::RenameTable { .. } | Self::CreateColumn { .. } => None,
         }
     }
 }
@@ -126,15 +188,15 @@ impl fmt::Display for Rule {
 
 impl Rules for RuleList {
     fn route(&self, table: &Arc<TableSchema>) -> Result<Route> {
-        self.apply(table)?.names.route()
+        self.apply(table)?.working.route().map_err(|e| e.table(&table.id))
     }
 
     fn check(&self, table: &Arc<TableSchema>) -> Result<()> {
         let lacking = self.apply(table)?.covering.into_iter().filter(|(_, found)| !found);
         for (number, _) in lacking {
-            let rule = &self.0[number];
+            let rule = &self.rules[number];
             // A pattern may cover tables that have the column and others that have not.
-            let (Some(_), Action::RenameColumn { column, .. }) = (rule.matches.exact(), &rule.action) else { continue };
+            let (Some(_), Some(column)) = (rule.matches.exact(), rule.action.needs()) else { continue };
             let error = Error::refused(format!("the table has no column {column:?}"))
                 .remedy("correct `column`: names are case-sensitive, and are those that earlier rules have made");
             return Err(self.error(number, table, error));
@@ -145,7 +207,7 @@ impl Rules for RuleList {
     fn unmatched(&self, tables: &[Arc<TableSchema>]) -> Vec<String> {
         let applied = tables.iter().filter_map(|table| self.apply(table).ok());
         let covering: HashSet<usize> = applied.flat_map(|a| a.covering).map(|(number, _)| number).collect();
-        let unmatched = self.0.iter().enumerate().filter(|(number, _)| !covering.contains(number));
+        let unmatched = self.rules.iter().enumerate().filter(|(number, _)| !covering.contains(number));
         unmatched.map(|(number, rule)| format!("rule {} ({rule})", number + 1)).collect()
     }
 }

@@ -16,7 +16,7 @@ use crate::progress::Station;
 use crate::record::{RecordChange, TableRecord, TableState};
 use crate::schema::TableId;
 
-use super::pipeline::{at_source, conflicts, reduced_by};
+use super::pipeline::{conflicts, reduced_by};
 use super::room::COPIES;
 use super::run::{Ask, Hold, Joined, MEETING, Meeting, Run};
 use super::stage::{Held, News, Stage};
@@ -239,7 +239,7 @@ impl Aside<'_> {
         let applied = self.lane.apply(staged.set, &changes).await?;
         reporter.passed(Station::Applied, rows, began.elapsed());
         self.run.book.note(&changes)?;
-        let counts: Vec<(TableId, TableCounts)> = at_source(applied, &staged.sources);
+        let counts: Vec<(TableId, TableCounts)> = staged.sources.of(applied);
         reporter.add(&counts);
         self.met.extend(conflicts(&counts));
         if span.open {

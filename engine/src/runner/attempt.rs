@@ -269,10 +269,7 @@ async fn look_after(
         Some(t) if t.native_id != number => ("it was dropped at the source and made anew".to_owned(), reload),
         Some(_) => match rerouted(run, known) {
             Ok(None) => return Ok(()),
-            Ok(Some(other)) => {
-                let now = format!("the rules make it {other} of the target now");
-                (now, reload.or("write the rules as they were, and reload it then"))
-            }
+            Ok(Some(now)) => (now, reload.or("write the rules as they were, and reload it then")),
             Err(error) => (error.reason(), Remedy::from("correct the rules").then(reload)),
         },
         None => match catalog.tables.iter().find(same) {
@@ -301,9 +298,14 @@ async fn look_after(
 /// What the rules make of a table that is followed, if that is another than what it is on the target.
 fn rerouted(run: &Run, known: &TableRecord) -> Result<Option<String>> {
     let route: Route = run.task.rules.route(&known.source)?;
-    if **route.target() == *known.target {
-        return Ok(None);
-    }
-    let other = route.target().id != known.target.id;
-    Ok(Some(if other { format!("table {}", route.target().id) } else { "a table with other columns".to_owned() }))
+    let (now, then) = (route.target(), &known.target);
+    Ok(if now.id != then.id {
+        Some(format!("the rules make it table {} of the target now", now.id))
+    } else if **now != **then {
+        Some("the rules make it a table with other columns of the target now".to_owned())
+    } else if now.rules() != then.rules() {
+        Some("its filter or its rules are others now: rows from before would stay as the old ones made them".to_owned())
+    } else {
+        None
+    })
 }

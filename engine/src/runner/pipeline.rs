@@ -9,14 +9,14 @@ use tokio::time::{Duration, Instant};
 use crate::budget::Room;
 use crate::change::{ChangeSet, Span, TableCounts};
 use crate::error::{Error, Result};
-use crate::ports::{Applied, TargetLane};
+use crate::ports::TargetLane;
 use crate::position::{Checkpoint, Lineage, Position};
 use crate::progress::Station;
 use crate::record::{LaneId, RecordChange};
 use crate::schema::TableId;
 
 use super::run::Run;
-use super::stage::{Held, News, Sources, Stage, Staged};
+use super::stage::{Held, News, Stage, Staged};
 
 /// Up to so many rows a set is reduced where it is; more would keep others from running.
 const REDUCED_AT_ONCE: usize = 2_000;
@@ -147,12 +147,6 @@ pub(super) async fn reduced_by(mut stage: Stage, set: ChangeSet) -> Result<(Stag
     reduce.await.map_err(|e| Error::fatal("reducing a set panicked").cause(e))?
 }
 
-/// What an apply did, by the tables' names at the source.
-pub(super) fn at_source(applied: Applied, sources: &Sources) -> Vec<(TableId, TableCounts)> {
-    let named = |(id, counts): (TableId, TableCounts)| (sources.get(&id).cloned().unwrap_or(id), counts);
-    applied.tables.into_iter().map(named).collect()
-}
-
 /// Changes of the record for those that met another row on the target than the source had.
 pub(super) fn conflicts(applied: &[(TableId, TableCounts)]) -> Vec<RecordChange> {
     let met = applied.iter().filter(|(_, counts)| counts.conflicts > 0);
@@ -208,7 +202,7 @@ impl Applier {
         self.run.book.note(&changes)?;
         self.run.task.reporter.passed(Station::Applied, rows, began.elapsed());
         tracing::debug!(rows, open = span.open, took = ?began.elapsed(), "applied a set");
-        let counts = at_source(applied, &sources);
+        let counts = sources.of(applied);
         self.run.task.reporter.add(&counts);
         self.met.extend(conflicts(&counts));
         if !span.open && !self.met.is_empty() {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::change::{ChangeSet, ReducedSet, ReducedStep, Reducer, Step, TableCounts, Truncate};
 use crate::error::{Error, Result};
-use crate::ports::{Abilities, Rules};
-use crate::record::RecordChange;
+use crate::ports::{Abilities, Applied, Rules};
+use crate::record::{RecordChange, TableState};
 use crate::remedy::Remedy;
 use crate::route::Route;
 use crate::schema::{AddedColumns, SchemaChange, SchemaChangeKind, TableId, TableSchema};
@@ -21,8 +21,27 @@ pub(super) struct Stage {
     ended: HashSet<TableId>,
 }
 
-/// Names at the source of target tables that are called otherwise.
-pub(super) type Sources = HashMap<TableId, TableId>;
+/// Target tables, as the source knows them.
+#[derive(Clone, Default)]
+pub(super) struct Sources {
+    /// Names at the source of those that are called otherwise.
+    names: HashMap<TableId, TableId>,
+    /// Those whose changes may find the target otherwise than they say ([`Route::is_certain`]).
+    uncertain: HashSet<TableId>,
+}
+
+impl Sources {
+    /// What an apply did, by the tables' names at the source.
+    pub(super) fn of(&self, applied: Applied) -> Vec<(TableId, TableCounts)> {
+        let named = |(id, mut counts): (TableId, TableCounts)| {
+            if self.uncertain.contains(&id) {
+                counts.conflicts = 0;
+            }
+            (self.names.get(&id).cloned().unwrap_or(id), counts)
+        };
+        applied.tables.into_iter().map(named).collect()
+    }
+}
 
 /// A set on its way to the target.
 pub(super) struct Staged {
@@ -84,7 +103,10 @@ impl Stage {
         }
         let route = self.rules.route(table)?;
         if route.target().id != table.id {
-            Arc::make_mut(&mut self.sources).insert(route.target().id.clone(), table.id.clone());
+            Arc::make_mut(&mut self.sources).names.insert(route.target().id.clone(), table.id.clone());
+        }
+        if !route.is_certain() {
+            Arc::make_mut(&mut self.sources).uncertain.insert(route.target().id.clone());
         }
         self.routes.insert(table.id.clone(), route.clone());
         Ok(route)
@@ -139,12 +161,21 @@ impl Stage {
         let id = change.table.id.clone();
         match change.kind {
             SchemaChangeKind::AddColumns { next, existing } => {
-                let before = Arc::clone(self.route(&change.table)?.target());
+                let before = self.route(&change.table)?;
                 match self.route(&next) {
                     Ok(route) if self.abilities.add_columns => {
-                        let target = Arc::clone(route.target());
-                        out.changes.push(RecordChange::Shape { source: next, target: Arc::clone(&target) });
-                        return reducer.step(ReducedStep::AddColumns(AddedColumns { before, next: target, existing }));
+                        let Some(existing) = route.added(&before, &existing) else {
+                            self.ended.insert(id.clone());
+                            out.reload(&id, "a column was added whose values a rule computes".to_owned());
+                            return Ok(());
+                        };
+                        let (before, next_target) = (Arc::clone(before.target()), Arc::clone(route.target()));
+                        out.changes.push(RecordChange::Shape { source: next, target: Arc::clone(&next_target) });
+                        if existing.num_columns() == 0 {
+                            return Ok(());
+                        }
+                        let added = AddedColumns { before, next: next_target, existing };
+                        return reducer.step(ReducedStep::AddColumns(added));
                     }
                     Ok(_) => {
                         let remedy = Remedy::from("add the columns on the target").then_reload(&id);
@@ -159,15 +190,7 @@ impl Stage {
                 }
             }
             SchemaChangeKind::Noted { next } => out.changes.push(RecordChange::Source(next)),
-            SchemaChangeKind::Reload { reason } => {
-                out.changes.push(RecordChange::State {
-                    table: id.clone(),
-                    state: crate::record::TableState::Reload,
-                    reason: Some(reason.clone()),
-                    remedy: None,
-                });
-                out.news.push(News::Reload { table: id, reason });
-            }
+            SchemaChangeKind::Reload { reason } => out.reload(&id, reason),
             SchemaChangeKind::Suspend { reason, remedy } => out.suspend(&id, reason, remedy),
         }
         Ok(())
@@ -182,6 +205,13 @@ struct Outcome {
 }
 
 impl Outcome {
+    fn reload(&mut self, table: &TableId, reason: String) {
+        let (state, remedy) = (TableState::Reload, None);
+        let change = RecordChange::State { table: table.clone(), state, reason: Some(reason.clone()), remedy };
+        self.changes.push(change);
+        self.news.push(News::Reload { table: table.clone(), reason });
+    }
+
     fn suspend(&mut self, table: &TableId, reason: String, remedy: Remedy) {
         self.changes.push(RecordChange::suspend(table, &reason, &remedy));
         self.news.push(News::Suspended { table: table.clone(), reason, remedy });

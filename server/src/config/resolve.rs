@@ -9,6 +9,7 @@ use trem_engine::budget::Budget;
 use trem_engine::task::{
     AfterLoad, BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
 };
+use trem_transforms::RowFilter;
 
 use super::interpolate::interpolate;
 use super::locate::{Locator, Problem, Problems};
@@ -134,7 +135,7 @@ impl Resolver<'_> {
         let mode = self.word(task.mode.as_ref(), &MODES);
         let on_existing = self.word(task.on_existing.as_ref(), &ON_EXISTING);
         let after_load = self.word(task.after_load.as_ref(), &AFTER_LOAD);
-        let selection = self.selection(raw);
+        let (selection, filters) = self.selection(raw);
         let memory = self.task_memory(task);
         let budget = self.memory.share(as_usize(memory));
         let batch = self.batch(task, budget.bytes() as u64);
@@ -149,7 +150,7 @@ impl Resolver<'_> {
             retry: self.retry(&task.retry),
             rediscover: self.pause(task.rediscover.as_ref(), DEFAULT_REDISCOVER),
         };
-        let rules = self.rules(&task.rules);
+        let rules = self.rules(&task.rules, filters);
         Some(TaskConfig { plan, budget, source: source?.clone(), target: target?.clone(), rules })
     }
 
@@ -185,29 +186,31 @@ impl Resolver<'_> {
         }
     }
 
-    fn selection(&mut self, raw: &Spanned<raw::Task>) -> Selection {
+    /// The tables, and which of their rows.
+    fn selection(&mut self, raw: &Spanned<raw::Task>) -> (Selection, Vec<RowFilter>) {
         let expected = "expected at least one [[tasks.NAME.tables]] with include = \"schema.table\"";
         let Some(tables) = &raw.get_ref().tables else {
             self.problem(raw.span(), format!("the task selects no tables: {expected}"));
-            return Selection::default();
+            return Default::default();
         };
         if tables.get_ref().is_empty() {
             self.problem(tables.span(), format!("the task selects no tables: {expected}"));
         }
-        let mut rules = Vec::new();
+        let (mut rules, mut filters) = (Vec::new(), Vec::new());
         for entry in tables.get_ref() {
             let entry = entry.get_ref();
-            if let Some(filter) = &entry.filter {
-                self.problem(filter.span(), "row filters are not supported by this version: remove the filter");
-            }
             let include = self.patterns(&entry.include);
             if entry.include.get_ref().as_array().is_some_and(Vec::is_empty) {
                 self.problem(entry.include.span(), "the list is empty and selects no tables: expected a pattern");
             }
             let exclude = entry.exclude.as_ref().and_then(|e| self.patterns(e)).unwrap_or_default();
-            rules.push(TableRule { include: include.unwrap_or_default(), exclude });
+            let include = include.unwrap_or_default();
+            if let Some(expression) = entry.filter.as_ref().and_then(|filter| self.expression(filter)) {
+                filters.push(RowFilter { include: include.clone(), exclude: exclude.clone(), expression });
+            }
+            rules.push(TableRule { include, exclude });
         }
-        Selection { rules }
+        (Selection { rules }, filters)
     }
 
     fn patterns(&mut self, leaf: &Leaf) -> Option<Vec<Glob>> {

@@ -2,19 +2,51 @@
 
 use toml::Spanned;
 use trem_engine::task::Glob;
-use trem_transforms::{Action, Rule, RuleList};
+use trem_engine::type_name;
+use trem_engine::types::Type;
+use trem_transforms::{Action, Formula, RowFilter, Rule, RuleList};
 
 use super::raw::{self, Leaf};
 use super::resolve::{Resolver, list};
 use super::secret::{self, shown};
 
 /// The actions, and the keys that each needs beside `match` and `action`.
-const ACTIONS: [(&str, &[&str]); 3] =
-    [("rename-schema", &["to"]), ("rename-table", &["to"]), ("rename-column", &["column", "to"])];
+const ACTIONS: [(&str, &[&str]); 6] = [
+    ("rename-schema", &["to"]),
+    ("rename-table", &["to"]),
+    ("rename-column", &["column", "to"]),
+    ("create-column", &["column", "type", "value"]),
+    ("set-value", &["column", "value"]),
+    ("drop-column", &["column"]),
+];
 
 impl Resolver<'_> {
-    pub(super) fn rules(&mut self, raw: &[Spanned<raw::Rule>]) -> RuleList {
-        RuleList::new(raw.iter().filter_map(|rule| self.rule(rule)).collect())
+    pub(super) fn rules(&mut self, raw: &[Spanned<raw::Rule>], filters: Vec<RowFilter>) -> RuleList {
+        RuleList::new(raw.iter().filter_map(|rule| self.rule(rule)).collect(), filters)
+    }
+
+    /// An expression, which messages show unless it holds a variable.
+    pub(super) fn expression(&mut self, leaf: &Leaf) -> Option<Formula> {
+        const EXPECTED: &str = "a SQL expression, such as \"country = 'BR'\"";
+        let text = self.text(leaf, EXPECTED)?;
+        if text.trim().is_empty() || secret::is_url(&text) {
+            let found = if text.trim().is_empty() { "an empty one" } else { "a URL" };
+            self.problem(leaf.span(), format!("expected {EXPECTED}, found {found}"));
+            return None;
+        }
+        // A variable may be a secret.
+        let secret = leaf.get_ref().as_str().is_none_or(|written| written.replace("$${", "").contains("${"));
+        Some(Formula::new(text, secret))
+    }
+
+    fn type_of(&mut self, leaf: &Leaf) -> Option<Type> {
+        let text = self.text(leaf, type_name::NAMES)?;
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            let written = shown(leaf.get_ref());
+            self.problem(leaf.span(), format!("no type is called {written}: expected one of {}", type_name::NAMES));
+        }
+        parsed
     }
 
     fn rule(&mut self, raw: &Spanned<raw::Rule>) -> Option<Rule> {
@@ -40,12 +72,18 @@ impl Resolver<'_> {
                 _ => {}
             }
         }
-        let column = rule.column.as_ref().filter(|_| keys.contains(&"column")).map(|leaf| self.name(leaf));
-        let to = self.name(rule.to.as_ref()?)?;
+        let used = |key: &str| keys.contains(&key);
+        let column = rule.column.as_ref().filter(|_| used("column")).map(|leaf| self.name(leaf));
+        let to = rule.to.as_ref().filter(|_| used("to")).map(|leaf| self.name(leaf));
+        let ty = rule.r#type.as_ref().filter(|_| used("type")).map(|leaf| self.type_of(leaf));
+        let value = rule.value.as_ref().filter(|_| used("value")).map(|leaf| self.expression(leaf));
         let action = match *action {
-            "rename-schema" => Action::RenameSchema { to },
-            "rename-table" => Action::RenameTable { to },
-            _ => Action::RenameColumn { column: column??, to },
+            "rename-schema" => Action::RenameSchema { to: to?? },
+            "rename-table" => Action::RenameTable { to: to?? },
+            "rename-column" => Action::RenameColumn { column: column??, to: to?? },
+            "create-column" => Action::CreateColumn { column: column??, ty: ty??, value: value?? },
+            "set-value" => Action::SetValue { column: column??, value: value?? },
+            _ => Action::DropColumn { column: column?? },
         };
         Some(Rule { matches: matches?, action })
     }

@@ -257,8 +257,12 @@ fn modes() {
 
 #[test]
 fn filters() {
-    let filter = "[[tasks.copy.tables]]\ninclude = \"public.a\"\nfilter = \"a = 1\"\n";
-    says(&task_refused(filter), &["tasks.copy.tables[0].filter: row filters are not supported by this version"]);
+    let filter = |text: &str| format!("[[tasks.copy.tables]]\ninclude = \"public.a\"\nfilter = {text}\n");
+    says(
+        &task_refused(&filter("5")),
+        &["tasks.copy.tables[0].filter: expected a SQL expression", "found the integer 5"],
+    );
+    says(&task_refused(&filter("''")), &["tables[0].filter: expected a SQL expression", "found an empty one"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use arrow_array::{Array, RecordBatch};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use trem_engine::Class;
-use trem_engine::change::{BatchBuilder, ChangeBatch, ColumnMask, Op, TableCounts};
+use trem_engine::change::{BatchBuilder, ChangeBatch, ColumnMask, OldImages, Op, TableCounts};
 use trem_engine::schema::{Column, Dialect, GeneratedColumn, Identity, Length, Native, TableId, Type};
 use trem_engine::template::{Piece, Template};
 
@@ -57,13 +57,13 @@ fn shown(table: &TableSchema) -> String {
 }
 
 fn made(rules: Vec<Rule>) -> String {
-    let rules = RuleList::new(rules);
+    let rules = RuleList::new(rules, Vec::new());
     rules.check(&orders()).unwrap();
     shown(rules.route(&orders()).unwrap().target())
 }
 
 fn refused(rules: Vec<Rule>) -> String {
-    let error = RuleList::new(rules).check(&orders()).expect_err("rules that are refused");
+    let error = RuleList::new(rules, Vec::new()).check(&orders()).expect_err("rules that are refused");
     assert_eq!((error.class(), error.table_id()), (Class::Refused, Some(&orders().id)));
     assert!(error.advice().is_some());
     error.reason()
@@ -89,7 +89,7 @@ fn a_later_rule_sees_what_an_earlier_one_made() {
 #[test]
 fn keys_and_computed_columns_follow() {
     let rules = vec![rename("*.*", "note", "remark"), rename("*.*", "Total", "sum"), rename("*.*", "double", "twice")];
-    let route = RuleList::new(rules).route(&orders()).unwrap();
+    let route = RuleList::new(rules, Vec::new()).route(&orders()).unwrap();
     assert_eq!(shown(route.target()), "public.orders (id, sum, remark; twice = sum * 2)");
     assert_eq!((&route.target().key, route.target().native_id), (&vec![2, 0], None));
     assert_eq!(route.target().columns[1].native, orders().columns[1].native);
@@ -113,7 +113,8 @@ fn clashes_are_refused() {
 
 #[test]
 fn a_column_that_is_not_there_matters_only_where_the_table_is_named() {
-    let lacking = |glob: &str| RuleList::new(vec![rename("public.*", "schema", "dw"), rename(glob, "lost", "x")]);
+    let lacking =
+        |glob: &str| RuleList::new(vec![rename("public.*", "schema", "dw"), rename(glob, "lost", "x")], Vec::new());
     assert!(lacking("dw.*").check(&orders()).is_ok());
     assert!(lacking("public.orders").check(&orders()).is_ok(), "it covers no table");
     let error = lacking("dw.orders").check(&orders()).unwrap_err();
@@ -125,14 +126,14 @@ fn a_column_that_is_not_there_matters_only_where_the_table_is_named() {
 #[test]
 fn rules_that_cover_nothing_are_named() {
     let rules = vec![rename("public.*", "schema", "dw"), rename("public.orders", "table", "x")];
-    assert_eq!(RuleList::new(rules).unmatched(&[orders()]), ["rule 2 (rename-table of public.orders)"]);
+    assert_eq!(RuleList::new(rules, Vec::new()).unmatched(&[orders()]), ["rule 2 (rename-table of public.orders)"]);
 }
 
 #[test]
 fn what_keeps_its_names_keeps_its_schema() {
     let rules = vec![rename("other.*", "schema", "dw"), rename("*.*", "table", "orders")];
     let table = orders();
-    let route = RuleList::new(rules).route(&table).unwrap();
+    let route = RuleList::new(rules, Vec::new()).route(&table).unwrap();
     assert!(Arc::ptr_eq(route.source(), &table) && Arc::ptr_eq(route.target(), &table));
 }
 
@@ -200,7 +201,7 @@ fn expected(rules: &[Rule], table: &TableSchema) -> Option<(TableId, Vec<String>
                 }
                 columns.iter_mut().filter(|c| *c == column).for_each(|c| *c = to.clone());
             }
-            Action::RenameColumn { .. } => {}
+            _ => {}
         }
     }
     Some((id, columns))
@@ -217,7 +218,7 @@ fn same_values(a: &RecordBatch, b: &RecordBatch) -> bool {
 proptest! {
     #[test]
     fn rows_change_their_names_and_nothing_else(rules in vec(any_rule(), 0..6), batch in any_batch()) {
-        let route = RuleList::new(rules.clone()).route(&batch.table);
+        let route = RuleList::new(rules.clone(), Vec::new()).route(&batch.table);
         let Some((id, mut columns)) = expected(&rules, &batch.table) else {
             prop_assert_eq!(route.unwrap_err().class(), Class::Refused);
             return Ok(());
@@ -247,5 +248,59 @@ proptest! {
         back.columns.iter_mut().zip(&batch.table.columns).for_each(|(c, was)| c.name = was.name.clone());
         back.generated = batch.table.generated.clone();
         prop_assert_eq!(&back, &*batch.table);
+    }
+}
+
+/// A row by itself.
+fn single(batch: &ChangeBatch, row: usize) -> ChangeBatch {
+    let old = batch
+        .old_row(row)
+        .map(|at| OldImages { rows: vec![0], images: batch.old.as_ref().unwrap().images.slice(at, 1) });
+    ChangeBatch {
+        table: Arc::clone(&batch.table),
+        ops: vec![batch.ops[row]],
+        rows: batch.rows.slice(row, 1),
+        old,
+        mask_of: batch.mask_of.get(row).copied().into_iter().collect(),
+        masks: batch.masks.clone(),
+    }
+}
+
+type Seen = (Op, RecordBatch, Option<RecordBatch>, ColumnMask);
+
+fn seen(batch: &ChangeBatch) -> Vec<Seen> {
+    let one = |row: usize| {
+        let old = batch.old_row(row).map(|at| batch.old.as_ref().unwrap().images.slice(at, 1));
+        (batch.ops[row], batch.rows.slice(row, 1), old, batch.mask(row).clone())
+    };
+    (0..batch.len()).map(one).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_batch_is_its_rows(batch in any_batch()) {
+        let first = format!("\"{}\"", batch.table.columns[0].name);
+        let formula = |text: String| Formula::new(text, false);
+        let matches = || Glob::parse("*.*").unwrap();
+        let create = Action::CreateColumn {
+            column: "made".to_owned(),
+            ty: Type::Int64,
+            value: formula(format!("CASE WHEN {first} > 0 THEN {first} / 7 ELSE abs({first} % 100) END")),
+        };
+        let set = Action::SetValue { column: NAMES[1].to_owned(), value: formula("'x' || 1".to_owned()) };
+        let rules = [create, set].map(|action| Rule { matches: matches(), action }).to_vec();
+        let expression = formula(format!("{first} % 3 <> 1"));
+        let filter = RowFilter { include: vec![matches()], exclude: Vec::new(), expression };
+        let Ok(route) = RuleList::new(rules, vec![filter]).route(&batch.table) else { return Ok(()) };
+        let rows: Vec<_> = (0..batch.len()).map(|row| route.map(single(&batch, row))).collect();
+        match route.map(batch) {
+            Err(_) => prop_assert!(rows.iter().any(|row| row.is_err())),
+            Ok(all) => {
+                let rows: Vec<_> = rows.into_iter().map(|row| row.unwrap()).collect();
+                let each: Vec<Seen> = rows.iter().flat_map(|row| seen(&row.rows)).collect();
+                prop_assert_eq!(seen(&all.rows), each);
+                prop_assert_eq!(all.counts.filtered, rows.iter().map(|row| row.counts.filtered).sum::<u64>());
+            }
+        }
     }
 }

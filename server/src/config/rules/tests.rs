@@ -49,7 +49,7 @@ fn the_documented_rules_are_read_in_order() {
         rule("dw.orders", Action::RenameTable { to: to("sales") }),
         rule("dw.*", Action::RenameColumn { column: to("id"), to: to("number") }),
     ];
-    assert_eq!(read(&example).unwrap(), RuleList::new(expected));
+    assert_eq!(read(&example).unwrap(), RuleList::new(expected, Vec::new()));
     assert_eq!(read("").unwrap(), RuleList::default());
 }
 
@@ -58,16 +58,21 @@ fn variables_are_replaced() {
     let rules = "rules = [{ match = '${SCHEMA}.*', action = 'rename-table', to = 'x$${${SCHEMA}' }]";
     let expected =
         Rule { matches: Glob::parse("dw.*").unwrap(), action: Action::RenameTable { to: "x${dw".to_owned() } };
-    assert_eq!(read(rules).unwrap(), RuleList::new(vec![expected]));
+    assert_eq!(read(rules).unwrap(), RuleList::new(vec![expected], Vec::new()));
 }
 
 #[test]
 fn actions_and_their_keys() {
     refused(
-        "match = 'a.*'\naction = 'create-column'\ncolumn = 'c'\ntype = 'text'\nvalue = '1'",
-        "tasks.toml:13:10: tasks.copy.rules[0].action: action \"create-column\" is not supported by this version: \
-         expected \"rename-schema\", \"rename-table\" or \"rename-column\"",
+        "match = 'a.*'\naction = 'soft-delete'\ncolumn = 'c'",
+        "tasks.toml:13:10: tasks.copy.rules[0].action: action \"soft-delete\" is not supported by this version: \
+         expected \"rename-schema\", \"rename-table\", \"rename-column\", \"create-column\", \"set-value\" or \
+         \"drop-column\"",
     );
+    let create = "match = 'a.*'\naction = 'create-column'\ncolumn = 'c'\nvalue = '1'";
+    refused(create, "the key `type` is missing, which create-column needs");
+    refused(&format!("{create}\ntype = 'int'"), "rules[0].type: no type is called \"int\": expected one of bool, int8");
+    refused("match = 'a.*'\naction = 'set-value'\ncolumn = 'c'\nvalue = ' '", "found an empty one");
     refused("match = 'a.*'\naction = 5", "rules[0].action: expected \"rename-schema\", ");
     refused("action = 'rename-table'\nto = 'b'", "tasks.toml:11:1: tasks.copy.rules: missing key `match`");
     refused("match = 'a.*'\nto = 'b'", "missing key `action`");
