@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use crate::error::{Error, Result};
+use crate::error::{Class, Error, Result};
 use crate::ports::{Snapshot, SnapshotKind, TargetLane};
 use crate::position::{Checkpoint, Position};
 use crate::progress::Phase;
@@ -37,6 +37,8 @@ struct Started {
     checkpoint: Checkpoint,
     /// The tables that are selected and not left out.
     tables: Vec<TableId>,
+    /// Those of them that somebody has locked, which the snapshot does not have.
+    locked: Vec<TableId>,
     /// The snapshot that it began with.
     first: Option<(Arc<dyn Snapshot>, Hold)>,
 }
@@ -75,11 +77,11 @@ impl Attempt<'_> {
         };
         let (mut groups, mut taken) = (JoinSet::new(), Vec::new());
         let pending = pending(&run, &started.tables);
-        let aside = |id: &TableId| run.book.table(id).is_some_and(|t| t.is_aside());
-        let (aside, pending): (Vec<TableId>, Vec<TableId>) = pending.into_iter().partition(aside);
+        let alone = |id: &TableId| started.locked.contains(id) || run.book.table(id).is_some_and(|t| t.is_aside());
+        let (alone, pending): (Vec<TableId>, Vec<TableId>) = pending.into_iter().partition(alone);
         // Each by itself: none waits for another one's lock.
         for (tables, first) in
-            std::iter::once((pending, started.first)).chain(aside.into_iter().map(|id| (vec![id], None)))
+            std::iter::once((pending, started.first)).chain(alone.into_iter().map(|id| (vec![id], None)))
         {
             if !tables.is_empty() {
                 let group = Group::new(&run, tables.clone(), first);
@@ -152,14 +154,36 @@ async fn start(run: &Arc<Run>, lane: &mut dyn TargetLane) -> Result<Started> {
     run.book.commit(lane, &[RecordChange::Begin(lineage.clone())]).await?;
     let (catalog, routes) = run.look().await?;
     let hold = run.hold();
-    let snapshot = task.snapshot(&catalog.tables, SnapshotKind::Initial).await?;
+    let (snapshot, tables, locked) = first_snapshot(task, catalog.tables).await?;
+    run.selected(tables).await;
     let position = snapshot.start().clone();
     hold.from(snapshot.retained());
     tracing::info!(task = %task.plan.name, position = %snapshot.retained(), "the log is retained from here on");
     let checkpoint = Checkpoint { lineage, position };
     let begun = RecordChange::Checkpoint { lane: LaneId::MAIN, at: checkpoint.clone(), committed_at: None };
     run.book.commit(lane, &[begun]).await?;
-    Ok(Started { checkpoint, tables: selected(&routes), first: task.plan.mode.loads().then_some((snapshot, hold)) })
+    let first = task.plan.mode.loads().then_some((snapshot, hold));
+    Ok(Started { checkpoint, tables: selected(&routes), locked, first })
+}
+
+/// The snapshot to begin with, the tables that it has, and those that it does not have because somebody has locked them:
+/// the others do not wait for those.
+async fn first_snapshot(
+    task: &Task,
+    mut tables: Vec<Arc<TableSchema>>,
+) -> Result<(Arc<dyn Snapshot>, Vec<Arc<TableSchema>>, Vec<TableId>)> {
+    let mut locked = Vec::new();
+    loop {
+        let error = match task.snapshot(&tables, SnapshotKind::Initial).await {
+            Ok(snapshot) => return Ok((snapshot, tables, locked)),
+            Err(error) => error,
+        };
+        let held = error.table_id().filter(|_| error.class() == Class::Locked && tables.len() > 1).cloned();
+        let Some(held) = held else { return Err(error) };
+        tracing::warn!(task = %task.plan.name, "the others begin without it: {error}");
+        tables.retain(|t| t.id != held);
+        locked.push(held);
+    }
 }
 
 /// Later start: the log must reach back to the checkpoint. The tables returned are selected at the source.
@@ -188,7 +212,7 @@ async fn resume(run: &Arc<Run>, lane: &mut dyn TargetLane, checkpoint: Checkpoin
         create_secondary(run, lane, &routes, |_| true).await?;
     }
     // The history may have gone on under another name (a failover); what was verified is what is recorded next.
-    Ok(Started { checkpoint: Checkpoint { lineage, ..checkpoint }, tables, first: None })
+    Ok(Started { checkpoint: Checkpoint { lineage, ..checkpoint }, tables, locked: Vec::new(), first: None })
 }
 
 /// Takes up requests that were written down while nobody ran.

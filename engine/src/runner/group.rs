@@ -79,9 +79,10 @@ impl Group {
             let pause = match error.class() {
                 Class::Table | Class::Again => Some(Duration::ZERO),
                 Class::Locked if self.put_off(&error) => Some(Duration::ZERO),
+                Class::Locked => backoff.next(),
                 // What was refused while others are followed must not stop them: the source may serve so many readers
                 // of its log and no more.
-                Class::Transient | Class::Locked | Class::Refused if self.run.reached().is_some() => backoff.next(),
+                Class::Transient | Class::Refused if self.run.reached().is_some() => backoff.next(),
                 _ => None,
             };
             let Some(pause) = pause else { return Err(error) };

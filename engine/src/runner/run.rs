@@ -132,6 +132,11 @@ impl Run {
         self.task.look().await
     }
 
+    /// Tables that the source has selected with the first snapshot, and that come into the record one by one.
+    pub(super) async fn selected(&self, tables: Vec<Arc<TableSchema>>) {
+        self.publishing.lock().await.extend(tables);
+    }
+
     /// Brings what selects tables at the source in step with the record and these tables.
     pub(super) async fn publish(&self, more: &[Arc<TableSchema>]) -> Result<()> {
         let mut coming = self.publishing.lock().await;

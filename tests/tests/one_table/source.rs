@@ -109,6 +109,27 @@ async fn a_load_that_waits_holds_nobody_up() {
     running.stop(PATIENCE).expect(0);
 }
 
+/// Somebody holds the lock of a table when the task begins: the others begin without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_at_the_first_start_holds_nobody_else_up() {
+    let world = World::two().await;
+    world.source.exec(&format!("{FINE}; CREATE TABLE held (id int PRIMARY KEY); INSERT INTO held VALUES (1)")).await;
+    let other = world.cluster.connect("shop").await;
+    let pid = other.one("SELECT pg_backend_pid()").await;
+    other.exec("BEGIN; LOCK TABLE held IN SHARE UPDATE EXCLUSIVE MODE").await;
+    let mut running = world.trem.start();
+    world.target.wait_for("SELECT count(*) FROM pg_class WHERE relname = 'fine'", "1", PATIENCE).await;
+    world.equal(&["public.fine"], &mut running).await;
+    running.wait_log(&format!("locked by process {pid} (database shop"), PATIENCE).await;
+    world.source.exec("INSERT INTO fine VALUES (2, 'b'); INSERT INTO held VALUES (2)").await;
+    world.equal(&["public.fine"], &mut running).await;
+    other.exec("COMMIT").await;
+    world.equal(&["public.%"], &mut running).await;
+    world.source.exec("INSERT INTO held VALUES (3); DELETE FROM held WHERE id = 1").await;
+    world.equal(&["public.%"], &mut running).await;
+    running.stop(PATIENCE).expect(0);
+}
+
 /// Somebody holds the lock of a table that is new: the others that are new do not wait for it, and who holds it is
 /// told.
 #[tokio::test(flavor = "multi_thread")]
