@@ -37,6 +37,9 @@ pub trait RowMap: Send + Sync {
     /// The place in the target table of a column of the source table; `None` if its values do not get there.
     fn column(&self, source: usize) -> Option<usize>;
 
+    /// The columns of the source table that a column of the target table is made of.
+    fn made_of(&self, target: usize) -> Vec<usize>;
+
     /// Whether every change that comes out finds the target as it says. Where the log does not say whether a row was
     /// there before, an update may be an insert, and a delete one of nothing.
     fn is_certain(&self) -> bool {
@@ -97,8 +100,13 @@ impl Route {
         target.generated.get(at).map(|c| c.name.as_str())
     }
 
+    /// The columns of the source table that a column of the target table is made of.
+    pub fn made_of(&self, target: usize) -> Vec<usize> {
+        self.rows.as_ref().map_or_else(|| vec![target], |rows| rows.made_of(target))
+    }
+
     /// The place in the target table of a column of the source table; `None` if its values do not get there.
-    fn place(&self, source: usize) -> Option<usize> {
+    pub fn place(&self, source: usize) -> Option<usize> {
         self.rows.as_ref().map_or(Some(source), |rows| rows.column(source))
     }
 
@@ -155,6 +163,10 @@ impl RowMap for Names {
 
     fn column(&self, source: usize) -> Option<usize> {
         Some(source)
+    }
+
+    fn made_of(&self, target: usize) -> Vec<usize> {
+        vec![target]
     }
 }
 

@@ -231,6 +231,37 @@ async fn a_row_that_a_rule_cannot_do() {
     assert_eq!(world.target.one(rows).await, "1:20 2");
 }
 
+/// What becomes of every column, and which rule does it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plan_says_what_rules_do() {
+    let world = world().await;
+    world.trem.command(&["plan"]).expect(0).says(&[
+        "filter `a > 3 AND (b IS NULL OR b <> 'no')`",
+        "rule 1: create-column size int64 = `length(big) + a`",
+        "rule 2: set-value code = `md5(code || 'salt')`",
+        "rule 4: drop-column v",
+        "code (of code)",
+        "both (of big)",
+        "v (left out)",
+        "size (of a, big)",
+        "\"size\" bigint",
+    ]);
+    let json = world.trem.command(&["plan", "--json"]).expect(0).stdout;
+    let plan: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let tables = plan.pointer("/tasks/0/tables").and_then(|t| t.as_array()).expect("tables");
+    let masked = tables.iter().find(|t| t["name"] == "public.masked").expect("the table");
+    assert_eq!(masked["rules"].as_array().map(Vec::len), Some(3), "{masked}");
+    let column = |name: &str| {
+        let columns = masked["columns"].as_array().expect("columns");
+        columns.iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("{name} is not in {masked}")).clone()
+    };
+    assert_eq!(
+        (&column("v")["target"], &column("code")["computed_from"][0]),
+        (&serde_json::Value::Null, &"code".into())
+    );
+    assert_eq!((column("code")["key"].as_u64(), column("n")["key"].as_u64()), (Some(1), Some(2)));
+}
+
 /// Other rules than those that have made the rows: neither is silently mixed with the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_that_change_between_two_runs() {

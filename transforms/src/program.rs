@@ -198,6 +198,10 @@ impl RowMap for Program {
         self.places.get(source).copied().flatten()
     }
 
+    fn made_of(&self, target: usize) -> Vec<usize> {
+        self.outs.get(target).map(|out| out.from.clone()).unwrap_or_default()
+    }
+
     fn is_certain(&self) -> bool {
         self.filter.as_ref().is_none_or(Filter::is_certain)
     }

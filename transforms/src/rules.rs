@@ -63,6 +63,11 @@ pub enum Action {
         /// The column, by the name that the rules before have made.
         column: String,
     },
+    /// Tells rows apart on the target by other columns. Tables without one of them stay as they are.
+    SetKey {
+        /// The columns, by the names that the rules before have made.
+        columns: Vec<String>,
+    },
 }
 
 /// Which rows of some tables are let through.
@@ -108,6 +113,20 @@ impl RuleList {
         Ok(applied)
     }
 
+    /// What the filter and each rule does to a table, in order, for people.
+    ///
+    /// # Errors
+    /// See [`Rules::route`].
+    pub fn said(&self, table: &Arc<TableSchema>) -> Result<Vec<String>> {
+        let filter = self.filters.iter().find(|filter| filter.covers(&table.id));
+        let mut said: Vec<String> = filter.map(|f| format!("filter {}", f.expression)).into_iter().collect();
+        for (number, found) in self.apply(table)?.covering {
+            let missing = if found { "" } else { ", which the table has not" };
+            said.push(format!("rule {}: {}{missing}", number + 1, self.rules[number].action.said()));
+        }
+        Ok(said)
+    }
+
     /// Two filters for one table would be two answers.
     fn filter(&self, working: &mut Working<'_>, table: &TableSchema) -> Result<()> {
         let mut own = self.filters.iter().filter(|filter| filter.covers(&table.id));
@@ -141,6 +160,7 @@ impl Action {
             Self::CreateColumn { .. } => "create-column",
             Self::SetValue { .. } => "set-value",
             Self::DropColumn { .. } => "drop-column",
+            Self::SetKey { .. } => "set-key",
         }
     }
 
@@ -156,8 +176,22 @@ impl Action {
             Self::CreateColumn { column, ty, value } => table.create(column, ty, value)?,
             Self::SetValue { column, value } => return table.set(column, value),
             Self::DropColumn { column } => return table.drop(column),
+            Self::SetKey { columns } => return table.set_key(columns),
         }
         Ok(true)
+    }
+
+    /// What it does, for people.
+    fn said(&self) -> String {
+        let name = self.name();
+        match self {
+            Self::RenameSchema { to } | Self::RenameTable { to } => format!("{name} to {to}"),
+            Self::RenameColumn { column, to } => format!("{name} {column} to {to}"),
+            Self::CreateColumn { column, ty, value } => format!("{name} {column} {ty} = {value}"),
+            Self::SetValue { column, value } => format!("{name} {column} = {value}"),
+            Self::DropColumn { column } => format!("{name} {column}"),
+            Self::SetKey { columns } => format!("{name} {}", columns.join(", ")),
+        }
     }
 
     /// The name that it gives.
@@ -165,17 +199,18 @@ impl Action {
         match self {
             Self::RenameSchema { to } | Self::RenameTable { to } | Self::RenameColumn { to, .. } => Some(to),
             Self::CreateColumn { column, .. } => Some(column),
-            Self::SetValue { .. } | Self::DropColumn { .. } => None,
+            Self::SetValue { .. } | Self::DropColumn { .. } | Self::SetKey { .. } => None,
         }
     }
 
-    /// The column that it is about, if the table has to have it.
-    fn needs(&self) -> Option<&str> {
+    /// The columns that it is about, if the table has to have them.
+    fn needs(&self) -> &[String] {
         match self {
             Self::RenameColumn { column, .. } | Self::SetValue { column, .. } | Self::DropColumn { column } => {
-                Some(column)
+                std::slice::from_ref(column)
             }
-            Self::RenameSchema { .. } | Self::RenameTable { .. } | Self::CreateColumn { .. } => None,
+            Self::SetKey { columns } => columns,
+            Self::RenameSchema { .. } | Self::RenameTable { .. } | Self::CreateColumn { .. } => &[],
         }
     }
 }
@@ -196,8 +231,12 @@ impl Rules for RuleList {
         for (number, _) in lacking {
             let rule = &self.rules[number];
             // A pattern may cover tables that have the column and others that have not.
-            let (Some(_), Some(column)) = (rule.matches.exact(), rule.action.needs()) else { continue };
-            let error = Error::refused(format!("the table has no column {column:?}"))
+            let needs = rule.action.needs();
+            if rule.matches.exact().is_none() || needs.is_empty() {
+                continue;
+            }
+            let needs = needs.iter().map(|column| format!("{column:?}")).collect::<Vec<_>>().join(" and ");
+            let error = Error::refused(format!("the table has no column {needs}"))
                 .remedy("correct `column`: names are case-sensitive, and are those that earlier rules have made");
             return Err(self.error(number, table, error));
         }

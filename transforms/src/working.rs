@@ -44,6 +44,8 @@ pub(crate) struct Working<'a> {
     generated: Vec<Computed>,
     steps: Vec<Step>,
     filter: Option<Filter>,
+    /// The columns of the key that a rule has chosen, by their names now.
+    key: Option<Vec<String>>,
 }
 
 impl<'a> Working<'a> {
@@ -63,6 +65,7 @@ impl<'a> Working<'a> {
             generated: table.generated.iter().map(|c| computed(&c.name)).collect(),
             steps: Vec::new(),
             filter: None,
+            key: None,
         }
     }
 
@@ -114,6 +117,7 @@ impl<'a> Working<'a> {
         let mut names = columns.chain(self.generated.iter_mut().map(|c| &mut c.name));
         let Some(name) = names.find(|name| *name == from) else { return Ok(false) };
         to.clone_into(name);
+        self.key.iter_mut().flatten().filter(|name| *name == from).for_each(|name| to.clone_into(name));
         if self.names().filter(|name| *name == to).count() > 1 {
             let message = format!("column {from:?} would be called {to:?}, as another column is");
             return Err(Error::refused(message).remedy("choose another name, or rename the other column before"));
@@ -150,7 +154,7 @@ impl<'a> Working<'a> {
         let Some(at) = self.columns.iter().position(|c| c.column.name == name) else { return Ok(false) };
         let (slot, from) = self.compute(value, &self.columns[at].column.ty.clone())?;
         let omissible = self.omissible(&from);
-        let key = self.columns[at].source.is_some_and(|source| self.table.key.contains(&source));
+        let key = self.is_key(at);
         let work = &mut self.columns[at];
         (work.slot, work.from, work.column.omissible) = (slot, from, omissible);
         // An expression may give NULL where the source has none.
@@ -179,20 +183,63 @@ impl<'a> Working<'a> {
             return Ok(true);
         }
         let Some(at) = self.columns.iter().position(|c| c.column.name == name) else { return Ok(false) };
-        let keys = [&self.table.key, &self.table.primary_key];
-        if self.columns[at].source.is_some_and(|source| keys.iter().any(|key| key.contains(&source))) {
+        if self.is_key(at) {
             let what = format!("column {name:?} is part of the key, by which rows are told apart");
-            return Err(Error::refused(what).remedy("keep it, and mask it with set-value if it must not be seen"));
+            let remedy = Remedy::from("name another key before, with set-key");
+            return Err(Error::refused(what).remedy(remedy.or("keep it, and mask it with set-value")));
         }
         self.columns.remove(at);
         Ok(true)
+    }
+
+    /// Whether rows are told apart by this column, among others.
+    fn is_key(&self, at: usize) -> bool {
+        let work = &self.columns[at];
+        match &self.key {
+            Some(key) => key.contains(&work.column.name),
+            None => {
+                let keys = [&self.table.key, &self.table.primary_key];
+                work.source.is_some_and(|source| keys.iter().any(|key| key.contains(&source)))
+            }
+        }
+    }
+
+    /// Tells rows apart by these columns; whether there are such.
+    ///
+    /// # Errors
+    /// Class `Refused` where the log does not have what they were before a change.
+    pub(crate) fn set_key(&mut self, names: &[String]) -> Result<bool> {
+        let place = |name: &String| self.columns.iter().position(|c| c.column.name == *name);
+        let Some(places) = names.iter().map(place).collect::<Option<Vec<usize>>>() else { return Ok(false) };
+        for at in &places {
+            self.keeps_old(&self.columns[*at])?;
+        }
+        for at in places {
+            self.columns[at].column.nullable = false;
+        }
+        self.key = Some(names.to_vec());
+        Ok(true)
+    }
+
+    /// Fails unless the log has what a column was before a change.
+    fn keeps_old(&self, work: &Work) -> Result<()> {
+        let old = self.table.old_columns();
+        let lost = work.from.iter().find(|from| !old.contains(from));
+        let Some(other) = lost.filter(|_| self.table.identity != Identity::InsertOnly) else { return Ok(()) };
+        let (key, other) = (&work.column.name, &self.table.columns[*other].name);
+        let what = format!(
+            "key column {key:?} is made of {other:?}, whose old value the log does not have: a row whose key has changed \
+             would not be found"
+        );
+        Err(Error::refused(what).remedy(self.full_image()))
     }
 
     /// From the table as it is to what has become of it.
     pub(crate) fn route(self) -> Result<Route> {
         let source = self.table;
         let straight = self.columns.len() == source.columns.len()
-            && self.columns.iter().enumerate().all(|(at, c)| c.slot == at && c.source == Some(at));
+            && self.columns.iter().enumerate().all(|(at, c)| c.slot == at && c.source == Some(at))
+            && self.key.is_none();
         let mut target = (**source).clone();
         target.id.clone_from(&self.id);
         target.columns = self.columns.iter().map(|c| c.column.clone()).collect();
@@ -240,24 +287,18 @@ impl<'a> Working<'a> {
     fn place_keys(&self, target: &mut TableSchema) -> Result<()> {
         let source = self.table;
         let place = |at: &usize| self.columns.iter().position(|c| c.source == Some(*at));
-        target.key = source.key.iter().filter_map(place).collect();
-        target.primary_key = source.primary_key.iter().filter_map(place).collect();
-        if target.identity == Identity::KeyWithFullImage {
+        let named = |key: &[String]| key.iter().filter_map(|name| target.column(name)).collect::<Vec<usize>>();
+        (target.key, target.primary_key) = match &self.key {
+            Some(key) => (named(key), named(key)),
+            None => {
+                let of = |key: &[usize]| key.iter().filter_map(place).collect();
+                (of(&source.key), of(&source.primary_key))
+            }
+        };
+        if !target.key.is_empty() {
             target.identity = Identity::Key;
         }
-        let old: BTreeSet<usize> = source.old_columns().into_iter().collect();
-        for at in &target.key {
-            let work = &self.columns[*at];
-            if let Some(other) = work.from.iter().find(|from| !old.contains(from)) {
-                let (key, other) = (&work.column.name, &source.columns[*other].name);
-                let what = format!(
-                    "key column {key:?} is made of {other:?}, whose old value the log does not have: a row whose key \
-                     has changed would not be found"
-                );
-                return Err(Error::refused(what).remedy(self.full_image()));
-            }
-        }
-        Ok(())
+        target.key.iter().try_for_each(|at| self.keeps_old(&self.columns[*at]))
     }
 }
 

@@ -1,11 +1,13 @@
 //! `trem plan`: what a run would do on the target, table by table.
 
+use std::sync::Arc;
+
 use serde::{Serialize, Serializer};
 use trem_engine::ports::{Ddl, DdlKind, Severity, TablePreview};
 use trem_engine::route::Route;
 use trem_engine::routes::Routes;
 use trem_engine::runner::{Found, preflight};
-use trem_engine::schema::Identity;
+use trem_engine::schema::{Identity, TableSchema};
 use trem_engine::side::Side;
 
 use super::check::why;
@@ -44,6 +46,8 @@ struct TableView {
     exists: bool,
     identity: Identity,
     columns: Vec<ColumnView>,
+    /// What the filter and each rule does to it.
+    rules: Vec<String>,
     #[serde(serialize_with = "statements")]
     ddl: Vec<Ddl>,
     findings: Vec<FindingView>,
@@ -51,9 +55,12 @@ struct TableView {
 
 #[derive(Serialize)]
 struct ColumnView {
+    /// The name at the source, of a column that a rule has made that on the target.
     name: String,
-    /// The name on the target.
-    target: String,
+    /// The name on the target; none where it does not get there.
+    target: Option<String>,
+    /// The columns of the source that a rule computes it from.
+    computed_from: Option<Vec<String>>,
     #[serde(rename = "type")]
     native: String,
     /// What values mean to the engine; without it the target computes them.
@@ -102,39 +109,24 @@ async fn view(config: &TaskConfig, commands: &Commands<'_>) -> Result<TaskView, 
             view.findings = FindingView::all(found.findings, commands);
             view.types = found.catalog.types.into_iter().map(|t| t.ddl).collect();
             let routes = found.routes;
-            view.tables = found.previews.into_iter().map(|p| table_view(p, &routes, commands)).collect();
+            let said = |schema: &Arc<TableSchema>| config.rules.said(schema).unwrap_or_default();
+            view.tables = found.previews.into_iter().map(|p| table_view(p, &routes, &said, commands)).collect();
         }
         Err(error) => view.findings = FindingView::all(why(config, &task, &error).await, commands),
     }
     Ok(view)
 }
 
-fn table_view(preview: TablePreview, routes: &Routes, commands: &Commands<'_>) -> TableView {
+fn table_view(
+    preview: TablePreview,
+    routes: &Routes,
+    rules: &dyn Fn(&Arc<TableSchema>) -> Vec<String>,
+    commands: &Commands<'_>,
+) -> TableView {
     let target = &preview.table;
-    let schema = routes.of_target(&target.id).map_or(target, Route::source);
-    let renamed = |name: &str| {
-        let route = routes.of_target(&target.id);
-        route.and_then(|r| r.column(name)).unwrap_or(name).to_owned()
-    };
-    let place = |index: usize| schema.key.iter().position(|k| *k == index).map(|n| n + 1);
-    let sent = schema.columns.iter().enumerate().map(|(n, c)| ColumnView {
-        name: c.name.clone(),
-        target: renamed(&c.name),
-        native: c.native.name.clone(),
-        canonical: Some(c.ty.to_string()),
-        nullable: c.nullable,
-        key: place(n),
-        generated: None,
-    });
-    let computed = schema.generated.iter().map(|c| ColumnView {
-        name: c.name.clone(),
-        target: renamed(&c.name),
-        native: c.native.name.clone(),
-        canonical: None,
-        nullable: true,
-        key: None,
-        generated: Some(c.expression.to_string()),
-    });
+    let straight = Route::straight(Arc::clone(target));
+    let route = routes.of_target(&target.id).unwrap_or(&straight);
+    let schema = route.source();
     TableView {
         name: schema.id.to_string(),
         schema: schema.id.schema.clone(),
@@ -142,10 +134,53 @@ fn table_view(preview: TablePreview, routes: &Routes, commands: &Commands<'_>) -
         target: target.id.to_string(),
         exists: preview.exists,
         identity: schema.identity,
-        columns: sent.chain(computed).collect(),
+        columns: columns(route),
+        rules: rules(schema),
         ddl: preview.ddl,
         findings: FindingView::all(preview.findings.into_iter().map(|f| Found::at(Side::Target, f)), commands),
     }
+}
+
+/// Those of the source, then those that rules have made.
+fn columns(route: &Route) -> Vec<ColumnView> {
+    let (source, target) = (route.source(), route.target());
+    let place = |key: &[usize], index: usize| key.iter().position(|k| *k == index).map(|n| n + 1);
+    let passed = |at: usize| route.place(at).is_some();
+    // One that a rule has given other values is told of there.
+    let told = |name: &str| target.column(name).is_some();
+    let sent = source.columns.iter().enumerate().filter(|(at, c)| passed(*at) || !told(&c.name));
+    let sent = sent.map(|(at, c)| ColumnView {
+        name: c.name.clone(),
+        target: route.column(&c.name).map(str::to_owned),
+        computed_from: None,
+        native: c.native.name.clone(),
+        canonical: Some(c.ty.to_string()),
+        nullable: c.nullable,
+        key: place(&source.key, at),
+        generated: None,
+    });
+    let is_computed = |to: usize| !(0..source.columns.len()).any(|at| route.place(at) == Some(to));
+    let computed = target.columns.iter().enumerate().filter(|(to, _)| is_computed(*to)).map(|(to, c)| ColumnView {
+        name: c.name.clone(),
+        target: Some(c.name.clone()),
+        computed_from: Some(route.made_of(to).into_iter().map(|at| source.columns[at].name.clone()).collect()),
+        native: c.native.name.clone(),
+        canonical: Some(c.ty.to_string()),
+        nullable: c.nullable,
+        key: place(&target.key, to),
+        generated: None,
+    });
+    let by_target = source.generated.iter().map(|c| ColumnView {
+        name: c.name.clone(),
+        target: route.column(&c.name).map(str::to_owned),
+        computed_from: None,
+        native: c.native.name.clone(),
+        canonical: None,
+        nullable: true,
+        key: None,
+        generated: Some(c.expression.to_string()),
+    });
+    sent.chain(computed).chain(by_target).collect()
 }
 
 fn print(task: &TaskView) {
@@ -172,9 +207,12 @@ fn print(task: &TaskView) {
             let canonical = c.canonical.clone().unwrap_or_else(|| "computed by the target".to_owned());
             let key = c.key.map(|k| k.to_string()).unwrap_or_default();
             let nullable = if c.nullable { "yes" } else { "no" };
-            columns.row([both(&c.name, &c.target), c.native.clone(), canonical, nullable.to_owned(), key]);
+            columns.row([c.shown(), c.native.clone(), canonical, nullable.to_owned(), key]);
         }
         output::say(columns);
+        for rule in &table.rules {
+            output::tell("  ", rule);
+        }
         for ddl in table.ddl.iter().filter(|d| !is_shared(d)) {
             output::say(statement(ddl));
         }
@@ -184,6 +222,18 @@ fn print(task: &TaskView) {
     let verdict = verdict(task.tables.len(), task.findings.iter().chain(of_tables));
     output::say("");
     output::tell("", format_args!("{verdict}; nothing was changed"));
+}
+
+impl ColumnView {
+    /// Where it comes from and goes to.
+    fn shown(&self) -> String {
+        match (&self.target, &self.computed_from) {
+            (None, _) => format!("{} (left out)", self.name),
+            (Some(target), Some(from)) if from.is_empty() => format!("{target} (a rule's)"),
+            (Some(target), Some(from)) => format!("{target} (of {})", from.join(", ")),
+            (Some(target), None) => both(&self.name, target),
+        }
+    }
 }
 
 /// The names at the source and on the target, where they differ.

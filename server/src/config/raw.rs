@@ -64,6 +64,7 @@ pub struct Rule {
     pub to: Option<Leaf>,
     pub r#type: Option<Leaf>,
     pub value: Option<Leaf>,
+    pub columns: Option<Leaf>,
 }
 
 /// `[tasks.NAME.batch]`

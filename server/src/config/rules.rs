@@ -11,13 +11,14 @@ use super::resolve::{Resolver, list};
 use super::secret::{self, shown};
 
 /// The actions, and the keys that each needs beside `match` and `action`.
-const ACTIONS: [(&str, &[&str]); 6] = [
+const ACTIONS: [(&str, &[&str]); 7] = [
     ("rename-schema", &["to"]),
     ("rename-table", &["to"]),
     ("rename-column", &["column", "to"]),
     ("create-column", &["column", "type", "value"]),
     ("set-value", &["column", "value"]),
     ("drop-column", &["column"]),
+    ("set-key", &["columns"]),
 ];
 
 impl Resolver<'_> {
@@ -60,7 +61,13 @@ impl Resolver<'_> {
             self.problem(rule.action.span(), message);
             return None;
         };
-        let written = [("column", &rule.column), ("to", &rule.to), ("type", &rule.r#type), ("value", &rule.value)];
+        let written = [
+            ("column", &rule.column),
+            ("columns", &rule.columns),
+            ("to", &rule.to),
+            ("type", &rule.r#type),
+            ("value", &rule.value),
+        ];
         for (key, leaf) in written {
             match leaf {
                 None if keys.contains(&key) => {
@@ -77,13 +84,15 @@ impl Resolver<'_> {
         let to = rule.to.as_ref().filter(|_| used("to")).map(|leaf| self.name(leaf));
         let ty = rule.r#type.as_ref().filter(|_| used("type")).map(|leaf| self.type_of(leaf));
         let value = rule.value.as_ref().filter(|_| used("value")).map(|leaf| self.expression(leaf));
+        let columns = rule.columns.as_ref().filter(|_| used("columns")).map(|leaf| self.names(leaf));
         let action = match *action {
             "rename-schema" => Action::RenameSchema { to: to?? },
             "rename-table" => Action::RenameTable { to: to?? },
             "rename-column" => Action::RenameColumn { column: column??, to: to?? },
             "create-column" => Action::CreateColumn { column: column??, ty: ty??, value: value?? },
             "set-value" => Action::SetValue { column: column??, value: value?? },
-            _ => Action::DropColumn { column: column?? },
+            "drop-column" => Action::DropColumn { column: column?? },
+            _ => Action::SetKey { columns: columns?? },
         };
         Some(Rule { matches: matches?, action })
     }
@@ -93,6 +102,17 @@ impl Resolver<'_> {
         let pattern = self.text(leaf, EXPECTED)?;
         let written = leaf.get_ref().as_str().unwrap_or_default();
         self.pattern(leaf, written, &pattern, EXPECTED)
+    }
+
+    /// Names of columns.
+    fn names(&mut self, leaf: &Leaf) -> Option<Vec<String>> {
+        const EXPECTED: &str = "a list of names, such as [\"id\"]";
+        let items = leaf.get_ref().as_array().filter(|items| !items.is_empty());
+        let Some(items) = items else {
+            self.problem(leaf.span(), format!("expected {EXPECTED}, found {}", shown(leaf.get_ref())));
+            return None;
+        };
+        items.iter().map(|item| self.name(&toml::Spanned::new(leaf.span(), item.clone()))).collect()
     }
 
     /// The name of a schema, a table or a column, which messages show.

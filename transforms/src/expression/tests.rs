@@ -134,3 +134,107 @@ fn what_holds_a_variable_is_never_shown() {
         assert!(!format!("{error} {error:?}").contains("hush"), "{error}");
     }
 }
+
+const WORDS: &[&str] = &[
+    "id",
+    "name",
+    "amount",
+    "any",
+    "ok",
+    "\"id\"",
+    "(",
+    ")",
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "||",
+    "=",
+    "<>",
+    "<",
+    ">=",
+    "AND",
+    "OR",
+    "NOT",
+    "CASE",
+    "WHEN",
+    "THEN",
+    "ELSE",
+    "END",
+    "NULL",
+    "'x'",
+    "''",
+    "1",
+    "0",
+    "-1",
+    "1.5",
+    "true",
+    "::",
+    "int",
+    "text",
+    "date",
+    "IS",
+    "IN",
+    "LIKE",
+    "~",
+    "BETWEEN",
+    "[",
+    "]",
+    ",",
+    "interval '1 day'",
+    "upper(",
+    "coalesce(",
+    "substr(",
+    "md5(",
+    "sha256(",
+    "date_trunc('day',",
+    "to_char(",
+    "regexp_replace(",
+    "power(",
+    "left(",
+    "lpad(",
+    "round(",
+    "abs(",
+    "nullif(",
+    "split_part(",
+    "CAST(",
+    "AS",
+    "EXTRACT(year FROM",
+    "SELECT",
+    "FROM",
+    ";",
+    "--",
+    "/*",
+    "$1",
+    "@x",
+    "'",
+    "\"",
+    "\\",
+    "é",
+    "now()",
+    "date '2024-01-31'",
+    "E'\\n'",
+    "x'00'",
+    "ARRAY[",
+    "POSITION(",
+    "{",
+];
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
+
+    /// Whatever somebody writes is planned or refused; what is planned has a value for each row or an error.
+    #[test]
+    fn anything_may_be_written(words in proptest::collection::vec(proptest::sample::select(WORDS), 0..14)) {
+        let Ok(expression) = compile(&words.join(" ")) else { return Ok(()) };
+        let arrays: Vec<ArrayRef> = columns().into_iter().map(|c| c.2).collect();
+        for ty in [TEXT, Type::Int64, Type::Decimal(None), Type::Date] {
+            if expression.becomes(&ty).is_ok()
+                && let Ok(values) = expression.values(&arrays, 3, &ty)
+            {
+                proptest::prop_assert_eq!(values.len(), 3);
+            }
+        }
+    }
+}

@@ -66,13 +66,16 @@ fn actions_and_their_keys() {
     refused(
         "match = 'a.*'\naction = 'soft-delete'\ncolumn = 'c'",
         "tasks.toml:13:10: tasks.copy.rules[0].action: action \"soft-delete\" is not supported by this version: \
-         expected \"rename-schema\", \"rename-table\", \"rename-column\", \"create-column\", \"set-value\" or \
-         \"drop-column\"",
+         expected \"rename-schema\", \"rename-table\", \"rename-column\", \"create-column\", \"set-value\", \
+         \"drop-column\" or \"set-key\"",
     );
     let create = "match = 'a.*'\naction = 'create-column'\ncolumn = 'c'\nvalue = '1'";
     refused(create, "the key `type` is missing, which create-column needs");
     refused(&format!("{create}\ntype = 'int'"), "rules[0].type: no type is called \"int\": expected one of bool, int8");
     refused("match = 'a.*'\naction = 'set-value'\ncolumn = 'c'\nvalue = ' '", "found an empty one");
+    refused("match = 'a.*'\naction = 'set-key'\ncolumns = 'id'", "rules[0].columns: expected a list of names");
+    refused("match = 'a.*'\naction = 'set-key'\ncolumns = []", "rules[0].columns: expected a list of names");
+    refused("match = 'a.*'\naction = 'set-key'\ncolumns = [1]", "expected a name, such as");
     refused("match = 'a.*'\naction = 5", "rules[0].action: expected \"rename-schema\", ");
     refused("action = 'rename-table'\nto = 'b'", "tasks.toml:11:1: tasks.copy.rules: missing key `match`");
     refused("match = 'a.*'\nto = 'b'", "missing key `action`");
