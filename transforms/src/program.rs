@@ -15,7 +15,7 @@ use trem_engine::{Class, Error, Result};
 use crate::expression::Expression;
 use crate::formula::Formula;
 pub(crate) use filter::Filter;
-use rows::batch;
+use rows::{batch, widened};
 
 /// Values are in slots: those of the source's columns first, then one for each step.
 type Slots = Vec<ArrayRef>;
@@ -96,9 +96,9 @@ impl Program {
         outs: Vec<Out>,
         places: Vec<Option<usize>>,
         filter: Option<Filter>,
-    ) -> Result<Self> {
+    ) -> Self {
         let old = source.old_columns();
-        Ok(Self { source, target, steps, outs, places, filter, old })
+        Self { source, target, steps, outs, places, filter, old }
     }
 
     /// All slots of rows of the source.
@@ -110,15 +110,9 @@ impl Program {
         Ok(slots)
     }
 
-    /// The slots of old images: what they do not have is NULL.
+    /// The slots of old images.
     fn old_slots(&self, old: &OldImages) -> Result<Slots> {
-        let rows = old.images.num_rows();
-        let column = |at: usize| match self.old.iter().position(|c| *c == at) {
-            Some(place) => Arc::clone(old.images.column(place)),
-            None => new_null_array(&self.source.columns[at].ty.arrow(), rows),
-        };
-        let slots = (0..self.source.columns.len()).map(column).collect();
-        self.slots(slots, rows, &|_, column| !self.old.contains(&column))
+        self.slots(widened(old, &self.source), old.images.num_rows(), &|_, column| !self.old.contains(&column))
     }
 
     fn out(&self, slots: &Slots, rows: usize) -> Result<RecordBatch> {

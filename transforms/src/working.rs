@@ -261,7 +261,7 @@ impl<'a> Working<'a> {
         let target = Arc::new(target.made_by(&self.fingerprint()));
         let outs = self.columns.iter().map(|c| Out { slot: c.slot, from: c.from.iter().copied().collect() }).collect();
         let places = (0..source.columns.len()).map(|at| self.place_of(at)).collect();
-        let program = Program::new(Arc::clone(source), Arc::clone(&target), self.steps, outs, places, self.filter)?;
+        let program = Program::new(Arc::clone(source), Arc::clone(&target), self.steps, outs, places, self.filter);
         Ok(Route::mapped(Arc::clone(source), target, Arc::new(program)))
     }
 

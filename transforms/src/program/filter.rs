@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
+use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow_select::interleave::interleave;
 use trem_engine::change::{ChangeBatch, OldImages, Op, TableCounts};
 use trem_engine::route::Mapped;
 use trem_engine::schema::TableSchema;
 use trem_engine::{Class, Error, Result};
 
-use super::rows::batch;
+use super::rows::{batch, widened};
 use crate::expression::Expression;
 use crate::formula::Formula;
 
@@ -19,8 +19,6 @@ use crate::formula::Formula;
 pub(crate) struct Filter {
     expression: Expression,
     table: Arc<TableSchema>,
-    /// The columns that an old image has.
-    old: Vec<usize>,
     /// An old image, where there is one, says whether the row was let through.
     by_old: bool,
     /// The key alone says it.
@@ -49,7 +47,7 @@ impl Filter {
         let old = table.old_columns();
         let by_old = expression.inputs().all(|at| old.contains(&at));
         let by_key = expression.inputs().all(|at| table.key.contains(&at));
-        Self { expression, table: Arc::clone(table), old, by_old, by_key }
+        Self { expression, table: Arc::clone(table), by_old, by_key }
     }
 
     pub(crate) fn formula(&self) -> &Formula {
@@ -108,12 +106,7 @@ impl Filter {
     }
 
     fn passes_old(&self, old: &OldImages) -> Result<BooleanArray> {
-        let rows = old.images.num_rows();
-        let column = |at: usize| match self.old.iter().position(|c| *c == at) {
-            Some(place) => Arc::clone(old.images.column(place)),
-            None => new_null_array(&self.table.columns[at].ty.arrow(), rows),
-        };
-        self.passes(&(0..self.table.columns.len()).map(column).collect::<Vec<_>>(), rows)
+        self.passes(&widened(old, &self.table), old.images.num_rows())
     }
 }
 
