@@ -228,8 +228,8 @@ impl<'a> Working<'a> {
         let Some(other) = lost.filter(|_| self.table.identity != Identity::InsertOnly) else { return Ok(()) };
         let (key, other) = (&work.column.name, &self.table.columns[*other].name);
         let what = format!(
-            "key column {key:?} is made of {other:?}, whose old value the log does not have: a row whose key has changed \
-             would not be found"
+            "key column {key:?} is made of {other:?}, whose old value the log does not have: a row whose key has \
+             changed would not be found"
         );
         Err(Error::refused(what).remedy(self.full_image()))
     }

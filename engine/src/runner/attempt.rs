@@ -166,8 +166,8 @@ async fn start(run: &Arc<Run>, lane: &mut dyn TargetLane) -> Result<Started> {
     Ok(Started { checkpoint, tables: selected(&routes), locked, first })
 }
 
-/// The snapshot to begin with, the tables that it has, and those that it does not have because somebody has locked them:
-/// the others do not wait for those.
+/// The snapshot to begin with, the tables that it has, and those that it does not have because somebody has locked
+/// them: the others do not wait for those.
 async fn first_snapshot(
     task: &Task,
     mut tables: Vec<Arc<TableSchema>>,
