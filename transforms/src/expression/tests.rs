@@ -238,3 +238,17 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn the_functions_of_the_manual_are_there() {
+    let manual = include_str!("../../../docs/RULES.md");
+    let rows = manual.lines().skip_while(|line| *line != "| kind | functions |").skip(2);
+    let names: Vec<&str> =
+        rows.take_while(|line| line.starts_with('|')).flat_map(|line| line.split('`').skip(1).step_by(2)).collect();
+    assert!(names.len() > 60, "{names:?}");
+    for name in names {
+        // With what it is given it may have no meaning, but a name.
+        let error = compile(&format!("{name}()")).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(!error.contains("Invalid function"), "{error}");
+    }
+}
