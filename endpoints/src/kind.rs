@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use trem_engine::ports::{Source, Target};
+use trem_engine::types::Dialect;
 
 /// A key that an endpoint of some kind has in the configuration, beside `kind`. Its value is a string.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +46,9 @@ pub trait Kind: Send + Sync {
 pub trait Configured: fmt::Debug + Send + Sync {
     /// The name of its kind.
     fn kind(&self) -> &'static str;
+
+    /// Whose types and statements its database has; `None` where it has none of its own.
+    fn dialect(&self) -> Option<Dialect>;
 
     /// Whom and where, without secrets, for messages; `None` where there is nothing to say.
     fn describe(&self) -> Option<String>;

@@ -13,6 +13,7 @@ use trem_engine::position::Position;
 use trem_engine::record::{Epoch, RecordChange, TableRecord, TaskRecord};
 use trem_engine::schema::{Catalog, TableId, TableSchema, TypeDefinition};
 use trem_engine::task::OnExisting;
+use trem_engine::types::Dialect;
 
 use crate::kind::{Configured, Key, Kind, Objects, Wrong};
 
@@ -37,6 +38,10 @@ impl Kind for Null {
 impl Configured for Null {
     fn kind(&self) -> &'static str {
         self.name()
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        None
     }
 
     fn describe(&self) -> Option<String> {
@@ -202,8 +207,8 @@ impl Loader for NullLane {
         Ok(())
     }
 
-    async fn finish_chunk(&mut self, done: &RecordChange) -> Result<()> {
-        self.commit(std::slice::from_ref(done)).await
+    async fn finish_chunk(&mut self, changes: &[RecordChange]) -> Result<()> {
+        self.commit(changes).await
     }
 }
 
@@ -278,7 +283,7 @@ mod tests {
         loader.load(rows(&table, 3)).await.unwrap();
         let done =
             RecordChange::ChunkDone { table: table.id.clone(), chunk: 0, snapshot: Position::new(7, "7"), rows: 3 };
-        loader.finish_chunk(&done).await.unwrap();
+        loader.finish_chunk(&[done]).await.unwrap();
         lane.finish(&record, &[RecordChange::state(&table.id, TableState::Ready)]).await.unwrap();
         let record = target.record().await.unwrap().unwrap();
         assert_eq!(record.tables[0].state, TableState::Ready);

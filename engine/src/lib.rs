@@ -14,6 +14,7 @@ pub mod name;
 pub mod ports;
 pub mod position;
 pub mod progress;
+pub mod quarantine;
 pub mod record;
 pub mod remedy;
 pub mod route;

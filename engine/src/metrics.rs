@@ -50,9 +50,11 @@ static MEMORY_LIMIT: Metric = gauge("trem_memory_limit_bytes", "Bytes of the mem
 static TABLE_STATE: Metric = gauge("trem_table_state", "1 for the state that the table is in.");
 static ROWS_LOADED: Metric = gauge("trem_table_rows_loaded", "Rows that the load has committed.");
 static CHANGES: Metric = counter("trem_table_changes_total", "Changes of the table, by what became of them.");
+static MISFITS: Metric =
+    counter("trem_table_misfits_total", "Values that did not fit their column and were put in as others, by column.");
 
 /// All of them.
-pub static ALL: [&Metric; 15] = [
+pub static ALL: [&Metric; 16] = [
     &TASK_STATE,
     &LAG_SECONDS,
     &LAG_BYTES,
@@ -68,6 +70,7 @@ pub static ALL: [&Metric; 15] = [
     &TABLE_STATE,
     &ROWS_LOADED,
     &CHANGES,
+    &MISFITS,
 ];
 
 /// A value at one moment.
@@ -116,6 +119,9 @@ pub fn of_task(task: &str, progress: &Progress, budget: &Budget, now: SystemTime
         samples.add(&ROWS_LOADED, &[of], table.rows_loaded as f64);
         for (outcome, count) in table.counts.by_outcome() {
             samples.add(&CHANGES, &[of, ("outcome", outcome)], count as f64);
+        }
+        for (column, count) in &table.misfits {
+            samples.add(&MISFITS, &[of, ("column", column)], *count as f64);
         }
     }
     samples.all
@@ -167,6 +173,7 @@ mod tests {
         reporter.passed(Station::Read, 4, Duration::from_millis(250));
         reporter.table(&TableId::new("public", "t"), |t| {
             (t.state, t.counts.filtered, t.rows_loaded) = (Some(TableState::Ready), 5, 11);
+            t.misfits.insert("size".to_owned(), 2);
         });
         (reporter.snapshot(), committed_at)
     }

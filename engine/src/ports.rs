@@ -3,6 +3,9 @@
 //! One [`Source`] and one [`Target`] value serve one task for as long as the process runs; streams, snapshots,
 //! lanes and loaders live for one attempt and are dropped on any error.
 
+mod rows;
+mod rules;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,13 +17,16 @@ use crate::change::{ChangeBatch, Gather, ReducedSet, Reduction, TableCounts};
 use crate::chunk::{Chunk, LoadedChunk};
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lineage, Position};
+use crate::quarantine::QuarantineEntry;
 use crate::record::{Epoch, RecordChange, TableRecord, TaskRecord};
 use crate::remedy::Remedy;
-use crate::route::Route;
 use crate::schema::{
     Catalog, Identity, SchemaChange, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition,
 };
 use crate::task::{OnExisting, Selection};
+
+pub use rows::{Look, Mend};
+pub use rules::{NoRules, Rules, Unmatched};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -186,6 +192,20 @@ pub trait Source: Send + Sync {
 
     /// How far `from` is behind the end of the log, and what the source retains for this task.
     async fn lag(&self, from: Option<&Position>) -> Result<Lag>;
+
+    /// The rows that the keys of these have now, each as a batch of one row; `None` where there is none.
+    ///
+    /// # Errors
+    /// Class `Table` where the table is not what it was.
+    async fn again(&self, rows: &ChangeBatch, _of: &[usize]) -> Result<Vec<Option<ChangeBatch>>> {
+        Err(Error::refused("rows of this source cannot be read again by their keys").table(&rows.table.id))
+    }
+
+    /// Some rows of a table as they are now, as inserts; no more than a few, for somebody to look at. Class `Refused`
+    /// for a key that is none of the table's.
+    async fn look(&self, table: &Arc<TableSchema>, _rows: &Look) -> Result<ChangeBatch> {
+        Err(Error::refused("rows of this source cannot be looked at one by one").table(&table.id))
+    }
 }
 
 /// How far a task is behind its source.
@@ -391,6 +411,28 @@ pub trait Target: Send + Sync {
 
     /// Forgets the task; whether it was known.
     async fn forget(&self) -> Result<bool>;
+
+    /// The row that has the key of the first row of `like`, as it is now: each column with its value as text, in the
+    /// order of the table. `None` if there is no such row.
+    async fn look(&self, like: &ChangeBatch) -> Result<Option<Vec<(String, Option<String>)>>> {
+        let error = Error::refused("rows of this target cannot be looked at one by one");
+        Err(error.target_table(&like.table.id))
+    }
+
+    /// The changes of the task that have been set aside, in their order.
+    async fn quarantined(&self) -> Result<Vec<QuarantineEntry>> {
+        Ok(Vec::new())
+    }
+
+    /// Forgets changes that have been set aside, by their numbers; how many there were.
+    async fn release(&self, _numbers: &[i64]) -> Result<u64> {
+        Ok(0)
+    }
+
+    /// Keeps the running task from committing until what is returned is used or dropped.
+    async fn mend(&self) -> Result<Box<dyn Mend>> {
+        Err(Error::refused("this target keeps no changes that have been set aside"))
+    }
 }
 
 /// One target connection. Every method that writes checks the epoch in its transaction, and writes the changes of the
@@ -453,39 +495,6 @@ pub trait Loader: Send {
     /// Writes rows of the chunk at hand; the bulk stream stays open in between.
     async fn load(&mut self, rows: ChangeBatch) -> Result<()>;
 
-    /// Commits the rows together with the note that the chunk is in.
-    async fn finish_chunk(&mut self, done: &RecordChange) -> Result<()>;
-}
-
-/// What becomes of tables on their way.
-pub trait Rules: Send + Sync {
-    /// Where rows of `table` go.
-    ///
-    /// # Errors
-    /// Class `Refused` where the rules cannot be applied to this table.
-    fn route(&self, table: &Arc<TableSchema>) -> Result<Route>;
-
-    /// Whether `table` has what the rules say of it. Asked of tables as they are now, where [`Rules::route`] is asked
-    /// of shapes of the past too, which may lack a column that is there now.
-    ///
-    /// # Errors
-    /// Class `Refused` where a rule that names just this table names a column that it has not.
-    fn check(&self, _table: &Arc<TableSchema>) -> Result<()> {
-        Ok(())
-    }
-
-    /// Names the rules that cover none of `tables`: most likely misspelt.
-    fn unmatched(&self, _tables: &[Arc<TableSchema>]) -> Vec<String> {
-        Vec::new()
-    }
-}
-
-/// Every table as it is.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoRules;
-
-impl Rules for NoRules {
-    fn route(&self, table: &Arc<TableSchema>) -> Result<Route> {
-        Ok(Route::straight(Arc::clone(table)))
-    }
+    /// Commits the rows together with changes of the record: that the chunk is in, among others.
+    async fn finish_chunk(&mut self, changes: &[RecordChange]) -> Result<()>;
 }

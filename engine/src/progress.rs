@@ -100,6 +100,8 @@ pub struct TableProgress {
     pub rows_read: u64,
     /// Changes applied.
     pub counts: TableCounts,
+    /// Values that did not fit their column and were put in as others, by the target's column.
+    pub misfits: BTreeMap<String, u64>,
     /// Why it is suspended.
     pub reason: Option<String>,
     /// What the operator should do about it.
@@ -173,6 +175,18 @@ impl Reporter {
         let mut progress = self.lock();
         for (id, counts) in counts {
             progress.tables.entry(id.clone()).or_default().counts.add(counts);
+        }
+    }
+
+    /// Adds values that did not fit, by table and column. The first of a column is told.
+    pub fn misfits(&self, misfits: &[(TableId, String, u64)]) {
+        let mut progress = self.lock();
+        for (table, column, count) in misfits {
+            let of_table = &mut progress.tables.entry(table.clone()).or_default().misfits;
+            if !of_table.contains_key(column) {
+                tracing::warn!(%table, column, "values do not fit, and others are put in: see the rules");
+            }
+            *of_table.entry(column.clone()).or_default() += count;
         }
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::chunk::{Chunk, LoadedChunk};
 use crate::error::{Class, Error, Result};
 use crate::position::{Checkpoint, Lineage, Position};
+use crate::quarantine::Quarantined;
 use crate::remedy::Remedy;
 use crate::schema::{TableId, TableSchema};
 use crate::side::Side;
@@ -107,6 +108,9 @@ pub struct TableRecord {
     /// Changes since the load that met another row on the target than the source had, or none, and were put right: at
     /// least so many.
     pub conflicts: u64,
+    /// Changes that are set aside because a rule could not be applied to them; the target knows better what has become
+    /// of them since.
+    pub quarantined: u64,
 }
 
 impl TableRecord {
@@ -122,6 +126,7 @@ impl TableRecord {
             chunks: Vec::new(),
             position: None,
             conflicts: 0,
+            quarantined: 0,
         }
     }
 
@@ -252,6 +257,8 @@ pub enum RecordChange {
     Taken(TableId),
     /// All that keeps failing now.
     Failing(Vec<Failing>),
+    /// Changes that were set aside. The target keeps them; the record has their number.
+    Quarantine(Vec<Quarantined>),
 }
 
 impl RecordChange {
@@ -330,7 +337,8 @@ impl TaskRecord {
             }
             RecordChange::Chunks(id, chunks) => {
                 let planned = chunks.into_iter().map(|chunk| ChunkRecord { chunk, done: None, rows: 0 });
-                self.known(&id)?.chunks = planned.collect();
+                let table = self.known(&id)?;
+                (table.chunks, table.quarantined) = (planned.collect(), 0);
             }
             RecordChange::ChunkDone { table, chunk, snapshot, rows } => {
                 let unplanned = || Error::fatal("internal: a chunk was loaded that was not planned").table(&table);
@@ -359,6 +367,11 @@ impl TaskRecord {
             RecordChange::Forget(table) => self.tables.retain(|t| t.source.id != table),
             RecordChange::Taken(table) => self.requests.retain(|r| *r != table),
             RecordChange::Failing(failing) => self.failing = failing,
+            RecordChange::Quarantine(changes) => {
+                for change in changes {
+                    self.known(&change.table)?.quarantined += 1;
+                }
+            }
         }
         Ok(())
     }

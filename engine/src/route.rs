@@ -6,8 +6,9 @@ use std::sync::Arc;
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 
-use crate::change::{ChangeBatch, OldImages, TableCounts};
+use crate::change::{ChangeBatch, Mark, OldImages, TableCounts, Truncate};
 use crate::error::{Error, Result};
+use crate::quarantine::Quarantined;
 use crate::schema::{Column, TableSchema};
 
 /// A source table, the target table it becomes, and the compiled function from rows of one to rows of the other.
@@ -27,6 +28,28 @@ pub struct Mapped {
     pub rows: ChangeBatch,
     /// What did not get there, as `filtered` and `quarantined`.
     pub counts: TableCounts,
+    /// Values that do not fit their column and were put in as others, by the target's column.
+    pub misfits: Vec<(String, u64)>,
+    /// The changes that a rule could not be applied to.
+    pub quarantined: Vec<Quarantined>,
+}
+
+impl Mapped {
+    /// All of it.
+    pub fn all(rows: ChangeBatch) -> Self {
+        Self { rows, counts: TableCounts::default(), misfits: Vec::new(), quarantined: Vec::new() }
+    }
+}
+
+/// What becomes of a target table when its source table is emptied.
+#[derive(Debug)]
+pub enum Emptied {
+    /// It is emptied.
+    Empty,
+    /// Its rows are marked.
+    Marked(Mark),
+    /// It gets a row that says so.
+    Told(ChangeBatch),
 }
 
 /// A pure function from rows of a source table to rows of its target table.
@@ -39,6 +62,24 @@ pub trait RowMap: Send + Sync {
 
     /// The columns of the source table that a column of the target table is made of.
     fn made_of(&self, target: usize) -> Vec<usize>;
+
+    /// What becomes of the target table when the source table is emptied.
+    fn emptied(&self, _truncate: &Truncate) -> Result<Emptied> {
+        Ok(Emptied::Empty)
+    }
+
+    /// Whether the target table holds what cannot be had from the source any more: what was there before.
+    fn keeps_past(&self) -> bool {
+        false
+    }
+
+    /// The rows that are needed whole, and of which the log has left something out.
+    ///
+    /// # Errors
+    /// See [`RowMap::map`].
+    fn incomplete(&self, _rows: &ChangeBatch) -> Result<Vec<usize>> {
+        Ok(Vec::new())
+    }
 
     /// Whether every change that comes out finds the target as it says. Where the log does not say whether a row was
     /// there before, an update may be an insert, and a delete one of nothing.
@@ -89,6 +130,28 @@ impl Route {
         self.rows.as_ref().is_none_or(|rows| rows.is_certain())
     }
 
+    /// See [`RowMap::keeps_past`].
+    pub fn keeps_past(&self) -> bool {
+        self.rows.as_ref().is_some_and(|rows| rows.keeps_past())
+    }
+
+    /// What becomes of the target table when the source table is emptied.
+    ///
+    /// # Errors
+    /// What a rule does not allow.
+    pub fn emptied(&self, truncate: &Truncate) -> Result<Emptied> {
+        self.rows.as_ref().map_or(Ok(Emptied::Empty), |rows| rows.emptied(truncate))
+    }
+
+    /// See [`RowMap::incomplete`].
+    ///
+    /// # Errors
+    /// See [`Route::map`].
+    pub fn incomplete(&self, rows: &ChangeBatch) -> Result<Vec<usize>> {
+        let rows = self.rows.as_ref().map(|map| map.incomplete(rows));
+        rows.unwrap_or_else(|| Ok(Vec::new())).map_err(|e| e.table(&self.source.id))
+    }
+
     /// What the target calls a column of the source; `None` if it does not get there.
     pub fn column(&self, name: &str) -> Option<&str> {
         let (source, target) = (&self.source, &self.target);
@@ -132,7 +195,7 @@ impl Route {
     /// Rows of another shape than the route's, or what a rule does not allow.
     pub fn map(&self, rows: ChangeBatch) -> Result<Mapped> {
         match &self.rows {
-            None => Ok(Mapped { rows, counts: TableCounts::default() }),
+            None => Ok(Mapped::all(rows)),
             Some(map) => map.map(rows).map_err(|e| e.table(&self.source.id)),
         }
     }
@@ -158,7 +221,7 @@ impl RowMap for Names {
             None => None,
         };
         let rows = ChangeBatch { table: Arc::clone(&self.table), rows: relabel(&rows.rows, &self.rows)?, old, ..rows };
-        Ok(Mapped { rows, counts: TableCounts::default() })
+        Ok(Mapped::all(rows))
     }
 
     fn column(&self, source: usize) -> Option<usize> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::ports::Rules;
 use crate::route::Route;
-use crate::schema::{Catalog, SecondaryObject, TableId, TableSchema};
+use crate::schema::{Catalog, SecondaryKind, SecondaryObject, TableId, TableSchema};
 use crate::template::Names;
 
 /// Where every table of a catalogue goes. A table that cannot go anywhere is a matter of its own: the others have their
@@ -91,6 +91,10 @@ impl Routes {
 
     fn secondary_object(&self, object: &SecondaryObject) -> Option<SecondaryObject> {
         let route = self.of_source(&object.table)?;
+        // What the source has no more may be there beside what it has now.
+        if route.keeps_past() && object.kind != SecondaryKind::Index {
+            return None;
+        }
         let ddl = object.ddl.renamed(&object.table, self)?;
         Some(SecondaryObject { table: route.target().id.clone(), name: object.name.clone(), kind: object.kind, ddl })
     }

@@ -182,6 +182,8 @@ pub struct TypeDefinition {
 pub enum SecondaryKind {
     /// An index that no constraint owns.
     Index,
+    /// One that lets no value in twice.
+    UniqueIndex,
     /// A unique, exclusion or check constraint.
     Constraint,
     /// A foreign key: created last, when every table is there.

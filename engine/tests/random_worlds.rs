@@ -12,7 +12,7 @@ use trem_engine::progress::Reporter;
 use trem_engine::runner::{Command, Control, Task, Until};
 use trem_engine::schema::{Length, TableId, Type};
 use trem_engine::task::{
-    BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
+    BatchLimits, LoadOptions, Mode, OnExisting, Pattern, RetryPolicy, Selection, TableRule, TaskPlan,
 };
 use trem_engine::testkit::dialects::{LEFT, RIGHT, Tongue, every_type, to_right};
 use trem_engine::testkit::renames::Renames;
@@ -20,7 +20,7 @@ use trem_engine::testkit::{Database, Fault, MemorySource, MemoryTarget, ModelTab
 use trem_engine::types::Verdict;
 
 fn plan(rng: &mut StdRng) -> TaskPlan {
-    let include = vec![Glob::parse("public.*").unwrap()];
+    let include = vec![Pattern::glob("public.*").unwrap()];
     TaskPlan {
         name: "random".to_owned(),
         mode: Mode::FullLoadAndCdc,

@@ -10,7 +10,7 @@ use trem_engine::progress::Reporter;
 use trem_engine::runner::{Control, Task, Until};
 use trem_engine::schema::TableId;
 use trem_engine::task::{
-    AfterLoad, BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
+    AfterLoad, BatchLimits, LoadOptions, Mode, OnExisting, Pattern, RetryPolicy, Selection, TableRule, TaskPlan,
 };
 use trem_engine::testkit::{Event, MemorySource, MemoryTarget, ModelTable, Value};
 use trem_engine::types::{Length, Type};
@@ -39,7 +39,7 @@ impl World {
         let source = MemorySource::new(vec![table()]);
         source.commit(&insert(0..100));
         let target = MemoryTarget::new(1, []);
-        let include = vec![Glob::parse("public.*").unwrap()];
+        let include = vec![Pattern::glob("public.*").unwrap()];
         let plan = TaskPlan {
             name: "sharing".to_owned(),
             mode: Mode::FullLoadAndCdc,

@@ -13,7 +13,7 @@ use trem_engine::record::{Epoch, LaneId, Origin, RecordChange, TableRecord, Tabl
 use trem_engine::runner::{Control, Task, Until};
 use trem_engine::schema::TableId;
 use trem_engine::task::{
-    AfterLoad, BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
+    AfterLoad, BatchLimits, LoadOptions, Mode, OnExisting, Pattern, RetryPolicy, Selection, TableRule, TaskPlan,
 };
 use trem_engine::testkit::{Event, MemorySource, MemoryTarget, ModelTable, Row, Value};
 use trem_engine::types::{Length, Type};
@@ -69,7 +69,7 @@ impl World {
         loader.load(builder.finish().unwrap()).await.unwrap();
         let snapshot = self.source.current().await.unwrap();
         let done = RecordChange::ChunkDone { table: schema.id.clone(), chunk: 0, snapshot, rows: 1 };
-        loader.finish_chunk(&done).await.unwrap();
+        loader.finish_chunk(&[done]).await.unwrap();
     }
 
     async fn run(&self, mode: Mode, on_existing: OnExisting) {
@@ -77,7 +77,7 @@ impl World {
     }
 
     fn task(&self, mode: Mode, on_existing: OnExisting) -> Task {
-        let include = vec![Glob::parse("public.*").unwrap()];
+        let include = vec![Pattern::glob("public.*").unwrap()];
         let plan = TaskPlan {
             name: "taking up".to_owned(),
             mode,

@@ -24,13 +24,125 @@ pub enum Command {
     /// Look for everything that could stop the tasks, and say what mends it. Changes nothing.
     Check(Pick),
     /// Show what a run would do: tables, columns, types, keys and the statements for the target. Changes nothing.
-    Plan(Shown),
+    Plan(Plan),
+    /// Show one row: at the source, what each rule does to it, and on the target. Changes nothing.
+    Explain(Explain),
     /// Show the state of each table, why any is suspended, and how far the target is behind. Changes nothing.
     Status(Shown),
     /// Remove everything a task created at its ends, except the replicated tables and their rows. Stop the task first.
     Drop(Drop),
     /// Load a table again, from its start: a running task begins within `rediscover`, a stopped one when it starts.
     Reload(Reload),
+    /// Write a configuration to stdout from the rules of another program.
+    #[command(subcommand)]
+    Import(Import),
+    /// Changes that a rule could not be applied to, of tasks with on-row-error = "quarantine".
+    #[command(subcommand)]
+    Quarantine(Quarantine),
+}
+
+/// Whose rules to read.
+#[derive(Debug, Subcommand)]
+pub enum Import {
+    /// Table mappings of AWS DMS, as JSON. What is not carried over is said on stderr, and in the configuration.
+    Dms(ImportDms),
+}
+
+/// Arguments of `import dms`.
+#[derive(Args, Debug)]
+pub struct ImportDms {
+    /// The table mappings, or what `aws dms describe-replication-tasks` prints.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The name of the task.
+    #[arg(long, value_name = "NAME", default_value = "imported")]
+    pub task: String,
+}
+
+/// What to do with changes that are set aside.
+#[derive(Debug, Subcommand)]
+pub enum Quarantine {
+    /// List them.
+    Ls(OfTask),
+    /// Show one, with its row.
+    Show(Show),
+    /// Bring their rows as they are at the source now, by the rules as they are now, and forget them.
+    Retry(Picked),
+    /// Forget them.
+    Drop(Picked),
+}
+
+/// Arguments of what is about one task.
+#[derive(Args, Debug)]
+pub struct OfTask {
+    /// The configuration, such as tasks.toml.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The task.
+    #[arg(long, value_name = "NAME")]
+    pub task: String,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `quarantine show`.
+#[derive(Args, Debug)]
+pub struct Show {
+    /// Of which task.
+    #[command(flatten)]
+    pub of: OfTask,
+    /// The number, as `trem quarantine ls` has it.
+    pub number: i64,
+}
+
+/// Arguments of `quarantine retry` and `quarantine drop`.
+#[derive(Args, Debug)]
+pub struct Picked {
+    /// The configuration, such as tasks.toml.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The task.
+    #[arg(long, value_name = "NAME")]
+    pub task: String,
+    /// The numbers, as `trem quarantine ls` has them.
+    #[arg(required_unless_present = "all")]
+    pub numbers: Vec<i64>,
+    /// All of them.
+    #[arg(long, conflicts_with = "numbers")]
+    pub all: bool,
+}
+
+/// Arguments of `plan`.
+#[derive(Args, Debug)]
+pub struct Plan {
+    /// What to show.
+    #[command(flatten)]
+    pub shown: Shown,
+    /// Show so many rows of each table too, at the source and as they get to the target.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub sample: u16,
+}
+
+/// Arguments of `explain`.
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// The configuration, such as tasks.toml.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The task.
+    #[arg(value_name = "TASK")]
+    pub task: String,
+    /// The table at the source: schema.table, without quotes, as it is stored; a dot, `*`, `?` or backslash inside a
+    /// name has a backslash before it.
+    #[arg(value_name = "SCHEMA.TABLE")]
+    pub table: String,
+    /// The values of the key, in its order; behind `--` where one begins with a hyphen.
+    #[arg(value_name = "KEY", required = true, allow_negative_numbers = true)]
+    pub key: Vec<String>,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// A configuration, and which of its tasks.

@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod config;
+mod dms;
 mod exit;
 mod finding;
 mod layout;
@@ -11,6 +12,8 @@ mod output;
 mod overlap;
 mod progress;
 mod remedy;
+mod rows;
+mod table;
 mod task;
 
 use std::process::ExitCode;
@@ -47,6 +50,9 @@ fn start(cli: Cli) -> Result<Exit, Failure> {
             Command::Plan(args) => commands::plan::plan(args).await,
             Command::Status(args) => commands::status::status(args).await,
             Command::Drop(args) => commands::drop::drop_task(args).await,
+            Command::Explain(args) => commands::explain::explain(args).await,
+            Command::Import(command) => commands::import::import(command),
+            Command::Quarantine(command) => commands::quarantine::quarantine(command).await,
             Command::Reload(args) => commands::reload::reload(args).await,
         }
     })

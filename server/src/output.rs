@@ -18,6 +18,11 @@ pub fn tell(label: &str, text: impl Display) {
     say(fold(label, &text.to_string(), width()));
 }
 
+/// A line to stderr, beside what goes to stdout.
+pub fn note(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// Why a command ended early, to stderr.
 pub fn complain(failure: &Failure) {
     let _ = writeln!(io::stderr().lock(), "trem: {failure}");

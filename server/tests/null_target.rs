@@ -13,12 +13,12 @@ use trem_engine::progress::Reporter;
 use trem_engine::record::TableState;
 use trem_engine::runner::{Control, Task, Until};
 use trem_engine::task::{
-    BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
+    BatchLimits, LoadOptions, Mode, OnExisting, Pattern, RetryPolicy, Selection, TableRule, TaskPlan,
 };
 use trem_engine::testkit::{Database, MemorySource, generate};
 
 fn plan() -> TaskPlan {
-    let include = vec![Glob::parse("public.*").unwrap()];
+    let include = vec![Pattern::glob("public.*").unwrap()];
     TaskPlan {
         name: "measure".to_owned(),
         mode: Mode::FullLoadAndCdc,

@@ -191,7 +191,9 @@ impl Trem {
         let stdout = self.dir.path().join(format!("{number}.out"));
         let stderr = self.dir.path().join(format!("{number}.err"));
         let mut command = Command::new(&self.bin);
-        command.arg(args[0]).arg(self.config()).args(&args[1..]).stdin(Stdio::null());
+        // The file comes behind the names of the command.
+        let (names, rest) = args.split_at(if args[0] == "quarantine" { 2 } else { 1 });
+        command.args(names).arg(self.config()).args(rest).stdin(Stdio::null());
         command.stdout(fs::File::create(&stdout).expect("output")).stderr(fs::File::create(&stderr).expect("output"));
         command.envs(self.env.iter().map(|(k, v)| (k, v))).envs(env.iter().copied());
         let child = command.spawn().unwrap_or_else(|e| panic!("{}: {e}", self.bin.display()));

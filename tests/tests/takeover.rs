@@ -69,7 +69,7 @@ async fn copy(world: &World, table: &str, which: &str) {
 
 /// What is on the target is of this version now.
 async fn upgraded(world: &World, epoch: i64) {
-    assert_eq!(world.target.number("SELECT format FROM trem.meta").await, 2);
+    assert_eq!(world.target.number("SELECT format FROM trem.meta").await, 3);
     let place = "SELECT count(*) FROM trem.lane WHERE task = 't' AND lane = 0 AND position IS NOT NULL";
     assert_eq!(world.target.number(place).await, 1);
     assert_eq!(world.target.number("SELECT count(*) FROM trem.task WHERE position IS NOT NULL").await, 0);

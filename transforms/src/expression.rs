@@ -1,6 +1,7 @@
 //! SQL expressions over the columns of a table: planned and type-checked once for each shape of it, evaluated on whole
 //! batches.
 
+mod functions;
 mod plan;
 mod values;
 
@@ -14,6 +15,7 @@ use trem_engine::{Class, Error, Result};
 use crate::formula::Formula;
 pub(crate) use plan::Input;
 use plan::Planned;
+pub(crate) use values::{convert, converts, text};
 
 /// A compiled expression.
 #[derive(Clone, Debug)]

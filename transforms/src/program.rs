@@ -1,68 +1,26 @@
-//! What rules amount to for the rows of one table: steps that compute columns, a filter, and what comes out.
+//! What rules amount to for the rows of one table: steps that make columns, a filter, and what comes out.
 
+mod aside;
 mod filter;
+mod hidden;
+mod past;
 mod rows;
+mod step;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch, new_null_array};
-use trem_engine::change::{ChangeBatch, ColumnMask, OldImages, Op, TableCounts};
-use trem_engine::route::{Mapped, RowMap};
-use trem_engine::schema::{TableSchema, Type};
+use arrow_array::{ArrayRef, NullArray, RecordBatch};
+use trem_engine::change::{ChangeBatch, ColumnMask, OldImages, Op, Truncate};
+use trem_engine::route::{Emptied, Mapped, RowMap};
+use trem_engine::schema::TableSchema;
 use trem_engine::{Class, Error, Result};
 
-use crate::expression::Expression;
-use crate::formula::Formula;
+use crate::metadata::Metadata;
 pub(crate) use filter::Filter;
 use rows::{batch, widened};
-
-/// Values are in slots: those of the source's columns first, then one for each step.
-type Slots = Vec<ArrayRef>;
-
-/// A column that is computed.
-#[derive(Clone, Debug)]
-pub(crate) struct Step {
-    expression: Expression,
-    /// The slot of each column that the expression was compiled for.
-    slots: Vec<usize>,
-    ty: Type,
-    /// The columns of the source that it is made of.
-    from: BTreeSet<usize>,
-}
-
-impl Step {
-    /// Computes a column of this type. `slots`: of the columns that the expression was compiled for.
-    ///
-    /// # Errors
-    /// Class `Refused` if no value of the expression could be one of the type.
-    pub(crate) fn new(expression: Expression, slots: Vec<usize>, ty: Type, from: BTreeSet<usize>) -> Result<Self> {
-        expression.becomes(&ty)?;
-        Ok(Self { expression, slots, ty, from })
-    }
-
-    pub(crate) fn formula(&self) -> &Formula {
-        self.expression.formula()
-    }
-
-    /// `unknown`: whether what it is made of is not known of a row, which is not computed then.
-    fn run(&self, slots: &Slots, rows: usize, unknown: &dyn Fn(usize) -> bool) -> Result<ArrayRef> {
-        let columns: Vec<ArrayRef> = self.slots.iter().map(|slot| Arc::clone(&slots[*slot])).collect();
-        let whole = self.expression.values(&columns, rows, &self.ty);
-        let Err(error) = whole else { return whole };
-        if rows == 1 {
-            return if unknown(0) { Ok(new_null_array(&self.ty.arrow(), 1)) } else { Err(error) };
-        }
-        // A row that is not known in full may be what fails.
-        let one = |row: usize| {
-            let slice: Slots = slots.iter().map(|values| values.slice(row, 1)).collect();
-            self.run(&slice, 1, &|_| unknown(row))
-        };
-        let each = (0..rows).map(one).collect::<Result<Vec<ArrayRef>>>()?;
-        let each: Vec<&dyn arrow_array::Array> = each.iter().map(AsRef::as_ref).collect();
-        arrow_select::concat::concat(&each).map_err(|e| Error::fatal("internal: values of a rule").cause(e))
-    }
-}
+use step::Slots;
+pub(crate) use step::{Make, Step};
 
 /// A column that comes out.
 #[derive(Clone, Debug)]
@@ -71,61 +29,109 @@ pub(crate) struct Out {
     pub(crate) slot: usize,
     /// The columns of the source that they are made of.
     pub(crate) from: Vec<usize>,
+    /// And of what is different for each change.
+    pub(crate) of_change: bool,
+    /// The steps that have converted them.
+    pub(crate) conversions: Vec<usize>,
 }
 
-/// From rows of a source table to rows of its target table.
-#[derive(Debug)]
+/// What a target keeps of the past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// Nothing.
+    None,
+    /// Rows that are deleted; the last column says since when they are.
+    SoftDelete,
+    /// Every change as a row; the last four columns tell of it.
+    History,
+}
+
+/// The rules of one table, compiled.
+#[derive(Clone, Debug)]
 pub(crate) struct Program {
-    source: Arc<TableSchema>,
-    target: Arc<TableSchema>,
-    steps: Vec<Step>,
-    outs: Vec<Out>,
-    /// For each column of the source its place in the target's table.
-    places: Vec<Option<usize>>,
-    filter: Option<Filter>,
+    pub(crate) source: Arc<TableSchema>,
+    pub(crate) target: Arc<TableSchema>,
+    /// The task's name.
+    pub(crate) task: String,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) outs: Vec<Out>,
+    /// Where each column of the source is on the target.
+    pub(crate) places: Vec<Option<usize>>,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) past: Past,
     /// The columns of the source that an old image has.
-    old: Vec<usize>,
+    pub(crate) old: Vec<usize>,
+    /// A row that cannot be done is set aside, with the values of these columns of the source.
+    pub(crate) set_aside: Option<Vec<usize>>,
+}
+
+/// What a batch has come to, before the filter.
+struct Made {
+    rows: ChangeBatch,
+    /// The old images as rows of the target's table.
+    gone: Option<RecordBatch>,
+    misfits: Vec<(String, u64)>,
+}
+
+/// The values of a row as text, for people.
+///
+/// # Errors
+/// A batch whose rows are not those of its table.
+pub fn row_text(rows: &ChangeBatch, row: usize) -> Result<Vec<Option<String>>> {
+    let value = |(at, column): (usize, &trem_engine::schema::Column)| {
+        let values = rows.rows.column(at).slice(row, 1);
+        Ok(crate::expression::text(&values, &column.ty)?.into_iter().next().flatten())
+    };
+    rows.table.columns.iter().enumerate().map(value).collect()
 }
 
 impl Program {
-    /// Of these steps. `places`: see [`RowMap::column`].
-    pub(crate) fn new(
-        source: Arc<TableSchema>,
-        target: Arc<TableSchema>,
-        steps: Vec<Step>,
-        outs: Vec<Out>,
-        places: Vec<Option<usize>>,
-        filter: Option<Filter>,
-    ) -> Self {
-        let old = source.old_columns();
-        Self { source, target, steps, outs, places, filter, old }
-    }
-
-    /// All slots of rows of the source.
-    fn slots(&self, mut slots: Slots, rows: usize, unknown: &dyn Fn(usize, usize) -> bool) -> Result<Slots> {
-        for step in &self.steps {
-            let missing = |row: usize| step.from.iter().any(|column| unknown(row, *column));
-            slots.push(step.run(&slots, rows, &missing)?);
+    /// All slots of rows of the source: its columns, what is known of the changes, and what the steps make. `of`: the
+    /// row of the batch that each is of. Beside them the values of each step that did not fit.
+    fn slots(
+        &self,
+        columns: Vec<ArrayRef>,
+        (changes, of): (&ChangeBatch, &[usize]),
+        unknown: &dyn Fn(usize, usize) -> bool,
+    ) -> Result<(Slots, Vec<u64>)> {
+        let (mut slots, first) = (columns, self.source.columns.len());
+        for (at, metadata) in Metadata::ALL.into_iter().enumerate() {
+            let wanted = self.steps.iter().any(|step| step.reads(first + at));
+            slots.push(match wanted {
+                true => metadata.values(changes, of, &self.task),
+                false => Arc::new(NullArray::new(of.len())),
+            });
         }
-        Ok(slots)
+        let mut misfits = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            let (made, count) = step.run(&slots, of.len(), &|row| step.is_unknown(row, unknown))?;
+            slots.push(made);
+            misfits.push(count);
+        }
+        Ok((slots, misfits))
     }
 
     /// The slots of old images.
-    fn old_slots(&self, old: &OldImages) -> Result<Slots> {
-        self.slots(widened(old, &self.source), old.images.num_rows(), &|_, column| !self.old.contains(&column))
+    fn old_slots(&self, rows: &ChangeBatch, old: &OldImages) -> Result<Slots> {
+        let of: Vec<usize> = old.rows.iter().map(|row| *row as usize).collect();
+        let unknown = |_, column: usize| !self.old.contains(&column);
+        Ok(self.slots(widened(old, &self.source), (rows, &of), &unknown)?.0)
     }
 
     fn out(&self, slots: &Slots, rows: usize) -> Result<RecordBatch> {
         batch(self.target.arrow(), self.outs.iter().map(|out| Arc::clone(&slots[out.slot])).collect(), rows)
     }
 
-    /// The columns of the target's old images.
-    fn out_old(&self, slots: &Slots, rows: usize) -> Result<RecordBatch> {
+    /// The target's old images.
+    fn out_old(&self, old: &OldImages, slots: &Slots) -> Result<Option<OldImages>> {
         let columns = self.target.old_columns();
+        if columns.is_empty() {
+            return Ok(None);
+        }
         let schema = self.target.arrow().project(&columns);
         let schema = schema.map_err(|e| Error::fatal("internal: columns of old images").cause(e))?;
         let values = columns.iter().map(|at| Arc::clone(&slots[self.outs[*at].slot])).collect();
-        batch(Arc::new(schema), values, rows)
+        Ok(Some(OldImages { rows: old.rows.clone(), images: batch(Arc::new(schema), values, old.rows.len())? }))
     }
 
     /// What is unknown of rows of which the source's columns in `mask` are.
@@ -137,7 +143,8 @@ impl Program {
         let mut out = ColumnMask::default();
         for (at, column) in self.outs.iter().enumerate() {
             let Some(left_out) = column.from.iter().find(|from| mask.contains(**from)) else { continue };
-            if updated && !column.from.iter().all(|from| mask.contains(*from)) {
+            let as_it_was = !column.of_change && column.from.iter().all(|from| mask.contains(*from));
+            if updated && !as_it_was {
                 return Err(self.half_known(at, *left_out));
             }
             out.insert(at);
@@ -154,38 +161,57 @@ impl Program {
         Error::new(Class::Table, what)
             .remedy(format!("have the source log whole rows of {} (REPLICA IDENTITY FULL)", self.source.id))
     }
-}
 
-impl RowMap for Program {
-    fn map(&self, rows: ChangeBatch) -> Result<Mapped> {
-        let old = rows.old.as_ref().map(|old| self.old_slots(old)).transpose()?;
+    /// What the steps make of rows.
+    fn make(&self, rows: &ChangeBatch) -> Result<Made> {
+        let old = rows.old.as_ref().map(|old| Ok((old, self.old_slots(rows, old)?)));
+        let old: Option<(&OldImages, Slots)> = old.transpose()?;
         let unknown = |row: usize, column: usize| match rows.ops[row] {
             Op::Delete => !self.old.contains(&column),
             Op::Insert | Op::Update => rows.mask(row).contains(column),
         };
-        let slots = self.slots(rows.rows.columns().to_vec(), rows.len(), &unknown)?;
+        let each: Vec<usize> = (0..rows.len()).collect();
+        let (slots, misfits) = self.slots(rows.rows.columns().to_vec(), (rows, &each), &unknown)?;
         let updated: BTreeSet<u16> =
             rows.mask_of.iter().zip(&rows.ops).filter(|(_, op)| **op == Op::Update).map(|(mask, _)| *mask).collect();
         let mask = |(at, mask): (usize, &ColumnMask)| self.mask(mask, updated.contains(&(at as u16)));
         let masks = rows.masks.iter().enumerate().map(mask).collect::<Result<Vec<ColumnMask>>>()?;
-        let images = match (&rows.old, &old) {
-            (Some(images), Some(slots)) => {
-                Some(OldImages { rows: images.rows.clone(), images: self.out_old(slots, images.images.num_rows())? })
-            }
-            _ => None,
+        let images = old.as_ref().map(|(old, slots)| self.out_old(old, slots)).transpose()?.flatten();
+        let gone = old.as_ref().map(|(old, slots)| self.out(slots, old.rows.len())).transpose()?;
+        let of_column = |(out, column): (&Out, &trem_engine::schema::Column)| {
+            let count = out.conversions.iter().map(|step| misfits[*step]).sum();
+            (count > 0).then(|| (column.name.clone(), count))
         };
-        let out = ChangeBatch {
+        let misfits = self.outs.iter().zip(&self.target.columns).filter_map(of_column).collect();
+        let rows = ChangeBatch {
             table: Arc::clone(&self.target),
             rows: self.out(&slots, rows.len())?,
             old: images,
             masks,
             ops: rows.ops.clone(),
             mask_of: rows.mask_of.clone(),
+            commits: rows.commits.clone(),
         };
-        let Some(filter) = &self.filter else { return Ok(Mapped { rows: out, counts: TableCounts::default() }) };
-        let verdicts = filter.judge(&rows)?;
-        let gone = old.as_ref().map(|slots| self.out(slots, slots.first().map_or(0, |s| s.len()))).transpose()?;
-        verdicts.apply(out, gone.as_ref())
+        Ok(Made { rows, gone, misfits })
+    }
+
+    /// What becomes of rows, if all of them can be done.
+    fn whole(&self, rows: &ChangeBatch) -> Result<Mapped> {
+        let made = self.make(rows)?;
+        let mapped = match &self.filter {
+            None => Mapped::all(made.rows),
+            Some(filter) => filter.judge(rows)?.apply(made.rows, made.gone.as_ref())?,
+        };
+        Ok(Mapped { misfits: made.misfits, rows: self.keep_past(mapped.rows)?, ..mapped })
+    }
+}
+
+impl RowMap for Program {
+    fn map(&self, rows: ChangeBatch) -> Result<Mapped> {
+        match (&self.set_aside, self.whole(&rows)) {
+            (Some(shown), Err(error)) if error.class() == Class::Table => self.apart(&rows, &error, shown),
+            (_, mapped) => mapped,
+        }
     }
 
     fn column(&self, source: usize) -> Option<usize> {
@@ -196,7 +222,29 @@ impl RowMap for Program {
         self.outs.get(target).map(|out| out.from.clone()).unwrap_or_default()
     }
 
+    fn emptied(&self, truncate: &Truncate) -> Result<Emptied> {
+        self.past_emptied(truncate)
+    }
+
+    fn keeps_past(&self) -> bool {
+        !matches!(self.past, Past::None)
+    }
+
+    fn incomplete(&self, rows: &ChangeBatch) -> Result<Vec<usize>> {
+        if self.set_aside.is_some() {
+            // The row may not be on the target: it may have been set aside when it came.
+            let masked = |row: &usize| rows.ops[*row] == Op::Update && !rows.mask(*row).is_empty();
+            return Ok((0..rows.len()).filter(masked).collect());
+        }
+        self.filter.as_ref().map_or(Ok(Vec::new()), |filter| filter.incomplete(rows))
+    }
+
     fn is_certain(&self) -> bool {
-        self.filter.as_ref().is_none_or(Filter::is_certain)
+        self.set_aside.is_none()
+            && !matches!(self.past, Past::SoftDelete)
+            && self.filter.as_ref().is_none_or(Filter::is_certain)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,220 +4,156 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use trem_engine::ports::Rules;
+use trem_engine::ports::{Rules, Unmatched};
 use trem_engine::route::Route;
-use trem_engine::schema::{TableId, TableSchema, Type};
-use trem_engine::task::Glob;
+use trem_engine::schema::TableSchema;
+use trem_engine::task::Pattern;
 use trem_engine::{Error, Result};
 
-use crate::formula::Formula;
+use crate::action::Action;
+use crate::entry::TableEntry;
+use crate::near;
 use crate::working::Working;
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// The tables it covers, by the names that the rules before it have made.
-    pub matches: Glob,
+    /// What messages call it, such as `rule 1`.
+    pub label: String,
+    /// The tables it covers, by the names that the rules before it have made: those that any of these covers. Captures
+    /// are those of the first that does.
+    pub matches: Vec<Pattern>,
     /// What it does to them.
     pub action: Action,
 }
 
-/// What a rule does. Names are as the target is to store them, not quoted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Puts tables into another schema.
-    RenameSchema {
-        /// Its name.
-        to: String,
-    },
-    /// Gives a table another name in its schema.
-    RenameTable {
-        /// The name.
-        to: String,
-    },
-    /// Gives a column another name, one that is computed too. Tables without such a column stay as they are.
-    RenameColumn {
-        /// The column, by the name that the rules before have made.
-        column: String,
-        /// The name.
-        to: String,
-    },
-    /// Adds a column whose values are computed from the others.
-    CreateColumn {
-        /// Its name.
-        column: String,
-        /// Its type.
-        ty: Type,
-        /// The expression, over the columns as the rules before have made them.
-        value: Formula,
-    },
-    /// Puts other values into a column. Tables without such a column stay as they are.
-    SetValue {
-        /// The column, by the name that the rules before have made.
-        column: String,
-        /// The expression, over the columns as the rules before have made them.
-        value: Formula,
-    },
-    /// Leaves a column out. Tables without such a column stay as they are.
-    DropColumn {
-        /// The column, by the name that the rules before have made.
-        column: String,
-    },
-    /// Tells rows apart on the target by other columns. Tables without one of them stay as they are.
-    SetKey {
-        /// The columns, by the names that the rules before have made.
-        columns: Vec<String>,
-    },
-}
-
-/// Which rows of some tables are let through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowFilter {
-    /// The tables, by their names at the source.
-    pub include: Vec<Glob>,
-    /// But not these.
-    pub exclude: Vec<Glob>,
-    /// An expression over the columns as the source has them.
-    pub expression: Formula,
-}
-
-impl RowFilter {
-    fn covers(&self, id: &TableId) -> bool {
-        self.include.iter().any(|glob| glob.matches(id)) && !self.exclude.iter().any(|glob| glob.matches(id))
-    }
+/// What becomes of a row that a rule cannot be applied to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRowError {
+    /// Its table is suspended.
+    #[default]
+    Stop,
+    /// It is set aside, and counted.
+    Quarantine,
 }
 
 /// The rules of a task, in order: a later one sees what an earlier one made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleList {
+    task: String,
     rules: Vec<Rule>,
-    filters: Vec<RowFilter>,
+    entries: Vec<TableEntry>,
+    on_row_error: OnRowError,
 }
 
 impl RuleList {
-    /// In this order, after these filters.
-    pub fn new(rules: Vec<Rule>, filters: Vec<RowFilter>) -> Self {
-        Self { rules, filters }
+    /// In this order, after what the entries of `tables` say. `task`: the task's name.
+    pub fn new(task: &str, rules: Vec<Rule>, entries: Vec<TableEntry>, on_row_error: OnRowError) -> Self {
+        Self { task: task.to_owned(), rules, entries, on_row_error }
     }
 
     /// What all rules make of a table.
-    fn apply<'a>(&self, table: &'a Arc<TableSchema>) -> Result<Applied<'a>> {
-        let mut applied = Applied { working: Working::new(table), covering: Vec::new() };
-        self.filter(&mut applied.working, table).map_err(|e| e.table(&table.id).context("filter"))?;
+    fn apply<'a>(&'a self, table: &'a Arc<TableSchema>) -> Result<Applied<'a>> {
+        let sets_aside = self.on_row_error == OnRowError::Quarantine;
+        let mut applied = Applied { working: Working::new(table, &self.task, sets_aside), covering: Vec::new() };
+        self.enter(&mut applied.working, table).map_err(|e| e.table(&table.id))?;
         for (number, rule) in self.rules.iter().enumerate() {
-            if rule.matches.matches(&applied.working.id) {
-                let found = rule.action.apply(&mut applied.working).map_err(|e| self.error(number, table, e))?;
-                applied.covering.push((number, found));
+            if let Some(pattern) = rule.matches.iter().find(|pattern| pattern.matches(&applied.working.id)) {
+                let found = rule.action.apply(&mut applied.working, pattern);
+                applied.covering.push((number, found.map_err(|e| self.error(number, table, e))?));
             }
         }
         Ok(applied)
     }
 
-    /// What the filter and each rule does to a table, in order, for people.
+    /// What its entry in `tables` and each rule does to a table, in order, for people.
     ///
     /// # Errors
     /// See [`Rules::route`].
     pub fn said(&self, table: &Arc<TableSchema>) -> Result<Vec<String>> {
-        let filter = self.filters.iter().find(|filter| filter.covers(&table.id));
-        let mut said: Vec<String> = filter.map(|f| format!("filter {}", f.expression)).into_iter().collect();
+        let mut said = Vec::new();
+        if let Some(entry) = self.entry(table)? {
+            said.extend(entry.columns.iter().map(|columns| format!("columns {columns}")));
+            said.extend(entry.exclude_columns.iter().map(|columns| format!("columns but {columns}")));
+            said.extend(entry.filter.iter().map(|filter| format!("filter {filter}")));
+        }
         for (number, found) in self.apply(table)?.covering {
             let missing = if found { "" } else { ", which the table has not" };
-            said.push(format!("rule {}: {}{missing}", number + 1, self.rules[number].action.said()));
+            let rule = &self.rules[number];
+            said.push(format!("{}: {}{missing}", rule.label, rule.action.said()));
         }
         Ok(said)
     }
 
-    /// Two filters for one table would be two answers.
-    fn filter(&self, working: &mut Working<'_>, table: &TableSchema) -> Result<()> {
-        let mut own = self.filters.iter().filter(|filter| filter.covers(&table.id));
-        let Some(first) = own.next() else { return Ok(()) };
-        if let Some(other) = own.find(|filter| filter.expression != first.expression) {
-            let what = format!("{} and {} are both of this table", first.expression, other.expression);
-            return Err(Error::refused(what).remedy("exclude it from one of the two entries of `tables`"));
+    /// The entry of a table and each rule that covers it, as [`RuleList::said`] has them, with the list that ends
+    /// there.
+    ///
+    /// # Errors
+    /// See [`Rules::route`].
+    pub fn stages(&self, table: &Arc<TableSchema>) -> Result<Vec<(String, Self)>> {
+        let up_to = |count: usize| Self { rules: self.rules[..count].to_vec(), ..self.clone() };
+        let mut stages = Vec::new();
+        let of_entry = up_to(0);
+        let entry = of_entry.said(table)?;
+        if !entry.is_empty() {
+            stages.push((entry.join("; "), of_entry));
         }
-        working.filter(&first.expression)
+        for (number, _) in self.apply(table)?.covering {
+            let rule = &self.rules[number];
+            stages.push((format!("{}: {}", rule.label, rule.action.said()), up_to(number + 1)));
+        }
+        Ok(stages)
+    }
+
+    /// Two different entries for one table would be two answers.
+    fn entry(&self, table: &TableSchema) -> Result<Option<&TableEntry>> {
+        let mut own = self.entries.iter().filter(|entry| entry.covers(&table.id));
+        let Some(first) = own.next() else { return Ok(None) };
+        let Some(other) = own.find(|entry| !entry.agrees(first)) else { return Ok(Some(first)) };
+        let what = match (&first.filter, &other.filter) {
+            (Some(one), Some(two)) if one != two => format!("{one} and {two} are both its filter"),
+            _ => "two entries of `tables` say different things of its columns".to_owned(),
+        };
+        Err(Error::refused(what).remedy("exclude it from one of the two entries of `tables`"))
+    }
+
+    fn enter(&self, working: &mut Working<'_>, table: &TableSchema) -> Result<()> {
+        let Some(entry) = self.entry(table)? else { return Ok(()) };
+        if let Some(filter) = &entry.filter {
+            working.filter(filter).map_err(|e| e.context("filter"))?;
+        }
+        if let Some(columns) = &entry.columns {
+            working.keep(columns).map_err(|e| e.context("columns"))?;
+        }
+        if let Some(columns) = &entry.exclude_columns {
+            working.drop(columns).map_err(|e| e.context("exclude-columns"))?;
+        }
+        Ok(())
     }
 
     fn error(&self, number: usize, table: &TableSchema, error: Error) -> Error {
-        error.table(&table.id).context(format_args!("rule {} ({})", number + 1, self.rules[number]))
+        error.table(&table.id).context(&self.rules[number])
     }
 }
 
 /// What rules made of one table.
 struct Applied<'a> {
     working: Working<'a>,
-    /// The rules that cover the table, and whether it has the column they name.
+    /// The rules that cover the table, and whether it has a column that they are about.
     covering: Vec<(usize, bool)>,
-}
-
-impl Action {
-    /// As the configuration calls it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::RenameSchema { .. } => "rename-schema",
-            Self::RenameTable { .. } => "rename-table",
-            Self::RenameColumn { .. } => "rename-column",
-            Self::CreateColumn { .. } => "create-column",
-            Self::SetValue { .. } => "set-value",
-            Self::DropColumn { .. } => "drop-column",
-            Self::SetKey { .. } => "set-key",
-        }
-    }
-
-    /// Whether the table has what it is about.
-    fn apply(&self, table: &mut Working<'_>) -> Result<bool> {
-        if self.made().is_some_and(str::is_empty) {
-            return Err(Error::refused("a name must not be empty").remedy("give it a name"));
-        }
-        match self {
-            Self::RenameSchema { to } => table.id.schema.clone_from(to),
-            Self::RenameTable { to } => table.id.table.clone_from(to),
-            Self::RenameColumn { column, to } => return table.rename(column, to),
-            Self::CreateColumn { column, ty, value } => table.create(column, ty, value)?,
-            Self::SetValue { column, value } => return table.set(column, value),
-            Self::DropColumn { column } => return table.drop(column),
-            Self::SetKey { columns } => return table.set_key(columns),
-        }
-        Ok(true)
-    }
-
-    /// What it does, for people.
-    fn said(&self) -> String {
-        let name = self.name();
-        match self {
-            Self::RenameSchema { to } | Self::RenameTable { to } => format!("{name} to {to}"),
-            Self::RenameColumn { column, to } => format!("{name} {column} to {to}"),
-            Self::CreateColumn { column, ty, value } => format!("{name} {column} {ty} = {value}"),
-            Self::SetValue { column, value } => format!("{name} {column} = {value}"),
-            Self::DropColumn { column } => format!("{name} {column}"),
-            Self::SetKey { columns } => format!("{name} {}", columns.join(", ")),
-        }
-    }
-
-    /// The name that it gives.
-    fn made(&self) -> Option<&str> {
-        match self {
-            Self::RenameSchema { to } | Self::RenameTable { to } | Self::RenameColumn { to, .. } => Some(to),
-            Self::CreateColumn { column, .. } => Some(column),
-            Self::SetValue { .. } | Self::DropColumn { .. } | Self::SetKey { .. } => None,
-        }
-    }
-
-    /// The columns that it is about, if the table has to have them.
-    fn needs(&self) -> &[String] {
-        match self {
-            Self::RenameColumn { column, .. } | Self::SetValue { column, .. } | Self::DropColumn { column } => {
-                std::slice::from_ref(column)
-            }
-            Self::SetKey { columns } => columns,
-            Self::RenameSchema { .. } | Self::RenameTable { .. } | Self::CreateColumn { .. } => &[],
-        }
-    }
 }
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}", self.action.name(), self.matches)
+        let patterns: Vec<String> = self.matches.iter().map(ToString::to_string).collect();
+        write!(f, "{} ({} of {})", self.label, self.action.name(), patterns.join(", "))
+    }
+}
+
+impl Rule {
+    /// Whether it names its tables one by one.
+    fn is_exact(&self) -> bool {
+        self.matches.iter().all(|pattern| pattern.exact().is_some())
     }
 }
 
@@ -227,27 +163,34 @@ impl Rules for RuleList {
     }
 
     fn check(&self, table: &Arc<TableSchema>) -> Result<()> {
-        let lacking = self.apply(table)?.covering.into_iter().filter(|(_, found)| !found);
-        for (number, _) in lacking {
-            let rule = &self.rules[number];
+        let applied = self.apply(table)?;
+        for (number, _) in applied.covering.iter().filter(|(_, found)| !found) {
+            let rule = &self.rules[*number];
             // A pattern may cover tables that have the column and others that have not.
-            let needs = rule.action.needs();
-            if rule.matches.exact().is_none() || needs.is_empty() {
-                continue;
-            }
+            let Some(needs) = rule.action.needs().filter(|_| rule.is_exact()) else { continue };
+            let near = needs.iter().find_map(|name| near::to(name, applied.working.names()));
             let needs = needs.iter().map(|column| format!("{column:?}")).collect::<Vec<_>>().join(" and ");
-            let error = Error::refused(format!("the table has no column {needs}"))
+            let meant = near.map(|name| format!(" (did you mean {name:?}?)")).unwrap_or_default();
+            let error = Error::refused(format!("the table has no column {needs}{meant}"))
                 .remedy("correct `column`: names are case-sensitive, and are those that earlier rules have made");
-            return Err(self.error(number, table, error));
+            return Err(self.error(*number, table, error));
         }
         Ok(())
     }
 
-    fn unmatched(&self, tables: &[Arc<TableSchema>]) -> Vec<String> {
-        let applied = tables.iter().filter_map(|table| self.apply(table).ok());
-        let covering: HashSet<usize> = applied.flat_map(|a| a.covering).map(|(number, _)| number).collect();
-        let unmatched = self.rules.iter().enumerate().filter(|(number, _)| !covering.contains(number));
-        unmatched.map(|(number, rule)| format!("rule {} ({rule})", number + 1)).collect()
+    fn unmatched(&self, tables: &[Arc<TableSchema>]) -> Vec<Unmatched> {
+        let applied: Vec<Applied<'_>> = tables.iter().filter_map(|table| self.apply(table).ok()).collect();
+        let covering: HashSet<usize> = applied.iter().flat_map(|a| &a.covering).map(|(number, _)| *number).collect();
+        let names: Vec<String> = applied
+            .iter()
+            .flat_map(|a| [a.working.source_id(), &a.working.id])
+            .map(|id| format!("{}.{}", id.schema, id.table))
+            .collect();
+        let one = |(_, rule): (usize, &Rule)| {
+            let near = rule.matches.iter().find_map(|p| near::to(&p.to_string(), names.iter().map(String::as_str)));
+            Unmatched { rule: rule.to_string(), nearest: near.map(str::to_owned) }
+        };
+        self.rules.iter().enumerate().filter(|(number, _)| !covering.contains(number)).map(one).collect()
     }
 }
 

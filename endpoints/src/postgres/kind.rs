@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use trem_engine::ports::{Source, Target};
+use trem_engine::types::Dialect;
 
 use super::config::PgConfig;
 use super::source::{LONGEST_NAME, object_name};
+use super::types::DIALECT;
 use super::{PostgresSource, PostgresTarget};
 use crate::kind::{Configured, Key, Kind, Objects, Wrong};
 
@@ -36,6 +38,10 @@ impl Kind for Postgres {
 impl Configured for PgConfig {
     fn kind(&self) -> &'static str {
         Postgres.name()
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        Some(DIALECT)
     }
 
     fn describe(&self) -> Option<String> {

@@ -32,7 +32,7 @@ async fn recorded(rig: &Rig) -> TaskRecord {
 async fn a_format_of_a_later_version_is_left_alone() {
     let rig = Rig::start().await;
     let id = table("t", Identity::Key).id.clone();
-    for format in ["3", "0"] {
+    for format in ["4", "0"] {
         rig.db.exec(&format!("UPDATE trem.meta SET format = {format}")).await;
         let before = dump(&rig.db).await;
         let catalog = Catalog { tables: vec![table("t", Identity::Key)], ..Catalog::default() };
@@ -47,13 +47,28 @@ async fn a_format_of_a_later_version_is_left_alone() {
         for e in refused {
             let e = e.expect("a refusal");
             assert_eq!(e.class(), Class::Refused, "{e}");
-            assert!(e.to_string().contains(&format!("format {format}, this program knows 1 to 2")), "{e}");
+            assert!(e.to_string().contains(&format!("format {format}, this program knows 1 to 3")), "{e}");
             assert!(e.advice().unwrap().to_string().contains("program version that wrote it"), "{e}");
         }
         assert_eq!(dump(&rig.db).await, before);
     }
     // Nothing was left open that would keep the version that knows it from its work.
-    rig.db.exec("SET lock_timeout = '1s'; UPDATE trem.meta SET format = 2; DROP TABLE trem.lane").await;
+    rig.db.exec("SET lock_timeout = '1s'; UPDATE trem.meta SET format = 3; DROP TABLE trem.lane").await;
+}
+
+#[tokio::test]
+async fn the_format_before_is_brought_to_this_one() {
+    let mut rig = Rig::start().await;
+    let a = table("a", Identity::Key);
+    rig.prepare(&a).await;
+    rig.db.exec("DROP TABLE trem.quarantine; UPDATE trem.meta SET format = 2").await;
+    let outside = another(&rig, "my task");
+    let record = outside.record().await.unwrap().unwrap();
+    assert_eq!((record.tables.len(), record.tables[0].quarantined), (1, 0));
+    assert_eq!((outside.quarantined().await.unwrap().len(), outside.release(&[1]).await.unwrap()), (0, 0));
+    assert_eq!(outside.take_over().await.unwrap().1, record);
+    assert_eq!(rig.db.number("SELECT max(format) FROM trem.meta").await, 3);
+    assert_eq!(outside.quarantined().await.unwrap().len(), 0);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use trem_engine::record::{TableRecord, TableState, TaskRecord};
 use trem_engine::route::Route;
 use trem_engine::routes::Routes;
 use trem_engine::schema::{Catalog, Dialect, TableId, TableSchema};
-use trem_engine::task::{Glob, OnExisting, Selection, TableRule};
+use trem_engine::task::{OnExisting, Pattern, Selection, TableRule};
 use trem_engine::template::{Names, Template};
 use trem_tests::binaries::PgBinaries;
 use trem_tests::{Db, PgCluster, PgOptions};
@@ -183,7 +183,7 @@ async fn follow(binaries: PgBinaries) {
         db.exec(sql).await;
     }
     let source = PostgresSource::new(PgConfig::parse(&server.url("s")).unwrap(), "task");
-    let globs = |texts: &[&str]| texts.iter().map(|t| Glob::parse(t).unwrap()).collect();
+    let globs = |texts: &[&str]| texts.iter().map(|t| Pattern::glob(t).unwrap()).collect();
     let rule = TableRule { include: globs(&["s x.*"]), exclude: globs(&["*.elsewhere"]) };
     let catalog = source.discover(&Selection { rules: vec![rule] }).await.unwrap();
     let before = definitions(&db).await;
@@ -209,7 +209,7 @@ async fn definitions_of_another_dialect_are_left_out() {
     db.exec("CREATE TABLE a (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED)").await;
     db.exec("CREATE INDEX by_n ON a (n)").await;
     let source = PostgresSource::new(PgConfig::parse(&server.url("s")).unwrap(), "task");
-    let include = vec![Glob::parse("public.*").unwrap()];
+    let include = vec![Pattern::glob("public.*").unwrap()];
     let selection = Selection { rules: vec![TableRule { include, exclude: Vec::new() }] };
     let mut catalog = source.discover(&selection).await.unwrap();
     let mut table = (*catalog.tables[0]).clone();

@@ -249,7 +249,7 @@ async fn a_task_is_taken_over_and_goes_on() {
     let (epoch, taken) = target.take_over().await.unwrap();
     assert_eq!(epoch.0, 6);
     assert_same(&taken, &first());
-    assert_eq!(db.number("SELECT format FROM trem.meta").await, 2);
+    assert_eq!(db.number("SELECT format FROM trem.meta").await, 3);
     assert_same(&recorded(&server, "first").await, &first());
     // Whoever still runs the old way is locked out.
     assert_eq!(move_the_old_way(&db, "first", 5, 26_743_500, "0/19812CC").await, 0);

@@ -5,7 +5,7 @@ use trem_endpoints::postgres::source::PostgresSource;
 use trem_engine::Class;
 use trem_engine::ports::{SnapshotKind, Source, StreamRequest, StreamRole, StreamTable};
 use trem_engine::remedy::Remedy;
-use trem_engine::task::{Glob, Selection, TableRule};
+use trem_engine::task::{Pattern, Selection, TableRule};
 use trem_tests::{PgCluster, PgOptions};
 
 /// The server would leave out what lies between, without a word.
@@ -15,7 +15,7 @@ async fn a_side_stream_refuses_a_slot_that_has_moved_on() {
     let db = server.create_database("s").await;
     db.exec("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int)").await;
     let source = PostgresSource::new(PgConfig::parse(&server.url("s")).unwrap(), "task");
-    let include = vec![Glob::parse("public.a").unwrap()];
+    let include = vec![Pattern::glob("public.a").unwrap()];
     let selection = Selection { rules: vec![TableRule { include, exclude: Vec::new() }] };
     let tables = source.discover(&selection).await.unwrap().tables;
     let snapshot = source.snapshot(&tables, SnapshotKind::Initial, 1).await.unwrap();

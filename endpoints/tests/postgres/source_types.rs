@@ -5,7 +5,7 @@ use trem_endpoints::postgres::PostgresSource;
 use trem_endpoints::postgres::config::PgConfig;
 use trem_engine::ports::Source;
 use trem_engine::schema::{Length, TableSchema, Type as T};
-use trem_engine::task::{Glob, Selection, TableRule};
+use trem_engine::task::{Pattern, Selection, TableRule};
 use trem_tests::{PgCluster, PgOptions};
 
 use crate::rig::TEXT;
@@ -26,7 +26,7 @@ async fn columns_are_what_the_catalogue_says() {
     let db = server.create_database("s").await;
     db.exec(TABLES).await;
     let source = PostgresSource::new(PgConfig::parse(&server.url("s")).unwrap(), "types");
-    let include = vec![Glob::parse("public.*").unwrap()];
+    let include = vec![Pattern::glob("public.*").unwrap()];
     let selection = Selection { rules: vec![TableRule { include, exclude: Vec::new() }] };
     let catalog = source.discover(&selection).await.unwrap();
     let [t, whole] = catalog.tables.as_slice() else { panic!("{catalog:?}") };

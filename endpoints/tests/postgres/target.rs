@@ -246,7 +246,7 @@ async fn loads_schema_changes_and_the_record() {
     assert_eq!(rig.rows(&next).await, ["(0,5,before,42)", "(1,,x,42)", "(2,,x,42)", "(3,,x,42)", "(9,9,after,1)"]);
     assert_eq!(rig.target.record().await.unwrap().unwrap().tables[0].target, next);
 
-    let truncate = Truncate { tables: vec![Arc::clone(&next)], cascade: true, restart_identity: true };
+    let truncate = Truncate { tables: vec![Arc::clone(&next)], cascade: true, restart_identity: true, commit: None };
     let suspend = SchemaChangeKind::Suspend { reason: "a type".to_owned(), remedy: Remedy::Reload(next.id.clone()) };
     let change = SchemaChange { table: Arc::clone(&next), kind: suspend };
     rig.try_steps(vec![Step::Truncate(truncate), Step::Schema(change)]).await.unwrap();

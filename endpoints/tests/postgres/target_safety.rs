@@ -95,7 +95,8 @@ async fn truncate_empties_what_the_log_names() {
     for table in [&a, &b] {
         rig.lane.prepare(table, OnExisting::Refuse, false).await.unwrap();
     }
-    let truncate = Truncate { tables: vec![Arc::clone(&a), Arc::clone(&b)], cascade: true, restart_identity: false };
+    let tables = vec![Arc::clone(&a), Arc::clone(&b)];
+    let truncate = Truncate { tables, cascade: true, restart_identity: false, commit: None };
     rig.try_steps(vec![Step::Truncate(truncate)]).await.unwrap();
     assert_eq!((rig.rows(&a).await.len(), rig.rows(&b).await.len()), (0, 0));
     assert_eq!(rig.db.number("SELECT count(*) FROM mine").await, 1);

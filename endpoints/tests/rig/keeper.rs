@@ -202,7 +202,7 @@ impl ChunkLoader {
     pub async fn finish_chunk(&mut self, snapshot: &Position) -> Result<()> {
         let (table, chunk, rows) = self.open.take().expect("a chunk was started");
         let done = RecordChange::ChunkDone { table, chunk, snapshot: snapshot.clone(), rows };
-        self.loader.finish_chunk(&done).await?;
+        self.loader.finish_chunk(std::slice::from_ref(&done)).await?;
         note(&self.book, &[done])
     }
 }

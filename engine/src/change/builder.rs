@@ -7,6 +7,7 @@ use arrow_array::{RecordBatch, RecordBatchOptions};
 
 use super::batch::{ChangeBatch, ColumnMask, OldImages, Op};
 use super::column::ColumnBuilder;
+use super::commit::{Commit, Commits};
 use crate::error::{Error, Result};
 use crate::schema::TableSchema;
 
@@ -22,6 +23,7 @@ pub struct BatchBuilder {
     mask_of: Vec<u16>,
     masks: Vec<ColumnMask>,
     mask_index: HashMap<ColumnMask, u16>,
+    commits: Commits,
 }
 
 impl BatchBuilder {
@@ -42,6 +44,7 @@ impl BatchBuilder {
             mask_of: Vec::new(),
             masks,
             mask_index,
+            commits: Commits::default(),
         }
     }
 
@@ -58,6 +61,11 @@ impl BatchBuilder {
     /// The column builders of the old image, and which table columns they are.
     pub fn old_columns(&mut self) -> (&mut [ColumnBuilder], &[usize]) {
         (&mut self.old, &self.old_columns)
+    }
+
+    /// The next row is this change of this transaction, counted from 0.
+    pub fn of_commit(&mut self, commit: &Arc<Commit>, change: u64) {
+        self.commits.put(self.ops.len() as u32, commit, change);
     }
 
     /// Ends an old image that was appended for the row about to be ended. Call before [`BatchBuilder::end_row`].
@@ -121,6 +129,7 @@ impl BatchBuilder {
                 self.mask_index.clear();
                 std::mem::replace(&mut self.masks, vec![ColumnMask::default()])
             },
+            commits: std::mem::take(&mut self.commits),
         })
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::builder::BatchBuilder;
+use super::commit::Commit;
 use super::set::{ChangeSet, Span, Step, Truncate};
 use crate::error::Result;
 use crate::position::Position;
@@ -34,6 +35,10 @@ pub struct Gather {
     /// The end has moved since the last take.
     moved: bool,
     inside: bool,
+    /// The transaction that began last.
+    commit: Option<Arc<Commit>>,
+    /// Changes of rows in it so far.
+    changes: u64,
     held: bool,
     /// The last set taken was open.
     open: bool,
@@ -62,6 +67,8 @@ impl Gather {
             end: from,
             moved: false,
             inside: false,
+            commit: None,
+            changes: 0,
             held: false,
             open: false,
             committed_at: None,
@@ -115,16 +122,19 @@ impl Gather {
     }
 
     /// A transaction begins.
-    pub fn begin(&mut self) {
-        self.inside = true;
+    pub fn begin(&mut self, commit: Commit) {
+        if !std::mem::replace(&mut self.inside, true) {
+            self.changes = 0;
+        }
+        self.commit = Some(Arc::new(commit));
     }
 
-    /// The transaction ends, and the log stands at `end` behind it. `committed_at`: by the source's clock, if it tells.
-    /// `news`: not for one that the target has already, of which nothing was gathered.
-    pub fn commit(&mut self, end: Position, committed_at: Option<SystemTime>, news: bool) {
+    /// The transaction ends, and the log stands at `end` behind it. `news`: not for one that the target has already, of
+    /// which nothing was gathered.
+    pub fn commit(&mut self, end: Position, news: bool) {
         self.inside = false;
         self.transactions += u64::from(news);
-        self.committed_at = committed_at;
+        self.committed_at = self.commit.as_ref().and_then(|commit| commit.at);
         self.reached(end);
     }
 
@@ -156,7 +166,12 @@ impl Gather {
         if large {
             self.cut(table)?;
         }
+        let (commit, change) = (self.commit.clone(), self.changes);
+        self.changes += 1;
         let open = self.of_shape(table, schema)?;
+        if let Some(commit) = &commit {
+            open.builder.of_commit(commit, change);
+        }
         put(&mut open.builder)?;
         let width = open.width;
         self.rows += 1;
@@ -173,7 +188,9 @@ impl Gather {
             return Ok(());
         }
         self.barrier()?;
-        self.steps.push(Step::Truncate(truncate));
+        let commit = self.commit.clone().map(|commit| (commit, self.changes));
+        self.changes += 1;
+        self.steps.push(Step::Truncate(Truncate { commit, ..truncate }));
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use arrow_select::interleave::interleave;
 use hashbrown::HashMap;
 
 use super::batch::{ChangeBatch, ColumnMask, Op};
+use super::commit::Commits;
 use super::counts::TableCounts;
 use crate::error::{Error, Result};
 use crate::schema::TableSchema;
@@ -380,6 +381,7 @@ impl MergedImages {
             old: None,
             mask_of,
             masks,
+            commits: Commits::default(),
         }))
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow_array::ArrayRef;
+
 use super::batch::ChangeBatch;
 use super::net::NetChanges;
 use super::set::{Span, Truncate};
@@ -27,6 +29,19 @@ pub enum ReducedStep {
     Truncate(Truncate),
     /// Columns added to a table.
     AddColumns(AddedColumns),
+    /// A column of all rows that have NULL there.
+    Mark(Mark),
+}
+
+/// A value for a column of all rows that have NULL there: that they are gone, mostly.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// The table.
+    pub table: Arc<TableSchema>,
+    /// The index of the column.
+    pub column: usize,
+    /// One value.
+    pub value: ArrayRef,
 }
 
 /// Whether changes of a table with a key are reduced to their net effect.

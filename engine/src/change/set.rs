@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::batch::ChangeBatch;
+use super::commit::Commit;
 use crate::position::Position;
 use crate::schema::{SchemaChange, TableSchema};
 
@@ -16,6 +17,8 @@ pub struct Truncate {
     pub cascade: bool,
     /// Sequences owned by the tables start again.
     pub restart_identity: bool,
+    /// By this transaction, and which of its changes this is; [`Gather`](super::Gather) says it.
+    pub commit: Option<(Arc<Commit>, u64)>,
 }
 
 /// One step of a change set. Between two steps that are not rows, batches of different tables may be applied

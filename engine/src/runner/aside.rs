@@ -226,11 +226,12 @@ impl Aside<'_> {
         let missing = || Error::fatal("internal: reducing a set has failed before");
         let (rows, reporter, began) = (set.rows(), &self.run.task.reporter, Instant::now());
         reporter.passed(Station::Read, rows, Duration::ZERO);
-        let (stage, staged) = reduced_by(self.stage.take().ok_or_else(missing)?, set).await?;
+        let (stage, staged) = reduced_by(self.run, self.stage.take().ok_or_else(missing)?, set).await?;
         reporter.passed(Station::Reduced, rows, began.elapsed());
         self.stage = Some(stage);
         let span = staged.set.span.clone();
         reporter.add(&staged.kept);
+        reporter.misfits(&staged.misfits);
         let (mut changes, news) = self.held.with(span.open, staged.changes, staged.news);
         if !span.open {
             changes.push(RecordChange::Position(self.tables.clone(), span.end.clone()));

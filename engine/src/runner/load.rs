@@ -20,6 +20,7 @@ use crate::schema::TableId;
 
 use super::room::COPIES;
 use super::run::Run;
+use super::stage::tell_set_aside;
 
 /// Rows in flight beyond this many bytes a worker gain nothing: they only leave the cache.
 const MAX_BATCH_BYTES: usize = 2 << 20;
@@ -134,13 +135,19 @@ impl Worker {
         reading.spawn(reader.run(send));
         let id = table.record.id();
         loader.start_chunk(&table.record).await?;
-        let mut rows = 0;
+        let (mut rows, mut quarantined) = (0, Vec::new());
         while let Some(batch) = batches.recv().await {
             let (batch, _room) = batch?;
             let (reporter, read, began) = (&self.run.task.reporter, batch.len(), Instant::now());
             let mapped = route.map(batch)?;
             reporter.passed(Station::Reduced, read, began.elapsed());
             reporter.add(&[(id.clone(), mapped.counts)]);
+            let misfit = |(column, count): (String, u64)| (id.clone(), column, count);
+            reporter.misfits(&mapped.misfits.into_iter().map(misfit).collect::<Vec<_>>());
+            if let Some(first) = mapped.quarantined.first() {
+                tell_set_aside(id, mapped.quarantined.len(), &first.error);
+            }
+            quarantined.extend(mapped.quarantined);
             let (count, began) = (mapped.rows.len() as u64, Instant::now());
             loader.load(mapped.rows).await?;
             reporter.passed(Station::Applied, count as usize, began.elapsed());
@@ -152,7 +159,11 @@ impl Worker {
         }
         let snapshot = self.snapshot.place(route.source());
         let done = RecordChange::ChunkDone { table: id.clone(), chunk: chunk.id, snapshot, rows };
-        loader.finish_chunk(&done).await?;
+        let mut changes = vec![done.clone()];
+        if !quarantined.is_empty() {
+            changes.push(RecordChange::Quarantine(quarantined));
+        }
+        loader.finish_chunk(&changes).await?;
         Ok(done)
     }
 }

@@ -21,6 +21,7 @@ mod secondary;
 mod stage;
 mod task;
 mod watch;
+mod whole;
 
 use crate::error::{Class, Error, Result};
 use crate::position::Position;

@@ -17,6 +17,7 @@ use crate::schema::TableId;
 
 use super::run::Run;
 use super::stage::{Held, News, Stage, Staged};
+use super::whole::complete;
 
 /// Up to so many rows a set is reduced where it is; more would keep others from running.
 const REDUCED_AT_ONCE: usize = 2_000;
@@ -41,7 +42,7 @@ pub(super) enum Outcome {
 }
 
 enum Ready {
-    Apply(Staged, usize, Option<Room>),
+    Apply(Box<Staged>, usize, Option<Room>),
     Commit(Vec<RecordChange>),
     AskDurable(bool),
 }
@@ -116,10 +117,11 @@ async fn reduce_all(
                 let rows = set.rows();
                 let staged;
                 let began = Instant::now();
-                (stage, staged) = reduced_by(stage, set).await?;
+                (stage, staged) = reduced_by(&run, stage, set).await?;
                 run.task.reporter.passed(Station::Reduced, rows, began.elapsed());
                 run.task.reporter.add(&staged.kept);
-                Ready::Apply(staged, rows, room)
+                run.task.reporter.misfits(&staged.misfits);
+                Ready::Apply(Box::new(staged), rows, room)
             }
             Work::Commit(changes, tables) => {
                 tables.iter().for_each(|t| stage.resume(t));
@@ -135,7 +137,8 @@ async fn reduce_all(
 }
 
 /// Reduces a set, out of the way of others if it is large.
-pub(super) async fn reduced_by(mut stage: Stage, set: ChangeSet) -> Result<(Stage, Staged)> {
+pub(super) async fn reduced_by(run: &Run, mut stage: Stage, mut set: ChangeSet) -> Result<(Stage, Staged)> {
+    complete(run.task.source.as_ref(), &mut stage, &mut set).await?;
     if set.rows() <= REDUCED_AT_ONCE {
         let staged = stage.reduce(set)?;
         return Ok((stage, staged));
@@ -168,7 +171,7 @@ impl Applier {
         while let Some(ready) = todo.recv().await {
             let outcome = match ready {
                 Ready::Apply(staged, rows, room) => {
-                    let outcome = self.apply(staged, rows).await?;
+                    let outcome = self.apply(*staged, rows).await?;
                     drop(room);
                     outcome
                 }
@@ -190,7 +193,7 @@ impl Applier {
     }
 
     async fn apply(&mut self, staged: Staged, rows: usize) -> Result<Outcome> {
-        let Staged { set, changes, news, kept: _, sources } = staged;
+        let Staged { set, changes, news, kept: _, misfits: _, sources } = staged;
         let span = set.span.clone();
         let (mut changes, news) = self.held.with(span.open, changes, news);
         if !span.open {

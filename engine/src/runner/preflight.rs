@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Class, Error, Result};
-use crate::ports::{Finding, Severity, TablePreview};
+use crate::ports::{Finding, Severity, TablePreview, Unmatched};
 use crate::routes::Routes;
 use crate::schema::{Catalog, TableSchema};
 use crate::side::Side;
@@ -147,12 +147,13 @@ fn taken(error: Error) -> Result<Finding> {
     })
 }
 
-fn idle(rule: String) -> Finding {
+fn idle(Unmatched { rule, nearest }: Unmatched) -> Finding {
+    let meant = nearest.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default();
     Finding {
         severity: Severity::Warning,
         subject: rule,
         message: "it applies to no table of the task".to_owned(),
-        remedy: Some("correct its `match`; names are those that the rules before it give".into()),
+        remedy: Some(format!("correct its `match`{meant}; names are those that the rules before it give").into()),
     }
 }
 

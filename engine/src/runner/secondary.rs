@@ -18,7 +18,7 @@ pub(super) async fn create_secondary(
 ) -> Result<()> {
     let wanted = |kind| match run.task.plan.after_load {
         AfterLoad::Keys => false,
-        AfterLoad::Indexes => kind == SecondaryKind::Index,
+        AfterLoad::Indexes => matches!(kind, SecondaryKind::Index | SecondaryKind::UniqueIndex),
         AfterLoad::IndexesAndConstraints => true,
     };
     let there = |id: &TableId| {

@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::change::{ChangeSet, ReducedSet, ReducedStep, Reducer, Step, TableCounts, Truncate};
+use crate::change::{ChangeBatch, ChangeSet, ReducedSet, ReducedStep, Reducer, Step, TableCounts, Truncate};
 use crate::error::{Error, Result};
 use crate::ports::{Abilities, Applied, Rules};
 use crate::record::{RecordChange, TableState};
 use crate::remedy::Remedy;
-use crate::route::Route;
+use crate::route::{Emptied, Mapped, Route};
 use crate::schema::{AddedColumns, SchemaChange, SchemaChangeKind, TableId, TableSchema};
 
 /// The routes of the tables of one stream.
@@ -50,6 +50,8 @@ pub(super) struct Staged {
     pub(super) news: Vec<News>,
     /// Changes that do not get to the target, by source table.
     pub(super) kept: Vec<(TableId, TableCounts)>,
+    /// Values that did not fit and were put in as others, by source table and target column.
+    pub(super) misfits: Vec<(TableId, String, u64)>,
     pub(super) sources: Arc<Sources>,
 }
 
@@ -112,6 +114,15 @@ impl Stage {
         Ok(route)
     }
 
+    /// The rows that have to be made whole before [`Stage::reduce`].
+    pub(super) fn incomplete(&mut self, batch: &ChangeBatch) -> Result<Vec<usize>> {
+        // Without anything unknown, or of a table that is passed on no more, there is nothing to ask.
+        if batch.mask_of.is_empty() || self.ended.contains(&batch.table.id) {
+            return Ok(Vec::new());
+        }
+        self.route(&batch.table)?.incomplete(batch)
+    }
+
     /// What the set amounts to.
     pub(super) fn reduce(&mut self, set: ChangeSet) -> Result<Staged> {
         if set.span.open && !self.abilities.open_sets {
@@ -126,25 +137,32 @@ impl Stage {
                 Step::Rows(batch) => {
                     let route = self.route(&batch.table)?;
                     let mapped = route.map(batch)?;
-                    if mapped.counts != TableCounts::default() {
-                        out.kept.push((route.source().id.clone(), mapped.counts));
-                    }
+                    out.mapped(&route, &mapped);
                     reducer.rows(mapped.rows);
                 }
                 Step::Truncate(truncate) => self.truncate(truncate, &mut reducer, &mut out)?,
                 Step::Schema(change) => self.change(change, &mut reducer, &mut out)?,
             }
         }
-        let Outcome { changes, news, kept } = out;
-        Ok(Staged { set: reducer.finish(set.span)?, changes, news, kept, sources: Arc::clone(&self.sources) })
+        let Outcome { changes, news, kept, misfits } = out;
+        Ok(Staged { set: reducer.finish(set.span)?, changes, news, kept, misfits, sources: Arc::clone(&self.sources) })
     }
 
     fn truncate(&mut self, truncate: Truncate, reducer: &mut Reducer, out: &mut Outcome) -> Result<()> {
         let mut tables = Vec::new();
         for table in &truncate.tables {
-            if !self.ended.contains(&table.id) {
-                tables.push(Arc::clone(self.route(table)?.target()));
+            if self.ended.contains(&table.id) {
+                continue;
             }
+            let route = self.route(table)?;
+            match route.emptied(&truncate)? {
+                Emptied::Empty => tables.push(Arc::clone(route.target())),
+                Emptied::Marked(mark) => reducer.step(ReducedStep::Mark(mark))?,
+                Emptied::Told(rows) => reducer.rows(rows),
+            }
+        }
+        if tables.is_empty() {
+            return Ok(());
         }
         if self.abilities.truncate {
             return reducer.step(ReducedStep::Truncate(Truncate { tables, ..truncate }));
@@ -190,7 +208,15 @@ impl Stage {
                 }
             }
             SchemaChangeKind::Noted { next } => out.changes.push(RecordChange::Source(next)),
-            SchemaChangeKind::Reload { reason } => out.reload(&id, reason),
+            SchemaChangeKind::Reload { reason } => {
+                if self.route(&change.table)?.keeps_past() {
+                    let remedy = Remedy::from("what the target alone knows of the past goes with it: keep a copy");
+                    self.ended.insert(id.clone());
+                    out.suspend(&id, reason, remedy.then_reload(&id));
+                } else {
+                    out.reload(&id, reason);
+                }
+            }
             SchemaChangeKind::Suspend { reason, remedy } => out.suspend(&id, reason, remedy),
         }
         Ok(())
@@ -202,9 +228,23 @@ struct Outcome {
     changes: Vec<RecordChange>,
     news: Vec<News>,
     kept: Vec<(TableId, TableCounts)>,
+    misfits: Vec<(TableId, String, u64)>,
 }
 
 impl Outcome {
+    /// What did not get to the target as it was.
+    fn mapped(&mut self, route: &Route, mapped: &Mapped) {
+        let id = &route.source().id;
+        if mapped.counts != TableCounts::default() {
+            self.kept.push((id.clone(), mapped.counts));
+        }
+        if let Some(first) = mapped.quarantined.first() {
+            tell_set_aside(id, mapped.quarantined.len(), &first.error);
+            self.changes.push(RecordChange::Quarantine(mapped.quarantined.clone()));
+        }
+        self.misfits.extend(mapped.misfits.iter().map(|(column, count)| (id.clone(), column.clone(), *count)));
+    }
+
     fn reload(&mut self, table: &TableId, reason: String) {
         let (state, remedy) = (TableState::Reload, None);
         let change = RecordChange::State { table: table.clone(), state, reason: Some(reason.clone()), remedy };
@@ -216,4 +256,9 @@ impl Outcome {
         self.changes.push(RecordChange::suspend(table, &reason, &remedy));
         self.news.push(News::Suspended { table: table.clone(), reason, remedy });
     }
+}
+
+/// Rows that a rule could not be applied to are in the target's quarantine.
+pub(super) fn tell_set_aside(table: &TableId, count: usize, error: &str) {
+    tracing::warn!(%table, count, "changes set aside, as a rule cannot be applied to them: {error}");
 }

@@ -1,12 +1,14 @@
 //! The validated plan of a task: what the runner sees. The user's own words are parsed in `server`.
 
+mod pattern;
 mod selection;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use selection::{Glob, Selection, TableRule};
+pub use pattern::{Glob, NameGlob, NameRegex, Pattern};
+pub use selection::{Selection, TableRule};
 
 /// What a task does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

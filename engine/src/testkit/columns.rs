@@ -1,9 +1,13 @@
 //! Tables as the memory target has them: columns of the dialect that it speaks, and values as those hold them.
 
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+
 use super::convert;
 use super::dialects::{RIGHT, to_right};
 use super::model::{Key, Row, Value};
-use crate::change::ChangeBatch;
+use crate::change::{ChangeBatch, Mark};
 use crate::error::{Error, Result};
 use crate::ports::{Finding, Severity};
 use crate::schema::{AddedColumns, Column, TableSchema, Type};
@@ -92,4 +96,10 @@ pub(super) fn existing(added: &AddedColumns) -> Row {
     let AddedColumns { before, next, existing } = added;
     let new = next.columns.iter().skip(before.columns.len());
     new.enumerate().map(|(at, column)| held(column, convert::value(existing, at, 0))).collect()
+}
+
+/// The value of a mark.
+pub(super) fn mark(mark: &Mark) -> Option<Value> {
+    let one = RecordBatch::try_from_iter([("mark", Arc::clone(&mark.value))]).unwrap();
+    held(&mark.table.columns[mark.column], convert::value(&one, 0, 0))
 }

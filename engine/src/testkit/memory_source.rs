@@ -15,7 +15,7 @@ use super::growth::{self, Growth};
 use super::log::Entry;
 use super::model::{Database, Event, Key, ModelTable, Row, Value};
 use super::ranges::{ALL, holds};
-use crate::change::{ChangeBatch, ColumnMask, Gather, Op, Truncate};
+use crate::change::{ChangeBatch, ColumnMask, Commit, Gather, Op, Truncate};
 use crate::chunk::{Chunk, LoadedChunk};
 use crate::error::{Error, Result};
 use crate::ports::{
@@ -410,7 +410,7 @@ impl MemoryStream {
                 }
             }
         }
-        into.truncate(Truncate { tables, cascade: false, restart_identity: false })
+        into.truncate(Truncate { tables, cascade: false, restart_identity: false, commit: None })
     }
 
     fn last(&mut self, id: &TableId, kind: SchemaChangeKind, into: &mut Gather) -> Result<()> {
@@ -446,7 +446,7 @@ impl ChangeStream for MemoryStream {
             tokio::time::sleep(Duration::from_millis(5)).await;
             return Ok(());
         };
-        into.begin();
+        into.begin(Commit { position: after(self.next), at: None, transaction: self.next.to_string() });
         while self.offset < transaction.len() {
             if into.full() {
                 return Ok(());
@@ -458,7 +458,7 @@ impl ChangeStream for MemoryStream {
         }
         self.next += 1;
         self.offset = 0;
-        into.commit(after(self.next), None, true);
+        into.commit(after(self.next), true);
         Ok(())
     }
 

@@ -251,6 +251,12 @@ impl Committed {
                 truncate.tables.iter().for_each(|t| self.known(t).clear());
                 Ok(())
             }
+            ReducedStep::Mark(mark) => {
+                let value = columns::mark(mark);
+                let unmarked = self.known(&mark.table).values_mut().filter(|row| row[mark.column].is_none());
+                unmarked.for_each(|row| row[mark.column].clone_from(&value));
+                Ok(())
+            }
             ReducedStep::AddColumns(added) => {
                 self.add_columns(added).map_err(|e| e.target_table(&added.next.id).of_table())
             }
@@ -474,7 +480,7 @@ impl Loader for MemoryLoader {
         Ok(())
     }
 
-    async fn finish_chunk(&mut self, done: &RecordChange) -> Result<()> {
+    async fn finish_chunk(&mut self, changes: &[RecordChange]) -> Result<()> {
         let (table, rows) = self.chunk.take().expect("a chunk was started");
         self.to.commit_durably(|c| {
             let key = &table.target.key;
@@ -482,7 +488,7 @@ impl Loader for MemoryLoader {
             for row in rows {
                 there.insert(key.iter().map(|i| row[*i].clone()).collect(), row);
             }
-            c.ledger.commit(self.to.epoch, std::slice::from_ref(done))
+            c.ledger.commit(self.to.epoch, changes)
         })
     }
 }

@@ -2,7 +2,10 @@
 
 pub mod check;
 pub mod drop;
+pub mod explain;
+pub mod import;
 pub mod plan;
+pub mod quarantine;
 pub mod reload;
 pub mod run;
 pub mod status;

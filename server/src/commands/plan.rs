@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
-use trem_engine::ports::{Ddl, DdlKind, Severity, TablePreview};
+use trem_engine::ports::{Ddl, DdlKind, Look, Severity, TablePreview};
 use trem_engine::route::Route;
 use trem_engine::routes::Routes;
 use trem_engine::runner::{Found, preflight};
@@ -11,12 +11,13 @@ use trem_engine::schema::{Identity, TableSchema};
 use trem_engine::side::Side;
 
 use super::check::why;
-use crate::cli::Shown;
+use crate::cli::Plan;
 use crate::config::TaskConfig;
 use crate::exit::{Exit, Failure};
 use crate::finding::{self, FindingView, verdict};
 use crate::layout::{Table, fold_code, width};
 use crate::remedy::Commands;
+use crate::rows::{self, RowView};
 use crate::{output, task};
 
 /// What is planned for all tasks.
@@ -48,6 +49,9 @@ struct TableView {
     columns: Vec<ColumnView>,
     /// What the filter and each rule does to it.
     rules: Vec<String>,
+    /// Rows at the source and as they get to the target, if they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sample: Vec<RowView>,
     #[serde(serialize_with = "statements")]
     ddl: Vec<Ddl>,
     findings: Vec<FindingView>,
@@ -72,10 +76,11 @@ struct ColumnView {
 }
 
 /// Prints the plan; fails when something stands against it.
-pub async fn plan(args: Shown) -> Result<Exit, Failure> {
+pub async fn plan(Plan { shown: args, sample }: Plan) -> Result<Exit, Failure> {
     let mut tasks = Vec::new();
     for config in task::pick(&args.pick)? {
-        tasks.push(view(&config, &Commands { file: &args.pick.file, task: &config.plan.name }).await?);
+        let commands = Commands { file: &args.pick.file, task: &config.plan.name };
+        tasks.push(view(&config, &commands, sample.into()).await?);
     }
     let failed = tasks.iter().any(TaskView::refused);
     let document = Document { tasks };
@@ -94,7 +99,7 @@ impl TaskView {
     }
 }
 
-async fn view(config: &TaskConfig, commands: &Commands<'_>) -> Result<TaskView, Failure> {
+async fn view(config: &TaskConfig, commands: &Commands<'_>, sample: usize) -> Result<TaskView, Failure> {
     let task = task::build(config)?;
     let mut view = TaskView {
         task: config.plan.name.clone(),
@@ -110,7 +115,15 @@ async fn view(config: &TaskConfig, commands: &Commands<'_>) -> Result<TaskView, 
             view.types = found.catalog.types.into_iter().map(|t| t.ddl).collect();
             let routes = found.routes;
             let said = |schema: &Arc<TableSchema>| config.rules.said(schema).unwrap_or_default();
-            view.tables = found.previews.into_iter().map(|p| table_view(p, &routes, &said, commands)).collect();
+            for preview in found.previews {
+                let source = routes.of_target(&preview.table.id).map(|route| Arc::clone(route.source()));
+                let mut table = table_view(preview, &routes, &said, commands);
+                if let Some(source) = source.filter(|_| sample > 0) {
+                    let rows = task.source.look(&source, &Look::Some(sample)).await?;
+                    table.sample = rows::samples(&config.rules, &rows)?;
+                }
+                view.tables.push(table);
+            }
         }
         Err(error) => view.findings = FindingView::all(why(config, &task, &error).await, commands),
     }
@@ -136,6 +149,7 @@ fn table_view(
         identity: schema.identity,
         columns: columns(route),
         rules: rules(schema),
+        sample: Vec::new(),
         ddl: preview.ddl,
         findings: FindingView::all(preview.findings.into_iter().map(|f| Found::at(Side::Target, f)), commands),
     }
@@ -212,6 +226,13 @@ fn print(task: &TaskView) {
         output::say(columns);
         for rule in &table.rules {
             output::tell("  ", rule);
+        }
+        for row in &table.sample {
+            output::tell("  row ", &row.source);
+            match (&row.target, &row.reason) {
+                (Some(target), _) => output::tell("   -> ", target),
+                (None, reason) => output::tell("   -> ", format_args!("none: {}", reason.as_deref().unwrap_or("-"))),
+            }
         }
         for ddl in table.ddl.iter().filter(|d| !is_shared(d)) {
             output::say(statement(ddl));

@@ -1,18 +1,15 @@
 //! `trem reload`: a table is loaded again from its start, by the running task or at its next start.
 
 use trem_engine::Error;
-use trem_engine::schema::TableId;
-use trem_engine::task::Glob;
 
 use crate::cli::Reload;
-use crate::config::{Problem, Problems};
 use crate::exit::{Exit, Failure};
-use crate::{output, task};
+use crate::{output, table, task};
 
 /// Writes the request down. The table may be named as the source or as the target has it.
 pub async fn reload(args: Reload) -> Result<Exit, Failure> {
     let config = task::pick_one(&args.file, &args.task)?;
-    let table = table(&args)?;
+    let table = table::exact(&args.file, "--table", &args.table)?;
     let task = task::build(&config)?;
     let record = task.target.record().await?.unwrap_or_default();
     let Some(known) = record.table(&table).or_else(|| record.of_target(&table)) else {
@@ -24,10 +21,4 @@ pub async fn reload(args: Reload) -> Result<Exit, Failure> {
     let when = format!("within {within} s if task {} runs, otherwise when it starts next", args.task);
     output::tell("", format_args!("{table}: it will be loaded again, from its start: {when}"));
     Ok(Exit::Done)
-}
-
-fn table(args: &Reload) -> Result<TableId, Failure> {
-    let wrong = |message: String| Failure::Config(Problems(vec![Problem::of_file(&args.file, message)]));
-    let glob = Glob::parse(&args.table).map_err(|e| wrong(format!("--table: {e}")))?;
-    glob.exact().ok_or_else(|| wrong(format!("--table: {:?} is a pattern: expected one schema.table", args.table)))
 }

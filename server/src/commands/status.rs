@@ -77,6 +77,8 @@ struct TableView {
     chunks_done: usize,
     /// Changes that met another row on the target than the source had, and were put right.
     conflicts: u64,
+    /// Changes that are set aside because a rule could not be applied to them.
+    quarantined: u64,
     reason: Option<String>,
     remedy: Option<String>,
 }
@@ -154,6 +156,7 @@ fn table_view(record: &TableRecord, requests: &[TableId], commands: &Commands<'_
         chunks: record.chunks.len(),
         chunks_done: record.chunks.iter().filter(|c| c.done.is_some()).count(),
         conflicts: record.conflicts,
+        quarantined: record.quarantined,
         reason: record.reason.clone(),
         remedy: record.remedy.as_ref().map(|r| commands.remedy(r)),
     }
@@ -206,6 +209,10 @@ fn print_tables(task: &TaskView) {
         table.row([both(&t.name, &t.target), state.to_owned(), t.rows_loaded.to_string(), chunks]);
     }
     output::say(table);
+    for t in task.tables.iter().filter(|t| t.quarantined > 0) {
+        let (name, count) = (&t.name, t.quarantined);
+        output::tell("  ", format_args!("{name}: {count} changes are set aside: see `trem quarantine ls`"));
+    }
     for t in task.tables.iter().filter(|t| t.conflicts > 0) {
         let (name, conflicts) = (&t.name, t.conflicts);
         output::tell(
@@ -277,6 +284,7 @@ mod tests {
             chunks: 0,
             chunks_done: 0,
             conflicts: 0,
+            quarantined: 0,
             reason: None,
             remedy: None,
         };

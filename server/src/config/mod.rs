@@ -6,10 +6,12 @@
 mod endpoint;
 mod interpolate;
 mod locate;
+mod patterns;
 mod raw;
 mod resolve;
 mod rules;
 mod secret;
+mod selection;
 #[cfg(test)]
 mod tests;
 mod units;

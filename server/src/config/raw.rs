@@ -17,6 +17,8 @@ pub struct File {
     #[serde(default)]
     pub endpoints: BTreeMap<String, Spanned<Endpoint>>,
     #[serde(default)]
+    pub rule_sets: BTreeMap<String, Spanned<RuleSet>>,
+    #[serde(default)]
     pub tasks: BTreeMap<String, Spanned<Task>>,
 }
 
@@ -33,8 +35,10 @@ pub struct Task {
     pub on_existing: Option<Leaf>,
     pub after_load: Option<Leaf>,
     pub tables: Option<Spanned<Vec<Spanned<Tables>>>>,
+    pub rule_sets: Option<Leaf>,
     #[serde(default)]
     pub rules: Vec<Spanned<Rule>>,
+    pub on_row_error: Option<Leaf>,
     #[serde(default)]
     pub batch: Batch,
     #[serde(default)]
@@ -52,6 +56,15 @@ pub struct Tables {
     pub include: Leaf,
     pub exclude: Option<Leaf>,
     pub filter: Option<Leaf>,
+    pub columns: Option<Leaf>,
+    pub exclude_columns: Option<Leaf>,
+}
+
+/// `[rule-sets.NAME]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RuleSet {
+    pub rules: Vec<Spanned<Rule>>,
 }
 
 /// `[[tasks.NAME.rules]]`, with the keys of every action.
@@ -65,6 +78,40 @@ pub struct Rule {
     pub r#type: Option<Leaf>,
     pub value: Option<Leaf>,
     pub columns: Option<Leaf>,
+    pub add_prefix: Option<Leaf>,
+    pub add_suffix: Option<Leaf>,
+    pub remove_prefix: Option<Leaf>,
+    pub remove_suffix: Option<Leaf>,
+    pub case: Option<Leaf>,
+    pub mask: Option<Leaf>,
+    pub salt: Option<Leaf>,
+    pub keep: Option<Leaf>,
+    pub on_misfit: Option<Leaf>,
+    pub prefix: Option<Leaf>,
+}
+
+impl Rule {
+    /// All keys but `match` and `action`.
+    pub fn keys(&self) -> [(&'static str, Option<&Leaf>); 15] {
+        [
+            ("column", &self.column),
+            ("columns", &self.columns),
+            ("to", &self.to),
+            ("type", &self.r#type),
+            ("value", &self.value),
+            ("add-prefix", &self.add_prefix),
+            ("add-suffix", &self.add_suffix),
+            ("remove-prefix", &self.remove_prefix),
+            ("remove-suffix", &self.remove_suffix),
+            ("case", &self.case),
+            ("mask", &self.mask),
+            ("salt", &self.salt),
+            ("keep", &self.keep),
+            ("on-misfit", &self.on_misfit),
+            ("prefix", &self.prefix),
+        ]
+        .map(|(key, leaf)| (key, leaf.as_ref()))
+    }
 }
 
 /// `[tasks.NAME.batch]`

@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use toml::{Spanned, Value};
 use trem_engine::budget::Budget;
-use trem_engine::task::{
-    AfterLoad, BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
-};
-use trem_transforms::RowFilter;
+use trem_engine::task::{AfterLoad, BatchLimits, LoadOptions, Mode, OnExisting, RetryPolicy, TaskPlan};
 
 use super::interpolate::interpolate;
 use super::locate::{Locator, Problem, Problems};
@@ -44,7 +41,8 @@ pub fn resolve(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
     let declared = file.endpoints.keys().cloned().collect();
-    let mut r = Resolver { locator, env, problems: Vec::new(), declared, memory: Budget::new(0) };
+    let rule_sets = file.rule_sets.iter().map(|(name, set)| (name.clone(), set.get_ref())).collect();
+    let mut r = Resolver { locator, env, rule_sets, problems: Vec::new(), declared, memory: Budget::new(0) };
     r.memory = r.process_memory(file);
     let mut endpoints = BTreeMap::new();
     for (name, raw) in &file.endpoints {
@@ -67,10 +65,13 @@ pub fn resolve(
             tasks.push(task);
         }
     }
+    r.unused_rule_sets(file);
     if r.problems.is_empty() {
         Ok(Config { tasks })
     } else {
-        r.problems.sort_by_key(|p| p.place);
+        r.problems.sort_by(|a, b| (a.place, &a.message).cmp(&(b.place, &b.message)));
+        // A set of rules is looked at for each task that uses it.
+        r.problems.dedup();
         Err(Problems(r.problems))
     }
 }
@@ -78,7 +79,8 @@ pub fn resolve(
 /// Validates one file, and gathers what is wrong with it.
 pub struct Resolver<'a> {
     locator: &'a Locator<'a>,
-    env: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) env: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) rule_sets: BTreeMap<String, &'a raw::RuleSet>,
     pub problems: Vec<Problem>,
     declared: Vec<String>,
     /// Of the whole process.
@@ -120,6 +122,20 @@ impl Resolver<'_> {
         }
     }
 
+    /// What is wrong with them is told, too.
+    fn unused_rule_sets(&mut self, file: &raw::File) {
+        for (name, set) in &file.rule_sets {
+            self.no_url(name, set.span());
+            let uses = |task: &Spanned<raw::Task>| {
+                let sets = task.get_ref().rule_sets.as_ref().and_then(|leaf| leaf.get_ref().as_array());
+                sets.is_some_and(|sets| sets.iter().any(|set| set.as_str() == Some(name)))
+            };
+            if !file.tasks.values().any(uses) {
+                self.rule_list(&set.get_ref().rules, "", None);
+            }
+        }
+    }
+
     fn task(
         &mut self,
         name: &str,
@@ -135,7 +151,7 @@ impl Resolver<'_> {
         let mode = self.word(task.mode.as_ref(), &MODES);
         let on_existing = self.word(task.on_existing.as_ref(), &ON_EXISTING);
         let after_load = self.word(task.after_load.as_ref(), &AFTER_LOAD);
-        let (selection, filters) = self.selection(raw);
+        let (selection, entries) = self.selection(raw);
         let memory = self.task_memory(task);
         let budget = self.memory.share(as_usize(memory));
         let batch = self.batch(task, budget.bytes() as u64);
@@ -150,7 +166,8 @@ impl Resolver<'_> {
             retry: self.retry(&task.retry),
             rediscover: self.pause(task.rediscover.as_ref(), DEFAULT_REDISCOVER),
         };
-        let rules = self.rules(&task.rules, filters);
+        let dialect = target.and_then(|target| target.configured.dialect());
+        let rules = self.rules(name, task, entries, dialect.as_ref());
         Some(TaskConfig { plan, budget, source: source?.clone(), target: target?.clone(), rules })
     }
 
@@ -184,69 +201,6 @@ impl Resolver<'_> {
             let message = format!("source `{a}` and target `{b}` are the same database: expected two databases");
             self.problem(task.target.span(), message);
         }
-    }
-
-    /// The tables, and which of their rows.
-    fn selection(&mut self, raw: &Spanned<raw::Task>) -> (Selection, Vec<RowFilter>) {
-        let expected = "expected at least one [[tasks.NAME.tables]] with include = \"schema.table\"";
-        let Some(tables) = &raw.get_ref().tables else {
-            self.problem(raw.span(), format!("the task selects no tables: {expected}"));
-            return Default::default();
-        };
-        if tables.get_ref().is_empty() {
-            self.problem(tables.span(), format!("the task selects no tables: {expected}"));
-        }
-        let (mut rules, mut filters) = (Vec::new(), Vec::new());
-        for entry in tables.get_ref() {
-            let entry = entry.get_ref();
-            let include = self.patterns(&entry.include);
-            if entry.include.get_ref().as_array().is_some_and(Vec::is_empty) {
-                self.problem(entry.include.span(), "the list is empty and selects no tables: expected a pattern");
-            }
-            let exclude = entry.exclude.as_ref().and_then(|e| self.patterns(e)).unwrap_or_default();
-            let include = include.unwrap_or_default();
-            if let Some(expression) = entry.filter.as_ref().and_then(|filter| self.expression(filter)) {
-                filters.push(RowFilter { include: include.clone(), exclude: exclude.clone(), expression });
-            }
-            rules.push(TableRule { include, exclude });
-        }
-        (Selection { rules }, filters)
-    }
-
-    fn patterns(&mut self, leaf: &Leaf) -> Option<Vec<Glob>> {
-        const EXPECTED: &str = "a pattern such as \"public.*\", or a list of patterns";
-        let texts: Vec<&str> = match leaf.get_ref() {
-            Value::String(text) => vec![text],
-            Value::Array(items) if items.iter().all(Value::is_str) => items.iter().filter_map(Value::as_str).collect(),
-            other => {
-                self.problem(leaf.span(), format!("expected {EXPECTED}, found {}", shown(other)));
-                return None;
-            }
-        };
-        let mut globs = Vec::new();
-        for text in texts {
-            let pattern = match interpolate(text, self.env) {
-                Ok(pattern) => pattern,
-                Err(e) => {
-                    self.problem(leaf.span(), e);
-                    continue;
-                }
-            };
-            globs.extend(self.pattern(leaf, text, &pattern, EXPECTED));
-        }
-        Some(globs)
-    }
-
-    /// `text` is what was written, `pattern` the same with its variables replaced.
-    pub(super) fn pattern(&mut self, leaf: &Leaf, text: &str, pattern: &str, expected: &str) -> Option<Glob> {
-        match Glob::parse(pattern) {
-            Ok(glob) if !secret::is_url(pattern) => return Some(glob),
-            Err(e) if !text.contains("${") && !pattern.contains(['@', ':']) => {
-                self.problem(leaf.span(), format!("bad pattern: {e}"));
-            }
-            _ => self.problem(leaf.span(), format!("bad pattern, which is not shown: expected {expected}")),
-        }
-        None
     }
 
     /// What all tasks may hold together: enough for the one that may hold most, where nothing is said.
@@ -330,7 +284,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn word<T: Copy + Default>(&mut self, leaf: Option<&Leaf>, words: &[(&str, T)]) -> T {
+    pub(super) fn word<T: Copy + Default>(&mut self, leaf: Option<&Leaf>, words: &[(&str, T)]) -> T {
         let Some(leaf) = leaf else { return T::default() };
         let expected = list(words.iter().map(|(word, _)| *word));
         let Some(text) = self.text(leaf, &expected) else { return T::default() };
@@ -344,7 +298,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn count(&mut self, leaf: Option<&Leaf>, default: u64, most: u64) -> u64 {
+    pub(super) fn count(&mut self, leaf: Option<&Leaf>, default: u64, most: u64) -> u64 {
         let Some(leaf) = leaf else { return default };
         match leaf.get_ref() {
             Value::Integer(n) if u64::try_from(*n).is_ok_and(|n| (1..=most).contains(&n)) => n.unsigned_abs(),

@@ -6,12 +6,14 @@ use std::sync::{Arc, OnceLock};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column, DFSchema, DataFusionError, TableReference, plan_err};
+use datafusion_common::{Column, DFSchema, DataFusionError, TableReference, exec_err, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion_expr::simplify::SimplifyContext;
-use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF};
+use datafusion_expr::{
+    AggregateUDF, ColumnarValue, Expr, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF, create_udf,
+};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_physical_expr::expressions::BinaryExpr;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
@@ -22,7 +24,7 @@ use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
 use trem_engine::schema::Type;
 use trem_engine::{Error, Result};
 
-use super::values;
+use super::{functions as own, values};
 
 /// Longer ones are refused.
 const MOST_CHARACTERS: usize = 16_384;
@@ -38,6 +40,15 @@ const STACK: usize = 64 << 20;
 pub(crate) struct Input<'a> {
     pub(crate) name: &'a str,
     pub(crate) ty: &'a Type,
+    /// It is no column: an expression calls a function of this name for it.
+    pub(crate) called: bool,
+}
+
+impl Input<'_> {
+    /// As the planner knows it. Nobody writes such a name as that of what is called.
+    fn field(&self) -> String {
+        if self.called { format!("\u{1}{}()", self.name) } else { self.name.to_owned() }
+    }
 }
 
 /// What has come of a text.
@@ -64,26 +75,30 @@ pub(super) fn compile(text: &str, columns: &[Input<'_>]) -> Result<Planned> {
 
 fn plan(text: &str, columns: &[Input<'_>]) -> Result<Planned> {
     let parsed = parse(text)?;
-    let schema = schema_of(columns.iter().map(|c| (c.name, c.ty)));
+    let schema = schema_of(columns);
     let schema = DFSchema::try_from(schema).map_err(|e| refused(&e))?;
-    let context = Context::new();
+    let context = Context::new(columns);
     let options = ParserOptions {
         parse_float_as_decimal: true,
         map_string_types_to_utf8view: false,
         collect_spans: true,
         ..ParserOptions::default()
     };
+    own::check_names(&parsed, &context)?;
     let planner = SqlToRel::new_with_options(&context, options);
     let planned = planner.sql_to_expr(parsed, &schema, &mut PlannerContext::new()).map_err(|e| refused(&e))?;
+    let planned = planned.transform_up(|e| Ok(called(e, columns))).data().map_err(|e| refused(&e))?;
     allowed(&planned)?;
+    own::check_calls(&planned, &schema, |c| columns.iter().find(|known| known.name == c.name).map(|known| known.ty))?;
     let schema = Arc::new(schema);
     let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&schema)).build());
     let planned = simplifier.coerce(planned, &schema).and_then(|e| simplifier.simplify(e)).map_err(|e| refused(&e))?;
     shallow(&planned)?;
     // Only what it reads: nothing else is made ready for it.
     let used: BTreeSet<&Column> = planned.column_refs().into_iter().collect();
-    let inputs: Vec<usize> = (0..columns.len()).filter(|i| used.iter().any(|c| c.name == columns[*i].name)).collect();
-    let own = schema_of(inputs.iter().map(|i| (columns[*i].name, columns[*i].ty)));
+    let inputs: Vec<usize> =
+        (0..columns.len()).filter(|i| used.iter().any(|c| c.name == columns[*i].field())).collect();
+    let own = schema_of(&inputs.iter().map(|i| columns[*i]).collect::<Vec<_>>());
     let own = DFSchema::try_from(own).map_err(|e| refused(&e))?;
     let compiled = create_physical_expr(&planned, &own, &ExecutionProps::new(), &PhysicalPlanningContext::default())
         .and_then(loud)
@@ -94,9 +109,18 @@ fn plan(text: &str, columns: &[Input<'_>]) -> Result<Planned> {
 }
 
 /// The columns as an expression sees them.
-fn schema_of<'a>(columns: impl Iterator<Item = (&'a str, &'a Type)>) -> Schema {
-    let fields = columns.map(|(name, ty)| Field::new(name, values::type_of(ty), true));
+fn schema_of(columns: &[Input<'_>]) -> Schema {
+    let fields = columns.iter().map(|c| Field::new(c.field(), values::type_of(c.ty), true));
     Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// What is called becomes a column.
+fn called(expr: Expr, columns: &[Input<'_>]) -> Transformed<Expr> {
+    let Expr::ScalarFunction(function) = &expr else { return Transformed::no(expr) };
+    match columns.iter().find(|c| c.called && c.name == function.func.name()) {
+        Some(input) => Transformed::yes(Expr::Column(Column::from_name(input.field()))),
+        None => Transformed::no(expr),
+    }
 }
 
 fn parse(text: &str) -> Result<datafusion_sql::sqlparser::ast::Expr> {
@@ -116,14 +140,14 @@ fn parse(text: &str) -> Result<datafusion_sql::sqlparser::ast::Expr> {
         let what = format!("it has {words} words and signs, and {MOST_TOKENS} are the most");
         return Err(Error::refused(what).remedy("make it shorter: a list of values goes into IN (...)"));
     }
-    let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
+    let mut parser = Parser::new(&dialect).with_tokens_with_locations(own::signs_apart(tokens));
     let parsed = parser.parse_expr().map_err(|e| wrong(&e))?;
     let rest = parser.peek_token();
     if rest.token != Token::EOF {
         let what = format!("nothing is expected after the expression, found {}{}", rest.token, rest.span.start);
         return Err(Error::refused(what).remedy("one expression, without a semicolon"));
     }
-    Ok(parsed)
+    Ok(own::casts_called(parsed))
 }
 
 /// The same value for the same row, whenever and wherever it is asked for; and nothing but that row.
@@ -194,7 +218,9 @@ pub(super) fn said(error: &DataFusionError) -> String {
     let text = error.strip_backtrace();
     let root = error.find_root();
     let mut text = match root {
-        DataFusionError::Plan(message) | DataFusionError::Execution(message) => message.clone(),
+        DataFusionError::Plan(message)
+        | DataFusionError::Execution(message)
+        | DataFusionError::NotImplemented(message) => message.clone(),
         DataFusionError::ArrowError(inner, _) => inner.to_string(),
         // It tells of features of a build, and of where to report them.
         DataFusionError::Internal(_) => "this cannot be computed in an expression".to_owned(),
@@ -209,19 +235,29 @@ pub(super) fn said(error: &DataFusionError) -> String {
 /// What names mean inside an expression: functions, and nothing else.
 struct Context {
     functions: &'static BTreeMap<String, Arc<ScalarUDF>>,
+    called: BTreeMap<String, Arc<ScalarUDF>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
     options: ConfigOptions,
 }
 
 impl Context {
-    fn new() -> Self {
+    fn new(columns: &[Input<'_>]) -> Self {
         let planners: Vec<Arc<dyn ExprPlanner>> = vec![
+            Arc::new(own::Operators),
             Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
             Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
             Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
         ];
-        Self { functions: functions(), planners, options: ConfigOptions::default() }
+        let called = columns.iter().filter(|c| c.called).map(|c| (c.name.to_owned(), placeholder(c))).collect();
+        Self { functions: functions(), called, planners, options: ConfigOptions::default() }
     }
+}
+
+/// A function without arguments that [`called`] puts a column in the place of.
+fn placeholder(input: &Input<'_>) -> Arc<ScalarUDF> {
+    let never = |_: &[ColumnarValue]| exec_err!("it is not called");
+    let ty = values::type_of(input.ty);
+    Arc::new(create_udf(input.name, Vec::new(), ty, Volatility::Immutable, Arc::new(never)))
 }
 
 /// By all their names, made once.
@@ -229,7 +265,7 @@ fn functions() -> &'static BTreeMap<String, Arc<ScalarUDF>> {
     static FUNCTIONS: OnceLock<BTreeMap<String, Arc<ScalarUDF>>> = OnceLock::new();
     FUNCTIONS.get_or_init(|| {
         let mut all = BTreeMap::new();
-        for function in datafusion_functions::all_default_functions() {
+        for function in datafusion_functions::all_default_functions().into_iter().chain(own::all()) {
             for alias in function.aliases() {
                 all.insert(alias.clone(), Arc::clone(&function));
             }
@@ -249,7 +285,7 @@ impl ContextProvider for Context {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.functions.get(name).cloned()
+        self.called.get(name).or_else(|| self.functions.get(name)).cloned()
     }
 
     fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
@@ -273,7 +309,7 @@ impl ContextProvider for Context {
     }
 
     fn udf_names(&self) -> Vec<String> {
-        self.functions.keys().cloned().collect()
+        self.called.keys().chain(self.functions.keys()).cloned().collect()
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {

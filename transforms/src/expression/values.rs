@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow_array::builder::{FixedSizeBinaryBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef, StringArray};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::DataType;
@@ -47,6 +48,77 @@ pub(super) fn typed(values: &ArrayRef, ty: &Type) -> Result<ArrayRef> {
         Type::Uuid => Ok(Arc::new(uuid_text(values))),
         Type::Decimal(_) => cast(values, &type_of(ty), "a number of an expression"),
         _ => Ok(Arc::clone(values)),
+    }
+}
+
+/// Values of a column of one type as those of a column of another.
+///
+/// # Errors
+/// Class `Table` where one of them does not fit.
+pub(crate) fn convert(values: &ArrayRef, from: &Type, to: &Type) -> Result<ArrayRef> {
+    let is_text = matches!(to, Type::Text(_) | Type::Named(_));
+    if is_text && matches!(from, Type::Decimal(_)) {
+        // As it is written: an expression would give it digits that it has not.
+        return fit(values, to);
+    }
+    let values = typed(values, from)?;
+    let held = hold(&rounded(&values, to)?, to)?;
+    if overflown(&values, &held) {
+        return Err(Error::new(Class::Table, format!("a number is too large for {to}")));
+    }
+    if matches!(to, Type::Json) && !matches!(from, Type::Json) {
+        all_json(&held)?;
+    }
+    Ok(held)
+}
+
+/// Whether any value of one type can be one of another.
+pub(crate) fn converts(from: &Type, to: &Type) -> bool {
+    may_hold(&type_of(from), to)
+}
+
+/// Values as text, for people and for what is kept of them: what has no text is NULL.
+pub(crate) fn text(values: &ArrayRef, ty: &Type) -> Result<Vec<Option<String>>> {
+    let values: ArrayRef = match ty {
+        Type::Uuid => Arc::new(uuid_text(values)),
+        Type::Binary(_) | Type::Geometry(_) => Arc::new(hex(values)),
+        _ => cast_with_options(values, &DataType::Utf8, &CastOptions::default())
+            .map_err(|e| Error::fatal("internal: a value as text").cause(e))?,
+    };
+    Ok(values.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect())
+}
+
+/// Numbers become the nearest whole ones where the type has only those, as PostgreSQL rounds: decimals away from zero
+/// at the half, floats to the even one.
+fn rounded(values: &ArrayRef, to: &Type) -> Result<ArrayRef> {
+    if !to.arrow().is_integer() {
+        return Ok(Arc::clone(values));
+    }
+    match values.data_type() {
+        DataType::Decimal128(digits, _) => cast(values, &DataType::Decimal128(*digits, 0), "a whole number"),
+        DataType::Decimal256(digits, _) => cast(values, &DataType::Decimal256(*digits, 0), "a whole number"),
+        DataType::Float32 => {
+            Ok(Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(f32::round_ties_even)))
+        }
+        DataType::Float64 => {
+            Ok(Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round_ties_even)))
+        }
+        _ => Ok(Arc::clone(values)),
+    }
+}
+
+/// Whether a number has become infinite that was not.
+fn overflown(before: &ArrayRef, after: &ArrayRef) -> bool {
+    let (before, after) = (before.as_primitive_opt::<Float64Type>(), after.as_primitive_opt::<Float32Type>());
+    let (Some(before), Some(after)) = (before, after) else { return false };
+    before.iter().zip(after).any(|(b, a)| b.is_some_and(f64::is_finite) && a.is_some_and(f32::is_infinite))
+}
+
+fn all_json(values: &ArrayRef) -> Result<()> {
+    let wrong = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_err();
+    match values.as_string::<i32>().iter().flatten().any(wrong) {
+        true => Err(Error::new(Class::Table, "a text that is no JSON")),
+        false => Ok(()),
     }
 }
 
@@ -94,11 +166,24 @@ fn fit(values: &ArrayRef, ty: &Type) -> Result<ArrayRef> {
     let wrong: Box<dyn Fn(&str) -> bool> = match ty {
         Type::Text(Length::AtMost(most) | Length::Exactly(most)) => Box::new(too_long(*most)),
         Type::Enum(labels) => Box::new(move |text| !labels.iter().any(|label| label == text)),
+        Type::Int8 => return within(values, i8::MIN.into(), i8::MAX.into(), ty),
+        Type::UInt8 => return within(values, 0, u8::MAX.into(), ty),
+        Type::UInt16 => return within(values, 0, u16::MAX.into(), ty),
+        Type::UInt32 => return within(values, 0, u32::MAX.into(), ty),
         _ => return Ok(Arc::clone(values)),
     };
     match values.as_string::<i32>().iter().flatten().find(|text| wrong(text)) {
         Some(text) => Err(Error::new(Class::Table, format!("{} characters do not fit {ty}", text.chars().count()))),
         None => Ok(Arc::clone(values)),
+    }
+}
+
+/// Numbers of types whose values stand in wider ones.
+fn within(values: &ArrayRef, least: i64, most: i64, ty: &Type) -> Result<ArrayRef> {
+    let wide = cast(values, &DataType::Int64, "a whole number")?;
+    match wide.as_primitive::<Int64Type>().iter().flatten().any(|n| n < least || n > most) {
+        true => Err(Error::new(Class::Table, format!("a number is not from {least} to {most}, as {ty} is"))),
+        false => Ok(Arc::clone(values)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A filter is a view of the table: a row that leaves it is deleted on the target, one that enters it is put in.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -10,6 +11,7 @@ use trem_engine::route::Mapped;
 use trem_engine::schema::TableSchema;
 use trem_engine::{Class, Error, Result};
 
+use super::hidden::without_value;
 use super::rows::{batch, widened};
 use crate::expression::Expression;
 use crate::formula::Formula;
@@ -23,6 +25,8 @@ pub(crate) struct Filter {
     by_old: bool,
     /// The key alone says it.
     by_key: bool,
+    /// It reads what does not get to the target: an error must not show its values.
+    hidden: bool,
 }
 
 /// What becomes of each row.
@@ -38,6 +42,25 @@ enum Verdict {
     Keep,
 }
 
+/// Whether each row is let through.
+struct Views {
+    now: BooleanArray,
+    /// Of each old image, where that tells.
+    old: Option<BooleanArray>,
+    by_key: bool,
+}
+
+impl Views {
+    /// Whether a row that is updated was let through before; `None` if the log does not tell.
+    fn before(&self, rows: &ChangeBatch, row: usize) -> Option<bool> {
+        match (rows.old_row(row), &self.old) {
+            (Some(image), Some(old)) => Some(old.value(image)),
+            (None, _) if self.by_key => Some(self.now.value(row)),
+            _ => None,
+        }
+    }
+}
+
 /// Of every row of a batch.
 pub(super) struct Verdicts(Vec<Verdict>);
 
@@ -47,7 +70,12 @@ impl Filter {
         let old = table.old_columns();
         let by_old = expression.inputs().all(|at| old.contains(&at));
         let by_key = expression.inputs().all(|at| table.key.contains(&at));
-        Self { expression, table: Arc::clone(table), by_old, by_key }
+        Self { expression, table: Arc::clone(table), by_old, by_key, hidden: false }
+    }
+
+    /// Only these columns of the source may be shown.
+    pub(crate) fn hide_all_but(&mut self, shown: &BTreeSet<usize>) {
+        self.hidden = !self.expression.inputs().all(|at| shown.contains(&at));
     }
 
     pub(crate) fn formula(&self) -> &Formula {
@@ -60,37 +88,48 @@ impl Filter {
     }
 
     pub(super) fn judge(&self, rows: &ChangeBatch) -> Result<Verdicts> {
-        let now = self.passes(rows.rows.columns(), rows.len())?;
-        let before = match &rows.old {
-            Some(old) if self.by_old => Some(self.passes_old(old)?),
-            _ => None,
-        };
+        let views = self.views(rows)?;
         let one = |row: usize| {
-            let unread = |at: usize| rows.mask(row).contains(at);
+            let now = views.now.value(row);
             Ok(match rows.ops[row] {
-                Op::Insert if now.value(row) => Verdict::Pass,
+                Op::Insert if now => Verdict::Pass,
                 Op::Insert => Verdict::Keep,
                 // The image is what it was.
-                Op::Delete if self.by_old && !now.value(row) => Verdict::Keep,
+                Op::Delete if self.by_old && !now => Verdict::Keep,
                 Op::Delete => Verdict::Pass,
-                Op::Update if self.expression.inputs().any(unread) => return Err(self.left_out()),
-                Op::Update => {
-                    let was = match (rows.old_row(row), &before) {
-                        (Some(old), Some(before)) => Some(before.value(old)),
-                        (None, _) if self.by_key => Some(now.value(row)),
-                        _ => None,
-                    };
-                    match (was, now.value(row)) {
-                        (Some(false), false) => Verdict::Keep,
-                        (Some(false), true) if !rows.mask(row).is_empty() => return Err(self.left_out()),
-                        (Some(false), true) => Verdict::Enter,
-                        (Some(true) | None, true) => Verdict::Pass,
-                        (Some(true) | None, false) => Verdict::Leave,
-                    }
+                Op::Update if self.expression.inputs().any(|at| rows.mask(row).contains(at)) => {
+                    return Err(self.left_out());
                 }
+                Op::Update => match (views.before(rows, row), now) {
+                    (Some(false), false) => Verdict::Keep,
+                    (Some(false) | None, true) if !rows.mask(row).is_empty() => return Err(self.left_out()),
+                    (Some(false), true) => Verdict::Enter,
+                    (Some(true) | None, true) => Verdict::Pass,
+                    (Some(true) | None, false) => Verdict::Leave,
+                },
             })
         };
         (0..rows.len()).map(one).collect::<Result<_>>().map(Verdicts)
+    }
+
+    /// The rows that may come to be let through, and of which the log has left something out.
+    pub(super) fn incomplete(&self, rows: &ChangeBatch) -> Result<Vec<usize>> {
+        let views = self.views(rows)?;
+        let may_enter = |row: &usize| {
+            rows.ops[*row] == Op::Update
+                && !rows.mask(*row).is_empty()
+                && views.now.value(*row)
+                && views.before(rows, *row) != Some(true)
+        };
+        Ok((0..rows.len()).filter(may_enter).collect())
+    }
+
+    fn views(&self, rows: &ChangeBatch) -> Result<Views> {
+        let old = match &rows.old {
+            Some(old) if self.by_old => Some(self.passes_old(old)?),
+            _ => None,
+        };
+        Ok(Views { now: self.passes(rows.rows.columns(), rows.len())?, old, by_key: self.by_key })
     }
 
     fn left_out(&self) -> Error {
@@ -100,7 +139,10 @@ impl Filter {
 
     /// Whether each row is let through: what is neither true nor false is not.
     fn passes(&self, columns: &[ArrayRef], rows: usize) -> Result<BooleanArray> {
-        let value = self.expression.evaluate(columns, rows)?;
+        let value = self.expression.evaluate(columns, rows).map_err(|error| match self.hidden {
+            true => without_value(error, Some(self.formula())),
+            false => error,
+        })?;
         let value = value.as_boolean_opt().ok_or_else(|| Error::fatal("internal: a filter that is no condition"))?;
         Ok(value.iter().map(|v| Some(v == Some(true))).collect())
     }
@@ -119,7 +161,7 @@ impl Verdicts {
         let counts = TableCounts { filtered, ..TableCounts::default() };
         let changed = |v: &Verdict| matches!(v, Verdict::Keep | Verdict::Enter | Verdict::Leave);
         if !verdicts.iter().any(changed) {
-            return Ok(Mapped { rows, counts });
+            return Ok(Mapped { counts, ..Mapped::all(rows) });
         }
         // Where each row's image is: among the new ones, or, for the end of a row that had another key, the old ones.
         let place = |row: &usize| match (verdicts[*row], rows.old_row(*row)) {
@@ -147,12 +189,13 @@ impl Verdicts {
         let out = ChangeBatch {
             rows: batch(rows.rows.schema(), columns, kept.len())?,
             ops: kept.iter().map(op).collect(),
+            commits: rows.commits.of_rows(kept.iter().copied()),
             old: images,
             mask_of,
             table: rows.table,
             masks: rows.masks,
         };
-        Ok(Mapped { rows: out, counts })
+        Ok(Mapped { counts, ..Mapped::all(out) })
     }
 }
 

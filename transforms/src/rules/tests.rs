@@ -6,20 +6,45 @@ use arrow_array::{Array, RecordBatch};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use trem_engine::Class;
-use trem_engine::change::{BatchBuilder, ChangeBatch, ColumnMask, OldImages, Op, TableCounts};
+use trem_engine::change::{BatchBuilder, ChangeBatch, ColumnMask, Op, TableCounts};
 use trem_engine::schema::{Column, Dialect, GeneratedColumn, Identity, Length, Native, TableId, Type};
 use trem_engine::template::{Piece, Template};
 
+use trem_engine::task::NameGlob;
+
 use super::*;
+use crate::columns::{ColumnPattern, Columns};
+use crate::formula::Formula;
+use crate::naming::Naming;
 
 fn rename(glob: &str, what: &str, to: &str) -> Rule {
-    let to = to.to_owned();
-    let action = match what {
-        "schema" => Action::RenameSchema { to },
-        "table" => Action::RenameTable { to },
-        column => Action::RenameColumn { column: column.to_owned(), to },
-    };
-    Rule { matches: Glob::parse(glob).expect("pattern"), action }
+    let naming = Naming::To(to.to_owned());
+    rule(
+        glob,
+        match what {
+            "schema" => Action::RenameSchema(naming),
+            "table" => Action::RenameTable(naming),
+            column => Action::RenameColumn { columns: columns(column), naming },
+        },
+    )
+}
+
+fn rule(glob: &str, action: Action) -> Rule {
+    Rule { label: "a rule".to_owned(), matches: vec![Pattern::glob(glob).expect("pattern")], action }
+}
+
+fn columns(name: &str) -> Columns {
+    Columns(vec![ColumnPattern::Glob(NameGlob::parse(name).expect("a name"))])
+}
+
+/// Numbered from 1.
+fn list(rules: Vec<Rule>) -> RuleList {
+    filtered(rules, Vec::new())
+}
+
+fn filtered(mut rules: Vec<Rule>, entries: Vec<TableEntry>) -> RuleList {
+    rules.iter_mut().enumerate().for_each(|(at, rule)| rule.label = format!("rule {}", at + 1));
+    RuleList::new("task", rules, entries, OnRowError::Stop)
 }
 
 /// `public.orders (id, "Total", note; double)`; the key is `note, id`.
@@ -57,13 +82,13 @@ fn shown(table: &TableSchema) -> String {
 }
 
 fn made(rules: Vec<Rule>) -> String {
-    let rules = RuleList::new(rules, Vec::new());
+    let rules = list(rules);
     rules.check(&orders()).unwrap();
     shown(rules.route(&orders()).unwrap().target())
 }
 
 fn refused(rules: Vec<Rule>) -> String {
-    let error = RuleList::new(rules, Vec::new()).check(&orders()).expect_err("rules that are refused");
+    let error = list(rules).check(&orders()).expect_err("rules that are refused");
     assert_eq!((error.class(), error.table_id()), (Class::Refused, Some(&orders().id)));
     assert!(error.advice().is_some());
     error.reason()
@@ -89,7 +114,7 @@ fn a_later_rule_sees_what_an_earlier_one_made() {
 #[test]
 fn keys_and_computed_columns_follow() {
     let rules = vec![rename("*.*", "note", "remark"), rename("*.*", "Total", "sum"), rename("*.*", "double", "twice")];
-    let route = RuleList::new(rules, Vec::new()).route(&orders()).unwrap();
+    let route = list(rules).route(&orders()).unwrap();
     assert_eq!(shown(route.target()), "public.orders (id, sum, remark; twice = sum * 2)");
     assert_eq!((&route.target().key, route.target().native_id), (&vec![2, 0], None));
     assert_eq!(route.target().columns[1].native, orders().columns[1].native);
@@ -113,8 +138,7 @@ fn clashes_are_refused() {
 
 #[test]
 fn a_column_that_is_not_there_matters_only_where_the_table_is_named() {
-    let lacking =
-        |glob: &str| RuleList::new(vec![rename("public.*", "schema", "dw"), rename(glob, "lost", "x")], Vec::new());
+    let lacking = |glob: &str| list(vec![rename("public.*", "schema", "dw"), rename(glob, "lost", "x")]);
     assert!(lacking("dw.*").check(&orders()).is_ok());
     assert!(lacking("public.orders").check(&orders()).is_ok(), "it covers no table");
     let error = lacking("dw.orders").check(&orders()).unwrap_err();
@@ -126,14 +150,16 @@ fn a_column_that_is_not_there_matters_only_where_the_table_is_named() {
 #[test]
 fn rules_that_cover_nothing_are_named() {
     let rules = vec![rename("public.*", "schema", "dw"), rename("public.orders", "table", "x")];
-    assert_eq!(RuleList::new(rules, Vec::new()).unmatched(&[orders()]), ["rule 2 (rename-table of public.orders)"]);
+    let unmatched = list(rules).unmatched(&[orders()]).remove(0);
+    assert_eq!(unmatched.rule, "rule 2 (rename-table of public.orders)");
+    assert_eq!(unmatched.nearest.as_deref(), Some("public.orders"));
 }
 
 #[test]
 fn what_keeps_its_names_keeps_its_schema() {
     let rules = vec![rename("other.*", "schema", "dw"), rename("*.*", "table", "orders")];
     let table = orders();
-    let route = RuleList::new(rules, Vec::new()).route(&table).unwrap();
+    let route = list(rules).route(&table).unwrap();
     assert!(Arc::ptr_eq(route.source(), &table) && Arc::ptr_eq(route.target(), &table));
 }
 
@@ -192,11 +218,12 @@ fn expected(rules: &[Rule], table: &TableSchema) -> Option<(TableId, Vec<String>
     columns.push("double".to_owned());
     for rule in rules.iter() {
         match &rule.action {
-            _ if !rule.matches.matches(&id) => {}
-            Action::RenameSchema { to } => id.schema = to.clone(),
-            Action::RenameTable { to } => id.table = to.clone(),
-            Action::RenameColumn { column, to } if columns.contains(column) => {
-                if column != to && columns.contains(to) {
+            _ if !rule.matches[0].matches(&id) => {}
+            Action::RenameSchema(Naming::To(to)) => id.schema = to.clone(),
+            Action::RenameTable(Naming::To(to)) => id.table = to.clone(),
+            Action::RenameColumn { columns: renamed, naming: Naming::To(to) } => {
+                let column = &renamed.exact().unwrap()[0];
+                if columns.contains(column) && column != to && columns.contains(to) {
                     return None;
                 }
                 columns.iter_mut().filter(|c| *c == column).for_each(|c| *c = to.clone());
@@ -218,7 +245,7 @@ fn same_values(a: &RecordBatch, b: &RecordBatch) -> bool {
 proptest! {
     #[test]
     fn rows_change_their_names_and_nothing_else(rules in vec(any_rule(), 0..6), batch in any_batch()) {
-        let route = RuleList::new(rules.clone(), Vec::new()).route(&batch.table);
+        let route = list(rules.clone()).route(&batch.table);
         let Some((id, mut columns)) = expected(&rules, &batch.table) else {
             prop_assert_eq!(route.unwrap_err().class(), Class::Refused);
             return Ok(());
@@ -251,21 +278,6 @@ proptest! {
     }
 }
 
-/// A row by itself.
-fn single(batch: &ChangeBatch, row: usize) -> ChangeBatch {
-    let old = batch
-        .old_row(row)
-        .map(|at| OldImages { rows: vec![0], images: batch.old.as_ref().unwrap().images.slice(at, 1) });
-    ChangeBatch {
-        table: Arc::clone(&batch.table),
-        ops: vec![batch.ops[row]],
-        rows: batch.rows.slice(row, 1),
-        old,
-        mask_of: batch.mask_of.get(row).copied().into_iter().collect(),
-        masks: batch.masks.clone(),
-    }
-}
-
 type Seen = (Op, RecordBatch, Option<RecordBatch>, ColumnMask);
 
 fn seen(batch: &ChangeBatch) -> Vec<Seen> {
@@ -281,18 +293,18 @@ proptest! {
     fn a_batch_is_its_rows(batch in any_batch()) {
         let first = format!("\"{}\"", batch.table.columns[0].name);
         let formula = |text: String| Formula::new(text, false);
-        let matches = || Glob::parse("*.*").unwrap();
         let create = Action::CreateColumn {
             column: "made".to_owned(),
             ty: Type::Int64,
             value: formula(format!("CASE WHEN {first} > 0 THEN {first} / 7 ELSE abs({first} % 100) END")),
         };
-        let set = Action::SetValue { column: NAMES[1].to_owned(), value: formula("'x' || 1".to_owned()) };
-        let rules = [create, set].map(|action| Rule { matches: matches(), action }).to_vec();
+        let set = Action::SetValue { columns: columns(NAMES[1]), value: formula("'x' || 1".to_owned()) };
+        let rules = [create, set].map(|action| rule("*.*", action)).to_vec();
         let expression = formula(format!("{first} % 3 <> 1"));
-        let filter = RowFilter { include: vec![matches()], exclude: Vec::new(), expression };
-        let Ok(route) = RuleList::new(rules, vec![filter]).route(&batch.table) else { return Ok(()) };
-        let rows: Vec<_> = (0..batch.len()).map(|row| route.map(single(&batch, row))).collect();
+        let include = vec![Pattern::glob("*.*").unwrap()];
+        let filter = TableEntry { include, filter: Some(expression), ..TableEntry::default() };
+        let Ok(route) = filtered(rules, vec![filter]).route(&batch.table) else { return Ok(()) };
+        let rows: Vec<_> = (0..batch.len()).map(|row| route.map(batch.slice(row, 1))).collect();
         match route.map(batch) {
             Err(_) => prop_assert!(rows.iter().any(|row| row.is_err())),
             Ok(all) => {
@@ -303,4 +315,28 @@ proptest! {
             }
         }
     }
+}
+
+/// Another one for the same rules would suspend every table that they have made.
+#[test]
+fn the_mark_of_rules_stays() {
+    let create =
+        Action::CreateColumn { column: "made".to_owned(), ty: Type::Int64, value: Formula::new("id + 1", false) };
+    let set = Action::SetValue { columns: columns("Total"), value: Formula::new("'x'", false) };
+    let include = vec![Pattern::glob("*.*").unwrap()];
+    let filter = TableEntry { include, filter: Some(Formula::new("id > 5", false)), ..TableEntry::default() };
+    let rules = filtered(vec![rule("*.*", create), rule("*.*", set)], vec![filter]);
+    assert_eq!(rules.route(&orders()).unwrap().target().rules(), Some("d8e1febde6b5750ddc296843523b2ff4"));
+}
+
+#[test]
+fn a_row_set_aside_cannot_be_marked_as_deleted() {
+    let route = |identity, on_row_error| {
+        let soft = rule("*.*", Action::SoftDelete { column: "gone".to_owned() });
+        RuleList::new("task", vec![soft], Vec::new(), on_row_error).route(&table(&["id", "note"], &[0], identity))
+    };
+    assert!(route(Identity::Key, OnRowError::Stop).is_ok());
+    assert!(route(Identity::KeyWithFullImage, OnRowError::Quarantine).is_ok());
+    let error = route(Identity::Key, OnRowError::Quarantine).unwrap_err();
+    assert!(error.class() == Class::Refused && error.reason().contains("set aside"), "{error}");
 }

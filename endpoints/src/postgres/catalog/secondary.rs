@@ -54,6 +54,7 @@ pub(super) async fn objects(client: &Client, columns: &HashMap<u32, HashSet<Stri
             continue;
         }
         let kind = match get::<i32>(row, 0)? {
+            1 if get::<String>(row, 6)?.starts_with("CREATE UNIQUE") => SecondaryKind::UniqueIndex,
             1 => SecondaryKind::Index,
             2 => SecondaryKind::Constraint,
             3 => SecondaryKind::ForeignKey,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use trem_engine::change::{Gather, Op, Truncate};
+use trem_engine::change::{Commit, Gather, Op, Truncate};
 use trem_engine::ports::StreamRequest;
 use trem_engine::schema::SchemaChangeKind;
 use trem_engine::time::micros_from_2000;
@@ -20,7 +20,8 @@ use super::read::push_row;
 use super::{image, lsn, relation};
 use crate::postgres::types::TypeBook;
 use crate::postgres::wire::copy::CopyRow;
-use crate::postgres::wire::pgoutput::{Begin, Commit, Message, OldTuple, Relation, Tuple};
+use crate::postgres::wire::pgoutput;
+use crate::postgres::wire::pgoutput::{Begin, Message, OldTuple, Relation, Tuple};
 
 /// What must be asked of the server before the message at hand can be taken in.
 #[derive(Debug)]
@@ -62,6 +63,12 @@ enum Change<'a> {
     Insert(Tuple<'a>),
     Update(Option<OldTuple<'a>>, Tuple<'a>),
     Delete(OldTuple<'a>),
+}
+
+/// A time of the log, which counts microseconds since 2000.
+fn time_of(since_2000: i64) -> Option<SystemTime> {
+    let micros = u64::try_from(micros_from_2000(since_2000)).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_micros(micros))
 }
 
 impl Change<'_> {
@@ -158,7 +165,11 @@ impl Assembler {
         let need = match Message::decode(payload)? {
             Message::Begin(begin) => {
                 self.begin = Some(begin);
-                into.begin();
+                into.begin(Commit {
+                    position: lsn::position(begin.final_lsn),
+                    at: time_of(begin.time),
+                    transaction: begin.xid.to_string(),
+                });
                 None
             }
             Message::Commit(commit) => {
@@ -178,12 +189,10 @@ impl Assembler {
         Ok(need)
     }
 
-    fn commit(&mut self, commit: Commit, into: &mut Gather) -> Result<()> {
+    fn commit(&mut self, commit: pgoutput::Commit, into: &mut Gather) -> Result<()> {
         let news = self.begin.take().is_some_and(|begin| begin.final_lsn >= self.from);
         self.end = self.end.max(commit.end_lsn);
-        let micros = micros_from_2000(commit.time);
-        let at = u64::try_from(micros).ok().map(|m| SystemTime::UNIX_EPOCH + Duration::from_micros(m));
-        into.commit(lsn::position(self.end), at, news);
+        into.commit(lsn::position(self.end), news);
         self.stands(into)
     }
 
@@ -358,7 +367,7 @@ impl Assembler {
                 _ => tables.push(Arc::clone(&self.tables[index].schema)),
             }
         }
-        into.truncate(Truncate { tables, cascade, restart_identity })?;
+        into.truncate(Truncate { tables, cascade, restart_identity, commit: None })?;
         Ok(None)
     }
 }

@@ -13,6 +13,7 @@ mod history;
 mod holder;
 mod identity;
 mod image;
+mod look;
 mod lookup;
 mod lsn;
 mod obstacles;
@@ -33,7 +34,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use trem_engine::ports::{ChangeStream, Finding, Lag, Snapshot, SnapshotKind, Source, StreamRequest};
+use trem_engine::change::ChangeBatch;
+use trem_engine::ports::{ChangeStream, Finding, Lag, Look, Snapshot, SnapshotKind, Source, StreamRequest};
 use trem_engine::position::{Checkpoint, Lineage, Position};
 use trem_engine::schema::{Catalog, SchemaChange, TableId, TableSchema};
 use trem_engine::task::Selection;
@@ -129,6 +131,14 @@ impl Source for PostgresSource {
 
     async fn obstacles(&self, tables: &[Arc<TableSchema>], follow: bool) -> Result<Vec<Error>> {
         obstacles::all(&self.inner, tables, follow).await
+    }
+
+    async fn again(&self, rows: &ChangeBatch, of: &[usize]) -> Result<Vec<Option<ChangeBatch>>> {
+        look::again(&self.inner, rows, of).await.map_err(|e| e.table(&rows.table.id))
+    }
+
+    async fn look(&self, table: &Arc<TableSchema>, rows: &Look) -> Result<ChangeBatch> {
+        look::look(&self.inner, table, rows).await.map_err(|e| e.table(&table.id))
     }
 
     async fn retire(&self) -> Result<bool> {

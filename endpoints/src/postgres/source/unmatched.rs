@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 use trem_engine::ports::{Finding, Severity};
 use trem_engine::schema::TableId;
-use trem_engine::task::{Glob, Selection, TableRule};
+use trem_engine::task::{Glob, Pattern, Selection, TableRule};
 use trem_engine::{Remedy, Result};
 
 use crate::postgres::row::get;
@@ -68,9 +68,9 @@ pub(super) async fn findings(client: &Client, want: &Selection, taken: &[TableId
     let all = relations(client).await?;
     let mut found = Vec::new();
     for rule in &want.rules {
-        for glob in rule.include.iter().filter(|glob| !taken.iter().any(|id| glob.matches(id))) {
-            let (message, remedy) = why(glob, rule, &all);
-            let subject = format!("tables.include `{glob}`");
+        for pattern in rule.include.iter().filter(|pattern| !taken.iter().any(|id| pattern.matches(id))) {
+            let (message, remedy) = why(pattern, rule, &all);
+            let subject = format!("tables.include `{pattern}`");
             found.push(Finding { severity: Severity::Error, subject, message, remedy: Some(remedy) });
         }
     }
@@ -110,11 +110,11 @@ async fn relations(client: &Client) -> Result<Vec<Relation>> {
 }
 
 /// Why a pattern gets nothing, and what to do.
-fn why(glob: &Glob, rule: &TableRule, all: &[Relation]) -> (String, Remedy) {
-    let covered: Vec<&Relation> = all.iter().filter(|r| glob.matches(&r.id)).collect();
-    let exact = glob.exact().is_some();
+fn why(pattern: &Pattern, rule: &TableRule, all: &[Relation]) -> (String, Remedy) {
+    let covered: Vec<&Relation> = all.iter().filter(|r| pattern.matches(&r.id)).collect();
+    let exact = pattern.exact().is_some();
     match covered[..] {
-        [] => nothing(glob, all),
+        [] => nothing(pattern, all),
         _ if covered.iter().any(|r| r.kind == Kind::Table && rule.exclude.iter().any(|g| g.matches(&r.id))) => {
             let what = if exact { "`exclude` takes it out again" } else { "`exclude` takes out all that it covers" };
             (what.to_owned(), "correct one of the two in [[tables]]".into())
@@ -132,11 +132,14 @@ fn why(glob: &Glob, rule: &TableRule, all: &[Relation]) -> (String, Remedy) {
 }
 
 /// Of a pattern that covers nothing at all.
-fn nothing(glob: &Glob, all: &[Relation]) -> (String, Remedy) {
+fn nothing(pattern: &Pattern, all: &[Relation]) -> (String, Remedy) {
     let what =
-        if glob.exact().is_some() { "the source has no such table" } else { "it matches no table of the source" };
+        if pattern.exact().is_some() { "the source has no such table" } else { "it matches no table of the source" };
     let plain = |text: &str| text.replace('"', "").to_lowercase();
-    let alike = Glob::parse(&plain(&glob.to_string())).ok();
+    let alike = match pattern {
+        Pattern::Glob(glob) => Glob::parse(&plain(&glob.to_string())).ok(),
+        Pattern::Regex(_) => None,
+    };
     let lower = |id: &TableId| TableId::new(id.schema.to_lowercase(), id.table.to_lowercase());
     let near = all.iter().find(|r| r.kind == Kind::Table && alike.as_ref().is_some_and(|g| g.matches(&lower(&r.id))));
     let remedy = match near {
@@ -153,7 +156,7 @@ mod tests {
     fn told(pattern: &str, exclude: &str) -> (String, String) {
         let relation = |name: &str, kind| Relation { id: TableId::new("s", name), kind };
         let all = [relation("Big", Kind::Table), relation("v", Kind::View), relation("light", Kind::Unlogged)];
-        let glob = |text: &str| Glob::parse(text).expect("a pattern");
+        let glob = |text: &str| Pattern::glob(text).expect("a pattern");
         let rule = TableRule { include: Vec::new(), exclude: vec![glob(exclude)] };
         let (message, remedy) = why(&glob(pattern), &rule, &all);
         (message, remedy.to_string())

@@ -4,22 +4,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow_array::ArrayRef;
 use async_trait::async_trait;
 use tokio_postgres::Client;
-use trem_engine::change::{ReducedSet, ReducedStep, TableChanges, Truncate};
+use trem_engine::change::{Mark, ReducedSet, ReducedStep, TableChanges, Truncate};
 use trem_engine::ports::{Applied, TargetLane};
 use trem_engine::position::Position;
 use trem_engine::record::{Epoch, RecordChange, TableRecord};
-use trem_engine::schema::{AddedColumns, SecondaryKind, SecondaryObject, TableId, TableSchema, Type, TypeDefinition};
+use trem_engine::schema::{AddedColumns, SecondaryKind, SecondaryObject, TableId, TableSchema, TypeDefinition};
 use trem_engine::task::OnExisting;
 use trem_engine::{Class, Error, Remedy, Result};
 
 use super::create::create_keys;
-use super::encode::View;
 use super::fit::without_form;
 use super::inspect::Facts;
 use super::interference::interference;
+use super::literal::literal;
 use super::pipelined::Counts;
 use super::session::{BEGIN_SET, Session};
 use super::shape::TargetTable;
@@ -86,6 +85,19 @@ impl PgLane {
             open_set: false,
             durability,
         })
+    }
+
+    /// Keeps everything else of the task from committing until this connection ends.
+    pub(super) async fn hold(&mut self) -> Result<()> {
+        self.begin("BEGIN").await?;
+        bookkeeping::hold(&self.session.client, &self.task).await
+    }
+
+    /// Applies rows in the transaction that [`PgLane::hold`] has begun, and ends it.
+    pub(super) async fn mend(&mut self, set: ReducedSet, released: &[i64]) -> Result<()> {
+        self.steps(set).await?;
+        bookkeeping::release(&self.session.client, &self.task, released).await?;
+        self.commit_transaction().await
     }
 
     /// The server's process.
@@ -184,6 +196,14 @@ impl PgLane {
         client.batch_execute(&sql).await.map_err(|e| pg(e).target_table(id).of_table())
     }
 
+    async fn mark(&self, mark: &Mark) -> Result<()> {
+        let column = &mark.table.columns[mark.column];
+        let Some(value) = literal(&mark.value, 0, &column.ty)? else { return Ok(()) };
+        let (table, name) = (quote::table(&mark.table.id), quote::ident(&column.name));
+        let sql = format!("UPDATE {table} SET {name} = {value}::{} WHERE {name} IS NULL", counterpart::name(column));
+        self.session.client.execute(&sql, &[]).await.map(drop).map_err(pg)
+    }
+
     async fn add_columns(&mut self, added: &AddedColumns) -> Result<()> {
         self.writers.forget(&added.next.id);
         self.session.forget_statements();
@@ -213,6 +233,10 @@ impl PgLane {
                     self.flush(&mut tables, &mut applied).await?;
                     self.truncate(&truncate).await?;
                 }
+                ReducedStep::Mark(mark) => {
+                    self.flush(&mut tables, &mut applied).await?;
+                    self.mark(&mark).await.map_err(|e| e.target_table(&mark.table.id).of_table())?;
+                }
                 ReducedStep::AddColumns(added) => {
                     self.flush(&mut tables, &mut applied).await?;
                     self.add_columns(&added).await?;
@@ -237,18 +261,6 @@ pub(super) async fn end_stalled(client: &Client) {
     }
 }
 
-/// The one value of an array as a literal, if it is not NULL.
-fn literal(value: &ArrayRef, ty: &Type) -> Result<Option<String>> {
-    let view = View::of(value, ty)?;
-    if view.is_null(0) {
-        return Ok(None);
-    }
-    let mut text = Vec::new();
-    view.put_text(0, &mut text);
-    let text = String::from_utf8(text).map_err(|e| Error::fatal("internal: a value's text").cause(e))?;
-    Ok(Some(quote::literal(&text)))
-}
-
 async fn add_columns(session: &Session, added: &AddedColumns) -> Result<()> {
     let AddedColumns { before, next, existing } = added;
     prepare::verdict(&next.id, &without_form(next))?;
@@ -260,7 +272,7 @@ async fn add_columns(session: &Session, added: &AddedColumns) -> Result<()> {
     let added = next.columns.iter().filter(|c| before.column(&c.name).is_none());
     for (column, value) in added.zip(existing.columns()) {
         let (quoted, ty) = (quote::ident(&column.name), counterpart::name(column));
-        let value = literal(value, &column.ty)?.map(|v| format!("{v}::{ty}"));
+        let value = literal(value, 0, &column.ty)?.map(|v| format!("{v}::{ty}"));
         if have.column(&column.name).is_some() {
             // Someone was ahead of the log: the rows that are there get the value they have at the source.
             if let Some(value) = value {

@@ -59,13 +59,14 @@ impl PgLoader {
     }
 
     /// Counts rows that a trigger of the target has not let in.
-    async fn kept_out(&self, table: &TableId, rows: u64, done: &RecordChange) -> Result<()> {
-        let RecordChange::ChunkDone { table: source, .. } = done else { return Ok(()) };
-        if rows == 0 {
-            return Ok(());
-        }
+    async fn kept_out(&self, table: &TableId, rows: u64, changes: &[RecordChange]) -> Result<()> {
+        let of = |change: &RecordChange| match change {
+            RecordChange::ChunkDone { table, .. } => Some(table.clone()),
+            _ => None,
+        };
+        let Some(source) = changes.iter().find_map(of).filter(|_| rows > 0) else { return Ok(()) };
         tracing::warn!(task = %self.task, %table, rows, "a trigger of the target's table has kept rows out");
-        bookkeeping::write(&self.session.client, &self.task, &RecordChange::Conflicts(source.clone(), rows)).await
+        bookkeeping::write(&self.session.client, &self.task, &RecordChange::Conflicts(source, rows)).await
     }
 }
 
@@ -109,7 +110,7 @@ impl Loader for PgLoader {
         Ok(())
     }
 
-    async fn finish_chunk(&mut self, done: &RecordChange) -> Result<()> {
+    async fn finish_chunk(&mut self, changes: &[RecordChange]) -> Result<()> {
         let open = self.open.take().ok_or_else(|| Error::fatal("internal: the end of a chunk that has not begun"))?;
         let at = |e: Error| e.target_table(&open.table);
         let mut taken = match open.copy {
@@ -130,8 +131,10 @@ impl Loader for PgLoader {
             taken = if upsert.ends_with("DO NOTHING") { taken } else { put };
         }
         bookkeeping::fence(client, &self.task, self.epoch).await?;
-        bookkeeping::write(client, &self.task, done).await?;
-        self.kept_out(&open.table, open.sent.saturating_sub(taken), done).await?;
+        for change in changes {
+            bookkeeping::write(client, &self.task, change).await?;
+        }
+        self.kept_out(&open.table, open.sent.saturating_sub(taken), changes).await?;
         client.batch_execute("COMMIT").await.map_err(pg)?;
         failpoint::crash(Point::LoaderAfterCommit);
         Ok(())

@@ -16,7 +16,10 @@ mod interference;
 mod keyed;
 mod keyless;
 mod lane;
+mod literal;
 mod loader;
+mod look;
+mod mend;
 mod misfits;
 mod named;
 mod pipelined;
@@ -35,13 +38,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
-use trem_engine::ports::{Finding, Loader, Severity, TablePreview, Target, TargetLane};
+use trem_engine::change::ChangeBatch;
+use trem_engine::ports::{Finding, Loader, Mend, Severity, TablePreview, Target, TargetLane};
 use trem_engine::position::Position;
+use trem_engine::quarantine::QuarantineEntry;
 use trem_engine::record::{Epoch, TaskRecord};
 use trem_engine::schema::{Catalog, TableId};
 use trem_engine::task::OnExisting;
 use trem_engine::{Error, Remedy, Result};
 
+pub(super) use literal::literal;
 use watched::Watched;
 
 use super::config::PgConfig;
@@ -173,6 +179,27 @@ impl Target for PostgresTarget {
 
     async fn requests(&self) -> Result<Vec<TableId>> {
         self.ask(async |client| bookkeeping::requests(client, &self.task).await).await
+    }
+
+    async fn look(&self, like: &ChangeBatch) -> Result<Option<Vec<(String, Option<String>)>>> {
+        let row = self.ask(async |client| look::look(client, like).await).await;
+        row.map_err(|e| e.target_table(&like.table.id))
+    }
+
+    async fn quarantined(&self) -> Result<Vec<QuarantineEntry>> {
+        self.ask(async |client| bookkeeping::quarantined(client, &self.task).await).await
+    }
+
+    async fn release(&self, numbers: &[i64]) -> Result<u64> {
+        self.ask(async |client| match bookkeeping::format(client).await? {
+            Some(3..) => bookkeeping::release(client, &self.task, numbers).await,
+            _ => Ok(0),
+        })
+        .await
+    }
+
+    async fn mend(&self) -> Result<Box<dyn Mend>> {
+        Ok(Box::new(mend::PgMend::open(self.connect().await?, &self.task).await?))
     }
 
     async fn forget(&self) -> Result<bool> {

@@ -33,7 +33,7 @@ pub(super) async fn create(client: &Client, objects: &[SecondaryObject]) -> Resu
 
 async fn exists(client: &Client, object: &SecondaryObject) -> Result<bool> {
     let sql = match object.kind {
-        SecondaryKind::Index => {
+        SecondaryKind::Index | SecondaryKind::UniqueIndex => {
             "SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid \
              JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2 AND x.relname = $3"
         }

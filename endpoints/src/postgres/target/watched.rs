@@ -133,7 +133,7 @@ impl<T: Loader> Loader for Watched<T> {
         self.watch.over(self.inner.load(rows)).await
     }
 
-    async fn finish_chunk(&mut self, done: &RecordChange) -> Result<()> {
-        self.watch.over(self.inner.finish_chunk(done)).await
+    async fn finish_chunk(&mut self, changes: &[RecordChange]) -> Result<()> {
+        self.watch.over(self.inner.finish_chunk(changes)).await
     }
 }

@@ -59,6 +59,10 @@ fn steps(set: &ChangeSet) -> Vec<(String, Vec<i64>)> {
     steps.collect()
 }
 
+fn commit(time: Option<SystemTime>) -> Commit {
+    Commit { position: at(1), at: time, transaction: "1".to_owned() }
+}
+
 fn rows(name: &str, ids: &[i64]) -> (String, Vec<i64>) {
     (name.to_owned(), ids.to_vec())
 }
@@ -68,15 +72,15 @@ fn a_set_is_whole_transactions() {
     let (t, mut g) = (table("t"), gather(100));
     assert!(!g.ready() && g.take().unwrap().is_none());
     assert_eq!(g.between(), Some(&at(10)));
-    g.begin();
+    g.begin(commit(Some(SystemTime::UNIX_EPOCH)));
     put(&mut g, 0, &t, 1);
     assert!(!g.ready() && g.take().unwrap().is_none() && g.between().is_none());
-    g.commit(at(20), Some(SystemTime::UNIX_EPOCH), true);
-    g.begin();
+    g.commit(at(20), true);
+    g.begin(commit(None));
     put(&mut g, 0, &t, 2);
     // Part of the next is there: the first must wait for it.
     assert!(g.take().unwrap().is_none());
-    g.commit(at(30), None, true);
+    g.commit(at(30), true);
     assert_eq!(g.between(), Some(&at(30)));
     let set = g.take().unwrap().unwrap();
     assert_eq!(steps(&set), [rows("t", &[1, 2])]);
@@ -95,10 +99,10 @@ fn a_position_moves_on_without_changes() {
     g.reached(at(40));
     let set = g.take().unwrap().unwrap();
     assert_eq!((set.span.end.order(), set.steps.len(), set.span.transactions), (50, 0, 0));
-    g.begin();
+    g.begin(commit(Some(SystemTime::UNIX_EPOCH)));
     g.reached(at(60));
     assert!(!g.ready(), "a transaction has begun before it");
-    g.commit(at(70), Some(SystemTime::UNIX_EPOCH), false);
+    g.commit(at(70), false);
     let set = g.take().unwrap().unwrap();
     assert_eq!((set.span.end.order(), set.span.transactions), (70, 0), "the target had it");
     assert!(set.span.committed_at.is_some());
@@ -107,7 +111,7 @@ fn a_position_moves_on_without_changes() {
 #[test]
 fn a_large_transaction_comes_in_parts() {
     let (t, mut g) = (table("t"), gather(2));
-    g.begin();
+    g.begin(commit(Some(SystemTime::UNIX_EPOCH)));
     for id in 1..4 {
         put(&mut g, 0, &t, id);
         assert!(!g.full(), "there is as much room again inside of a transaction");
@@ -118,14 +122,14 @@ fn a_large_transaction_comes_in_parts() {
     assert_eq!((set.rows(), set.span.open, set.span.end.order(), set.span.transactions), (4, true, 10, 0));
     assert!(!g.full() && g.between().is_none());
     // With nothing left of it, its end is to come all the same.
-    g.commit(at(20), Some(SystemTime::UNIX_EPOCH), true);
+    g.commit(at(20), true);
     let set = g.take().unwrap().unwrap();
     assert_eq!((set.rows(), set.span.open, set.span.end.order(), set.span.transactions), (0, false, 20, 1));
     // Between transactions it is full sooner.
-    g.begin();
+    g.begin(commit(None));
     (5..7).for_each(|id| put(&mut g, 0, &t, id));
     assert!(!g.full());
-    g.commit(at(30), None, true);
+    g.commit(at(30), true);
     assert!(g.full());
 }
 
@@ -133,13 +137,13 @@ fn a_large_transaction_comes_in_parts() {
 fn bytes_are_a_limit_too() {
     let (t, limits) = (table("t"), BatchLimits { max_bytes: 1000, ..BatchLimits::default() });
     let mut g = Gather::new(limits, at(10));
-    g.begin();
+    g.begin(commit(None));
     put_large(&mut g, 0, &t, 1, 1000);
     assert!(!g.full());
-    g.commit(at(20), None, true);
+    g.commit(at(20), true);
     assert!(g.full());
     assert_eq!(g.take().unwrap().unwrap().rows(), 1);
-    g.begin();
+    g.begin(commit(None));
     let mut count = 0;
     while !g.full() {
         put_large(&mut g, 0, &t, count, 0);
@@ -152,17 +156,17 @@ fn bytes_are_a_limit_too() {
 #[test]
 fn what_is_not_rows_stands_between_rows() {
     let (t, u, mut g) = (table("t"), table("u"), gather(100));
-    g.begin();
+    g.begin(commit(None));
     put(&mut g, 0, &t, 1);
     put(&mut g, 1, &u, 2);
     put(&mut g, 0, &t, 3);
-    let emptied = |tables| Truncate { tables, cascade: false, restart_identity: false };
+    let emptied = |tables| Truncate { tables, cascade: false, restart_identity: false, commit: None };
     g.truncate(emptied(Vec::new())).unwrap();
     put(&mut g, 1, &u, 4);
     g.truncate(emptied(vec![Arc::clone(&t)])).unwrap();
     put(&mut g, 0, &t, 5);
     g.schema(suspend(&u)).unwrap();
-    g.commit(at(20), None, true);
+    g.commit(at(20), true);
     let wanted =
         [rows("t", &[1, 3]), rows("u", &[2, 4]), rows("truncate 1", &[]), rows("t", &[5]), rows("schema u", &[])];
     assert_eq!(steps(&g.take().unwrap().unwrap()), wanted);
@@ -177,7 +181,7 @@ fn rows_of_another_shape_are_another_batch() {
     let (mut wide, t, mut g) = ((*table("t")).clone(), table("t"), gather(100));
     wide.columns.push(Column { name: "more".to_owned(), nullable: true, ..wide.columns[0].clone() });
     let wide = Arc::new(wide);
-    g.begin();
+    g.begin(commit(None));
     put(&mut g, 0, &t, 1);
     let put_wide = |batch: &mut BatchBuilder| {
         batch.columns()[0].push_i64(2)?;
@@ -185,7 +189,7 @@ fn rows_of_another_shape_are_another_batch() {
         batch.end_row(Op::Insert, &ColumnMask::default())
     };
     g.row(0, &wide, 16, put_wide).unwrap();
-    g.commit(at(20), None, true);
+    g.commit(at(20), true);
     let set = g.take().unwrap().unwrap();
     assert_eq!(steps(&set), [rows("t", &[1]), rows("t", &[2])]);
 }
@@ -193,21 +197,21 @@ fn rows_of_another_shape_are_another_batch() {
 #[test]
 fn a_large_row_is_a_batch_of_its_own() {
     let (t, mut g) = (table("t"), gather(100));
-    g.begin();
+    g.begin(commit(None));
     put(&mut g, 0, &t, 1);
     put_large(&mut g, 0, &t, 2, LARGE_ROW);
     put(&mut g, 0, &t, 3);
-    g.commit(at(20), None, true);
+    g.commit(at(20), true);
     assert_eq!(steps(&g.take().unwrap().unwrap()), [rows("t", &[1]), rows("t", &[2]), rows("t", &[3])]);
 }
 
 #[test]
 fn a_set_stays_open_while_the_target_lacks_something() {
     let (t, mut g) = (table("t"), gather(100));
-    g.begin();
+    g.begin(commit(Some(SystemTime::UNIX_EPOCH)));
     put(&mut g, 0, &t, 1);
     g.hold(true);
-    g.commit(at(20), Some(SystemTime::UNIX_EPOCH), true);
+    g.commit(at(20), true);
     assert_eq!(g.between(), None);
     let set = g.take().unwrap().unwrap();
     assert!(set.span.open && set.span.committed_at.is_some());
@@ -244,7 +248,7 @@ proptest! {
             }
         };
         for (n, count) in transactions.iter().enumerate() {
-            g.begin();
+            g.begin(commit(None));
             for _ in 0..*count {
                 put(&mut g, next as usize % 2, &tables[next as usize % 2], next);
                 next += 1;
@@ -252,7 +256,7 @@ proptest! {
                     take(&mut g, true);
                 }
             }
-            g.commit(at(100 + n as u128), None, true);
+            g.commit(at(100 + n as u128), true);
             if takes.next() == Some(true) {
                 take(&mut g, false);
             }

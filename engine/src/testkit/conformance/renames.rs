@@ -200,7 +200,8 @@ pub async fn suspended_renamed_tables_are_told_by_both_names(rig: &dyn Rig) {
     catch_up(rig, NoSecrets).await;
     let left_out = record(rig, &a).await;
     assert_eq!(left_out.state, TableState::Suspended);
-    assert!(left_out.reason.unwrap().contains("columns were added: no rule for this"));
+    let reason = left_out.reason.unwrap();
+    assert!(reason.contains("columns were added: no rule for this"), "{reason}");
     assert!(reloads(&left_out.remedy.unwrap(), &a.id));
     assert_equal(rig, ONE, &[&b]).await;
     rig.target().request_reload(&a.id).await.unwrap();

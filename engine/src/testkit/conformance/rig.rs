@@ -13,7 +13,7 @@ use crate::remedy::Remedy;
 use crate::runner::{Control, Task, Until};
 use crate::schema::{Length, TableId, Type};
 use crate::task::{
-    AfterLoad, BatchLimits, Glob, LoadOptions, Mode, OnExisting, RetryPolicy, Selection, TableRule, TaskPlan,
+    AfterLoad, BatchLimits, LoadOptions, Mode, OnExisting, Pattern, RetryPolicy, Selection, TableRule, TaskPlan,
 };
 use crate::testkit::model::{Event, ModelTable, Row, Value};
 
@@ -88,7 +88,7 @@ pub(super) fn reloads(remedy: &Remedy, table: &TableId) -> bool {
 
 /// The plan that the cases run.
 pub fn plan() -> TaskPlan {
-    let include = vec![Glob::parse("public.*").unwrap()];
+    let include = vec![Pattern::glob("public.*").unwrap()];
     TaskPlan {
         name: "conformance".to_owned(),
         mode: Mode::FullLoadAndCdc,

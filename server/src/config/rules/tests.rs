@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use trem_engine::task::NameGlob;
+
 use super::*;
 use crate::config::{Problems, parse};
 
@@ -29,6 +31,18 @@ fn read(rules: &str) -> Result<RuleList, Problems> {
     Ok(parse(Path::new("tasks.toml"), &format!("{TASK}{rules}"), &env)?.tasks.remove(0).rules)
 }
 
+fn rule(number: usize, glob: &str, action: Action) -> Rule {
+    Rule { label: format!("rule {number}"), matches: vec![Pattern::glob(glob).unwrap()], action }
+}
+
+fn rules(rules: Vec<Rule>) -> RuleList {
+    RuleList::new("copy", rules, Vec::new(), OnRowError::Stop)
+}
+
+fn column(name: &str) -> Columns {
+    Columns(vec![ColumnPattern::Glob(NameGlob::parse(name).unwrap())])
+}
+
 /// One rule of these keys is refused, with this message.
 #[track_caller]
 fn refused(keys: &str, message: &str) {
@@ -42,32 +56,30 @@ fn the_documented_rules_are_read_in_order() {
     let manual = include_str!("../../../../docs/CONFIGURATION.md");
     let example = manual.split("```toml\n").find(|block| block.contains(".rules]]")).unwrap();
     let example = example.split("```").next().unwrap().replace("shop-to-reports", "copy");
-    let rule = |glob: &str, action| Rule { matches: Glob::parse(glob).unwrap(), action };
-    let to = |name: &str| name.to_owned();
+    let to = |name: &str| Naming::To(name.to_owned());
     let expected = vec![
-        rule("public.*", Action::RenameSchema { to: to("dw") }),
-        rule("dw.orders", Action::RenameTable { to: to("sales") }),
-        rule("dw.*", Action::RenameColumn { column: to("id"), to: to("number") }),
+        rule(1, "public.*", Action::RenameSchema(to("dw"))),
+        rule(2, "dw.orders", Action::RenameTable(to("sales"))),
+        rule(3, "dw.*", Action::RenameColumn { columns: column("id"), naming: to("number") }),
     ];
-    assert_eq!(read(&example).unwrap(), RuleList::new(expected, Vec::new()));
-    assert_eq!(read("").unwrap(), RuleList::default());
+    assert_eq!(read(&example).unwrap(), rules(expected));
+    assert_eq!(read("").unwrap(), rules(Vec::new()));
 }
 
 #[test]
 fn variables_are_replaced() {
-    let rules = "rules = [{ match = '${SCHEMA}.*', action = 'rename-table', to = 'x$${${SCHEMA}' }]";
-    let expected =
-        Rule { matches: Glob::parse("dw.*").unwrap(), action: Action::RenameTable { to: "x${dw".to_owned() } };
-    assert_eq!(read(rules).unwrap(), RuleList::new(vec![expected], Vec::new()));
+    let text = "rules = [{ match = '${SCHEMA}.*', action = 'rename-table', to = 'x$${${SCHEMA}' }]";
+    let expected = rule(1, "dw.*", Action::RenameTable(Naming::To("x${dw".to_owned())));
+    assert_eq!(read(text).unwrap(), rules(vec![expected]));
 }
 
 #[test]
 fn actions_and_their_keys() {
     refused(
-        "match = 'a.*'\naction = 'soft-delete'\ncolumn = 'c'",
-        "tasks.toml:13:10: tasks.copy.rules[0].action: action \"soft-delete\" is not supported by this version: \
+        "match = 'a.*'\naction = 'merge'\ncolumn = 'c'",
+        "tasks.toml:13:10: tasks.copy.rules[0].action: action \"merge\" is not supported by this version: \
          expected \"rename-schema\", \"rename-table\", \"rename-column\", \"create-column\", \"set-value\", \
-         \"drop-column\" or \"set-key\"",
+         \"change-type\", \"drop-column\", \"set-key\", \"soft-delete\" or \"history\"",
     );
     let create = "match = 'a.*'\naction = 'create-column'\ncolumn = 'c'\nvalue = '1'";
     refused(create, "the key `type` is missing, which create-column needs");
@@ -79,10 +91,10 @@ fn actions_and_their_keys() {
     refused("match = 'a.*'\naction = 5", "rules[0].action: expected \"rename-schema\", ");
     refused("action = 'rename-table'\nto = 'b'", "tasks.toml:11:1: tasks.copy.rules: missing key `match`");
     refused("match = 'a.*'\nto = 'b'", "missing key `action`");
-    refused("match = 'a.*'\naction = 'rename-table'", "the key `to` is missing, which rename-table needs");
+    refused("match = 'a.*'\naction = 'rename-table'", "expected one of the keys \"to\", \"add-prefix\"");
     refused(
-        "match = 'a.*'\naction = 'rename-column'\nto = 'b'",
-        "tasks.toml:11:1: tasks.copy.rules: the key `column` is missing, which rename-column needs",
+        "match = 'a.*'\naction = 'drop-column'",
+        "tasks.toml:11:1: tasks.copy.rules: the key `column` is missing, which drop-column needs",
     );
     refused(
         "match = 'a.*'\naction = 'rename-table'\nto = 'b'\ncolumn = 'c'",
@@ -96,7 +108,7 @@ fn actions_and_their_keys() {
 fn patterns_and_names() {
     let rename = |glob: &str, to: &str| format!("match = {glob}\naction = 'rename-table'\nto = {to}");
     refused(&rename("'a'", "'b'"), "tasks.copy.rules[0].match: bad pattern: `a` is not of the form schema.table");
-    refused(&rename("['a.b']", "'b'"), "expected a pattern such as \"public.*\", found a list");
+    refused(&rename("[['a.b']]", "'b'"), "expected a pattern such as \"public.*\"");
     refused(&rename("'${URL}.x'", "'b'"), "bad pattern, which is not shown");
     refused(&rename("'a.*'", "''"), "rules[0].to: expected a name, such as \"orders\", found an empty one");
     refused(&rename("'a.*'", "'${NOTHING}'"), "found an empty one");

@@ -25,3 +25,21 @@ pub(in super::super) async fn settled(client: &Client, task: &str, epoch: Epoch)
     let found = client.query_opt(sql, &[&task, &epoch.0]).await.map_err(pg)?;
     found.map(drop).ok_or_else(|| fenced(task))
 }
+
+/// The epoch of whoever has taken the task over last.
+pub(in super::super) async fn epoch(client: &Client, task: &str) -> Result<Option<Epoch>> {
+    if super::format(client).await?.is_none() {
+        return Ok(None);
+    }
+    let row = client.query_opt("SELECT epoch FROM trem.task WHERE task = $1", &[&task]).await.map_err(pg)?;
+    row.map(|row| row.try_get(0).map(Epoch).map_err(pg)).transpose()
+}
+
+/// Keeps every lane and loader of the task from committing until the end of the open transaction.
+pub(in super::super) async fn hold(client: &Client, task: &str) -> Result<()> {
+    for table in ["task", "lane"] {
+        let sql = format!("SELECT FROM trem.{table} WHERE task = $1 FOR UPDATE");
+        client.query(&sql, &[&task]).await.map_err(pg)?;
+    }
+    Ok(())
+}

@@ -6,7 +6,7 @@ use trem_engine::{Error, Result};
 use crate::postgres::sqlstate::error as pg;
 
 /// The layout that this program writes. Format 1 is that of version 0.1.0, which it reads and goes on from.
-const FORMAT: i32 = 2;
+const FORMAT: i32 = 3;
 
 const CREATE: &str = "
 CREATE TABLE trem.meta (format int NOT NULL);
@@ -49,7 +49,7 @@ INSERT INTO trem.meta VALUES (1);
 
 /// From format 1 to 2. What a task of version 0.1.0 still writes while another task is upgraded stays where it is: its
 /// place in the log in `task`, its tables without a target of their own.
-const UPGRADE: &str = "
+const TO_2: &str = "
 CREATE TABLE trem.lane (
     task text NOT NULL REFERENCES trem.task ON DELETE CASCADE,
     lane int NOT NULL,
@@ -72,6 +72,25 @@ CREATE TABLE trem.request (
     PRIMARY KEY (task, schema_name, table_name)
 );
 UPDATE trem.meta SET format = 2;
+";
+
+/// From format 2 to 3. A task of an earlier version knows nothing of it and may go on.
+const TO_3: &str = "
+CREATE TABLE trem.quarantine (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    task text NOT NULL,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    operation text NOT NULL,
+    position text,
+    committed_at timestamptz,
+    error text NOT NULL,
+    row_key text NOT NULL,
+    row_values text NOT NULL,
+    quarantined_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+CREATE INDEX ON trem.quarantine (task, schema_name, table_name);
+UPDATE trem.meta SET format = 3;
 ";
 
 /// Waits for others that create or drop the bookkeeping, until the end of the open transaction.
@@ -111,8 +130,10 @@ pub(super) async fn create(client: &Client) -> Result<()> {
         }
         client.batch_execute(CREATE).await.map_err(pg)?;
     }
-    if format != Some(FORMAT) {
-        client.batch_execute(UPGRADE).await.map_err(pg)?;
+    for (to, upgrade) in [(2, TO_2), (3, TO_3)] {
+        if format.unwrap_or(1) < to {
+            client.batch_execute(upgrade).await.map_err(pg)?;
+        }
     }
     Ok(())
 }

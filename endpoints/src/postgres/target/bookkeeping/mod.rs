@@ -5,6 +5,7 @@
 
 mod fence;
 mod layout;
+mod quarantine;
 mod read;
 mod write;
 
@@ -15,17 +16,20 @@ use trem_engine::Result;
 use trem_engine::record::{Epoch, TaskRecord};
 use trem_engine::schema::TableId;
 
+pub(super) use self::fence::{epoch, hold};
 pub(super) use self::fence::{fence, fenced, settled};
 pub(super) use self::layout::format;
 use self::layout::{LOCK, create};
+pub(super) use self::quarantine::{quarantined, release};
 pub(super) use self::read::{read, requests};
 pub(super) use self::write::{MOVE, checkpoint, write};
 use crate::postgres::quote;
 use crate::postgres::row::get;
 use crate::postgres::sqlstate::error as pg;
 
-/// The tables that hold something of a task, those that refer to others first.
-const OF_TASK: [&str; 5] = ["request", "chunk", "table_state", "lane", "task"];
+/// The tables that hold something of a task, each with the format that brought it, those that refer to others first.
+const OF_TASK: [(&str, i32); 6] =
+    [("quarantine", 3), ("request", 2), ("chunk", 1), ("table_state", 1), ("lane", 2), ("task", 1)];
 
 /// Takes a task over: the bookkeeping created or brought to this format, everyone else locked out.
 pub(super) async fn take_over(client: &Client, task: &str) -> Result<(Epoch, TaskRecord)> {
@@ -96,7 +100,7 @@ pub(super) async fn forget(client: &Client, task: &str) -> Result<bool> {
         return client.batch_execute("COMMIT").await.map(|()| false).map_err(pg);
     };
     let mut known = 0;
-    let there: Vec<&str> = OF_TASK.into_iter().filter(|t| format > 1 || !["request", "lane"].contains(t)).collect();
+    let there: Vec<&str> = OF_TASK.iter().filter(|(_, since)| format >= *since).map(|(table, _)| *table).collect();
     for table in &there {
         known += client.execute(&format!("DELETE FROM trem.{table} WHERE task = $1"), &[&task]).await.map_err(pg)?;
     }

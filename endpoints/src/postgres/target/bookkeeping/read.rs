@@ -58,12 +58,16 @@ async fn read_as(client: &Client, task: &str, format: i32) -> Result<Option<Task
 
 async fn tables(client: &Client, task: &str, format: i32) -> Result<Vec<TableRecord>> {
     let newer = match format {
-        1 => "NULL::text, NULL::text, NULL::text, 0::int8",
-        _ => "target_shape, position_order::text, position, conflicts",
+        1 => "NULL::text, NULL::text, NULL::text, 0::int8, 0::int8",
+        2 => "target_shape, position_order::text, position, conflicts, 0::int8",
+        _ => {
+            "target_shape, position_order::text, position, conflicts, (SELECT count(*) FROM trem.quarantine q WHERE \
+             (q.task, q.schema_name, q.table_name) = (s.task, s.schema_name, s.table_name))"
+        }
     };
     let sql = format!(
         "SELECT schema_name, table_name, state, shape, reason, remedy, created_by_trem, keeps_rows, {newer} \
-         FROM trem.table_state WHERE task = $1 ORDER BY 1, 2"
+         FROM trem.table_state s WHERE task = $1 ORDER BY 1, 2"
     );
     let mut tables = Vec::new();
     for row in &client.query(&sql, &[&task]).await.map_err(pg)? {
@@ -88,6 +92,7 @@ async fn tables(client: &Client, task: &str, format: i32) -> Result<Vec<TableRec
             chunks: Vec::new(),
             position: position(row, 9)?,
             conflicts: get::<i64>(row, 11)?.unsigned_abs(),
+            quarantined: get::<i64>(row, 12)?.unsigned_abs(),
         });
     }
     Ok(tables)

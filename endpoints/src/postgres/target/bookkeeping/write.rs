@@ -11,6 +11,7 @@ use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::{Error, Remedy, Result};
 
 use super::fence::{fence, fenced};
+use super::quarantine;
 use super::read::read;
 use crate::postgres::sqlstate::error as pg;
 
@@ -81,13 +82,17 @@ pub(in super::super) async fn write(client: &Client, task: &str, change: &Record
             let more = i64::try_from(*more).unwrap_or(i64::MAX);
             known(execute(client, sql, &[&task, &id.schema, &id.table, &more]).await?, id)
         }
-        RecordChange::Forget(id) => forget_table(client, task, id).await,
+        RecordChange::Forget(id) => {
+            quarantine::forget(client, task, id).await?;
+            forget_table(client, task, id).await
+        }
         RecordChange::Failing(failing) => {
             let text = serde_json::to_string(failing);
             let text = text.map_err(|e| Error::fatal("internal: what fails cannot be written down").cause(e))?;
             let sql = "UPDATE trem.task SET failing = $2 WHERE task = $1";
             execute(client, sql, &[&task, &text]).await.map(drop)
         }
+        RecordChange::Quarantine(changes) => quarantine::put(client, task, changes).await,
         RecordChange::Taken(id) => {
             let sql = "DELETE FROM trem.request WHERE task = $1 AND schema_name = $2 AND table_name = $3";
             execute(client, sql, &[&task, &id.schema, &id.table]).await.map(drop)
@@ -148,6 +153,8 @@ async fn forget_table(client: &Client, task: &str, id: &TableId) -> Result<()> {
 async fn put_chunks(client: &Client, task: &str, id: &TableId, chunks: &[Chunk]) -> Result<()> {
     let sql = "DELETE FROM trem.chunk WHERE task = $1 AND schema_name = $2 AND table_name = $3";
     execute(client, sql, &[&task, &id.schema, &id.table]).await?;
+    // What a load had set aside, the next one meets again.
+    quarantine::forget(client, task, id).await?;
     let ids: Vec<i64> = chunks.iter().map(|c| i64::from(c.id)).collect();
     let texts = chunks.iter().map(serde_json::to_string).collect::<std::result::Result<Vec<_>, _>>();
     let texts = texts.map_err(|e| Error::fatal("internal: chunks of the table").cause(e))?;
