@@ -1,7 +1,7 @@
 # The commands of this repository. Each installs what it lacks (Debian and Ubuntu).
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
-.PHONY: help setup build demo test bench bench-side-by-side bench-growth bench-micro bench-memory lint
+.PHONY: help setup build demo test bench bench-side-by-side bench-growth bench-rules bench-micro bench-memory lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -23,7 +23,7 @@ lint: setup ## format and lints only
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-bench: bench-side-by-side bench-growth bench-micro bench-memory ## all benchmarks; not part of `make test`
+bench: bench-side-by-side bench-growth bench-rules bench-micro bench-memory ## all benchmarks; not part of `make test`
 
 bench-side-by-side: setup ## trem against COPY, native replication and others; ARGS="--only drain-mix" for a part
 	@scripts/setup benches
@@ -36,6 +36,10 @@ bench-growth: setup ## what grows: ten million changes once; 1, 100 and 1,000 ta
 	    --name growth-tables
 	cargo run -q --release -p trem-benches --bin side-by-side -- --only 'growth-tables-*' --with trem,native \
 	    --scale 5 --name growth-tables-5
+
+bench-rules: setup ## what rules cost: the same task without and with them
+	@scripts/setup benches
+	cargo run -q --release -p trem-benches --bin rules -- $(ARGS)
 
 bench-micro: setup ## decoding, compaction and encoding on one core, with their allocations
 	cargo bench -q -p trem-benches --bench micro > $(or $(CARGO_TARGET_DIR),target)/micro.txt
