@@ -146,6 +146,46 @@ async fn a_row_that_was_set_aside_comes_whole() {
     assert_eq!(world.table_state("public.t").await, "ready");
 }
 
+/// What is read is applied, merged, filtered or set aside, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_is_accounted_for() {
+    let mut world = world().await;
+    world.configure(|c| {
+        c.sections = format!("{RULES}[[TASK.tables]]\ninclude = \"public.t\"\nfilter = \"id % 4 <> 0\"\n");
+    });
+    world.trem.until_current().expect(0);
+    let rows = "SELECT i, CASE WHEN i % 3 = 0 THEN 'x' ELSE '1' END FROM generate_series(1, 60) i";
+    world.source.exec(&format!("INSERT INTO t {rows}")).await;
+    world.source.exec("UPDATE t SET n = '2' WHERE id <= 30; DELETE FROM t WHERE id > 50").await;
+    world.trem.until_current().expect(0).says(&["changes=100 "]);
+    // Of 60 rows 45 pass the filter, and 30 of those can be done; an update mends those up to 30.
+    let rows = "SELECT count(*) FROM t";
+    let expected = (1..=50).filter(|id| id % 4 != 0 && (*id <= 30 || id % 3 != 0)).count();
+    assert_eq!(world.target.one(rows).await, expected.to_string());
+    let aside = (1..=60).filter(|id| id % 4 != 0 && id % 3 == 0).count();
+    assert_eq!(world.target.one("SELECT count(*) FROM trem.quarantine").await, aside.to_string());
+}
+
+/// What a filter keeps away, or takes away, no rule is asked about.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_comes_before_the_rules() {
+    let mut world = World::one().await;
+    world.configure(|c| {
+        let filter = "filter = \"n ~ '^[0-9]+$'\"\n";
+        c.sections = format!("{RULES}[[TASK.tables]]\ninclude = \"public.t\"\n{filter}");
+    });
+    let table = "CREATE TABLE t (id int PRIMARY KEY, n text, secret text); ALTER TABLE t REPLICA IDENTITY FULL";
+    world.source.exec(&format!("{table}; INSERT INTO t VALUES (1, '1'), (2, 'two'), (3, '3')")).await;
+    world.trem.until_current().expect(0);
+    assert_eq!(world.target.one(ROWS).await, "1:1 3:3");
+    let changes = "UPDATE t SET n = 'one' WHERE id = 1; UPDATE t SET n = '2' WHERE id = 2; \
+                   UPDATE t SET id = 4, n = 'x' WHERE id = 3; INSERT INTO t VALUES (5, 'five'), (6, '6'); \
+                   UPDATE t SET n = 'y' WHERE id = 5; DELETE FROM t WHERE id = 5";
+    world.source.exec(changes).await;
+    world.trem.until_current().expect(0);
+    assert_eq!(world.target.one(ROWS).await, "2:2 6:6");
+}
+
 /// The row at the source, what rules make of it, and the row on the target.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_is_explained() {

@@ -139,3 +139,30 @@ async fn rules_that_change_suspend_what_they_rename() {
     assert_eq!(world.target.number("SELECT count(*) FROM dw.a").await, 2);
     assert_eq!(world.target.number("SELECT count(*) FROM a").await, 1, "left as it was");
 }
+
+/// Types that only the target knows, in the load and in changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_of_the_targets_own() {
+    let mut world = World::one().await;
+    let rule = |column: &str, native: &str| {
+        format!(
+            "[[TASK.rules]]\nmatch = \"public.t\"\naction = \"change-type\"\ncolumn = \"{column}\"\n\
+             to = {{ native = \"{native}\" }}\n"
+        )
+    };
+    let rules = [rule("address", "inet"), rule("n", "character varying(5)"), rule("id", "text")];
+    world.configure(|c| c.sections = rules.concat());
+    world.source.exec("CREATE TABLE t (id int PRIMARY KEY, address text, n numeric)").await;
+    world.source.exec("INSERT INTO t VALUES (1, '10.0.0.1', 1.50), (2, NULL, NULL)").await;
+    world.trem.until_current().expect(0);
+    world.source.exec("UPDATE t SET address = '::1' WHERE id = 2; INSERT INTO t VALUES (3, '10.1.0.0/16', -2)").await;
+    world.source.exec("UPDATE t SET id = 11 WHERE id = 1; DELETE FROM t WHERE id = 3").await;
+    world.trem.until_current().expect(0);
+    let rows = "SELECT string_agg(concat_ws(' ', id, host(address), n, pg_typeof(address), pg_typeof(n), \
+                pg_typeof(id)), ', ' ORDER BY id) FROM t";
+    let types = "inet character varying text";
+    assert_eq!(world.target.one(rows).await, format!("11 10.0.0.1 1.50 {types}, 2 ::1 {types}"));
+    // One that the target cannot hold is that table's matter.
+    world.source.exec("INSERT INTO t VALUES (4, 'nowhere', 1)").await;
+    world.trem.until_current().expect(3).says(&["public.t", "inet", "trem reload"]);
+}

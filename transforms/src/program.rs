@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, NullArray, RecordBatch};
-use trem_engine::change::{ChangeBatch, ColumnMask, OldImages, Op, Truncate};
+use trem_engine::change::{ChangeBatch, ColumnMask, OldImages, Op, TableCounts, Truncate};
 use trem_engine::route::{Emptied, Mapped, RowMap};
 use trem_engine::schema::TableSchema;
 use trem_engine::{Class, Error, Result};
@@ -65,11 +65,9 @@ pub(crate) struct Program {
     pub(crate) set_aside: Option<Vec<usize>>,
 }
 
-/// What a batch has come to, before the filter.
+/// What a batch has come to.
 struct Made {
     rows: ChangeBatch,
-    /// The old images as rows of the target's table.
-    gone: Option<RecordBatch>,
     misfits: Vec<(String, u64)>,
 }
 
@@ -177,7 +175,6 @@ impl Program {
         let mask = |(at, mask): (usize, &ColumnMask)| self.mask(mask, updated.contains(&(at as u16)));
         let masks = rows.masks.iter().enumerate().map(mask).collect::<Result<Vec<ColumnMask>>>()?;
         let images = old.as_ref().map(|(old, slots)| self.out_old(old, slots)).transpose()?.flatten();
-        let gone = old.as_ref().map(|(old, slots)| self.out(slots, old.rows.len())).transpose()?;
         let of_column = |(out, column): (&Out, &trem_engine::schema::Column)| {
             let count = out.conversions.iter().map(|step| misfits[*step]).sum();
             (count > 0).then(|| (column.name.clone(), count))
@@ -192,17 +189,18 @@ impl Program {
             mask_of: rows.mask_of.clone(),
             commits: rows.commits.clone(),
         };
-        Ok(Made { rows, gone, misfits })
+        Ok(Made { rows, misfits })
     }
 
     /// What becomes of rows, if all of them can be done.
     fn whole(&self, rows: &ChangeBatch) -> Result<Mapped> {
-        let made = self.make(rows)?;
-        let mapped = match &self.filter {
-            None => Mapped::all(made.rows),
-            Some(filter) => filter.judge(rows)?.apply(made.rows, made.gone.as_ref())?,
+        let through = match &self.filter {
+            None => None,
+            Some(filter) => Some(filter.judge(rows)?.apply(rows.clone())?),
         };
-        Ok(Mapped { misfits: made.misfits, rows: self.keep_past(mapped.rows)?, ..mapped })
+        let (rows, counts) = through.as_ref().map_or((rows, TableCounts::default()), |t| (&t.rows, t.counts));
+        let made = self.make(rows)?;
+        Ok(Mapped { counts, misfits: made.misfits, ..Mapped::all(self.keep_past(made.rows)?) })
     }
 }
 

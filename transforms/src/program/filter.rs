@@ -153,8 +153,8 @@ impl Filter {
 }
 
 impl Verdicts {
-    /// The rows that are left. `old`: old images as rows of the target's table.
-    pub(super) fn apply(self, rows: ChangeBatch, old: Option<&RecordBatch>) -> Result<Mapped> {
+    /// The rows that are left, as the source has them: what is not let through is not looked at by any rule.
+    pub(super) fn apply(self, rows: ChangeBatch) -> Result<Mapped> {
         let Self(verdicts) = self;
         let kept: Vec<usize> = (0..rows.len()).filter(|row| verdicts[*row] != Verdict::Keep).collect();
         let filtered = (rows.len() - kept.len()) as u64;
@@ -169,10 +169,12 @@ impl Verdicts {
             _ => (0, *row),
         };
         let places: Vec<(usize, usize)> = kept.iter().map(place).collect();
-        let nothing = RecordBatch::new_empty(rows.rows.schema());
-        let old = old.unwrap_or(&nothing);
+        let old = match &rows.old {
+            Some(old) => widened(old, &rows.table),
+            None => RecordBatch::new_empty(rows.rows.schema()).columns().to_vec(),
+        };
         let column = |at: usize| {
-            let both: [&dyn Array; 2] = [rows.rows.column(at).as_ref(), old.column(at).as_ref()];
+            let both: [&dyn Array; 2] = [rows.rows.column(at).as_ref(), old[at].as_ref()];
             interleave(&both, &places).map_err(|e| Error::fatal("internal: filtered rows").cause(e))
         };
         let columns = (0..rows.rows.num_columns()).map(column).collect::<Result<Vec<ArrayRef>>>()?;
