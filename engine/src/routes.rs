@@ -1,5 +1,7 @@
 //! The routes of all tables of a task, and the catalogue that a target sees by them.
 
+mod merge;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -32,16 +34,14 @@ impl Routes {
                 Err(error) => out.refused.push((Arc::clone(table), error.table(&table.id))),
             }
         }
-        let mut sources: HashMap<TableId, Vec<TableId>> = HashMap::new();
+        let mut meeting: HashMap<TableId, Vec<Route>> = HashMap::new();
         for route in &found {
-            sources.entry(route.target().id.clone()).or_default().push(route.source().id.clone());
+            meeting.entry(route.target().id.whole()).or_default().push(route.clone());
         }
         for route in found {
             let (source, target) = (&route.source().id, &route.target().id);
-            let mut others = sources[target].iter().filter(|id| *id != source).peekable();
-            if others.peek().is_some() {
-                let names: Vec<String> = others.map(ToString::to_string).collect();
-                out.refused.push((Arc::clone(route.source()), same_target(source, target, &names.join(", "))));
+            if let Err(error) = merge::beside(&route, &meeting[&target.whole()]) {
+                out.refused.push((Arc::clone(route.source()), error));
                 continue;
             }
             out.by_source.insert(source.clone(), out.routes.len());
@@ -72,6 +72,12 @@ impl Routes {
         self.by_target.get(id).map(|at| &self.routes[*at])
     }
 
+    /// The other tables of the source that become the same as this one.
+    pub fn beside(&self, route: &Route) -> Vec<&TableId> {
+        let same = |r: &&Route| r.target().id.same_table(&route.target().id) && r.source().id != route.source().id;
+        self.routes.iter().filter(same).map(|r| &r.source().id).collect()
+    }
+
     /// Indexes and constraints under the target's names, in the order in which they can be created. Those of tables
     /// without a route are left out, and those that name a column that does not get to the target.
     pub fn secondary(&self) -> &[SecondaryObject] {
@@ -91,8 +97,13 @@ impl Routes {
 
     fn secondary_object(&self, object: &SecondaryObject) -> Option<SecondaryObject> {
         let route = self.of_source(&object.table)?;
-        // What the source has no more may be there beside what it has now.
-        if route.keeps_past() && object.kind != SecondaryKind::Index {
+        // What the source has no more may be there beside what it has now, and what another table has too.
+        let more = route.keeps_past() || route.target().id.part.is_some();
+        if more && object.kind != SecondaryKind::Index {
+            return None;
+        }
+        let first = |r: &&Route| r.target().id.same_table(&route.target().id);
+        if self.routes.iter().find(first).is_some_and(|first| first.source().id != route.source().id) {
             return None;
         }
         let ddl = object.ddl.renamed(&object.table, self)?;
@@ -131,11 +142,6 @@ fn has_columns(table: &TableSchema) -> Result<()> {
         false => "has no columns but generated ones, whose values are not sent",
     };
     Err(Error::refused(what).remedy("exclude it in [[tables]], or give it a column"))
-}
-
-fn same_target(source: &TableId, target: &TableId, others: &str) -> Error {
-    let message = format!("would become the target table {target}, which {others} would become too");
-    Error::refused(message).table(source).remedy("rename one of them in [[rules]], or exclude it in [[tables]]")
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-pub use crate::name::TableId;
+pub use crate::name::{Part, TableId};
 use crate::remedy::Remedy;
 use crate::template::Template;
 pub use crate::types::{Dialect, Length, Native, Type};
@@ -126,6 +126,17 @@ impl TableSchema {
     /// The index of the column called `name`.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)
+    }
+
+    /// What the columns of [`TableSchema::key`] are called.
+    pub fn key_names(&self) -> impl Iterator<Item = &str> {
+        self.key.iter().map(|at| self.columns[*at].name.as_str())
+    }
+
+    /// Whether it has rows of several tables of the source, of which only these say that no two have the same key.
+    pub fn trusts_keys(&self) -> bool {
+        let own = |name: &str| self.id.part.iter().flat_map(|part| &part.columns).any(|(column, _)| column == name);
+        self.id.part.is_some() && !self.key.is_empty() && !self.key_names().any(own)
     }
 
     /// The Arrow schema of this table's batches, every field nullable (old images leave columns out).

@@ -40,7 +40,7 @@ pub async fn overlaps(all: &[TaskConfig], picked: &[Task]) -> Vec<Vec<Finding>> 
         let Some(source) = config.source.configured.source(&config.plan.name) else { continue };
         if let Ok(catalog) = source.discover(&config.plan.selection).await {
             let routes = Routes::of(&config.rules, &catalog);
-            let ways = routes.all().iter().map(|r| (r.source().id.clone(), r.target().id.clone()));
+            let ways = routes.all().iter().map(|r| (r.source().id.clone(), r.target().id.whole()));
             flows[n].ways = Some(ways.collect());
         }
     }

@@ -21,6 +21,7 @@ mod interference;
 mod left_behind;
 mod lineage;
 mod manual;
+mod merge;
 mod one_table;
 mod past;
 mod quarantine;

@@ -121,7 +121,7 @@ impl Action {
     }
 
     fn names(&self, table: &mut Working<'_>, pattern: &Pattern) -> Result<bool> {
-        let TableId { schema, table: name } = &table.id;
+        let TableId { schema, table: name, .. } = &table.id;
         let made = match self {
             Self::RenameSchema(naming) => {
                 TableId::new(naming.of(schema, &|to| pattern.fill(&table.id, to)), name.clone())

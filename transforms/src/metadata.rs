@@ -72,6 +72,11 @@ impl Metadata {
         matches!(self, Self::SourceSchema | Self::SourceTable | Self::Task)
     }
 
+    /// Whether it is the table's name, or a part of that.
+    pub(crate) fn is_name(self) -> bool {
+        matches!(self, Self::SourceSchema | Self::SourceTable)
+    }
+
     /// Of these rows of a batch of the source's table.
     pub(crate) fn values(self, batch: &ChangeBatch, rows: &[usize], task: &str) -> ArrayRef {
         let commit = |row: &usize| batch.commits.of(*row).map(|(commit, _)| commit);

@@ -10,7 +10,7 @@ mod step;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, NullArray, RecordBatch};
+use arrow_array::{ArrayRef, NullArray, RecordBatch, new_null_array};
 use trem_engine::change::{ChangeBatch, ColumnMask, OldImages, Op, TableCounts, Truncate};
 use trem_engine::route::{Emptied, Mapped, RowMap};
 use trem_engine::schema::TableSchema;
@@ -107,6 +107,22 @@ impl Program {
             misfits.push(count);
         }
         Ok((slots, misfits))
+    }
+
+    /// With what these columns have in all rows, which rows of other tables that become the same have not.
+    pub(crate) fn told_apart_by(mut self, columns: &[usize]) -> Result<Self> {
+        let mut target = (*self.target).clone();
+        let Some(part) = target.id.part.as_mut().filter(|_| !columns.is_empty()) else { return Ok(self) };
+        let nothing: Vec<ArrayRef> = self.source.columns.iter().map(|c| new_null_array(&c.ty.arrow(), 1)).collect();
+        let row = ChangeBatch::inserts(Arc::clone(&self.source), batch(self.source.arrow(), nothing.clone(), 1)?);
+        let (slots, _) = self.slots(nothing, (&row, &[0]), &|_, _| true)?;
+        for at in columns {
+            let column = &self.target.columns[*at];
+            let value = crate::expression::text(&slots[self.outs[*at].slot], &column.ty)?.into_iter().next().flatten();
+            part.columns.extend(value.map(|value| (column.name.clone(), value)));
+        }
+        self.target = Arc::new(target);
+        Ok(self)
     }
 
     /// The slots of old images.

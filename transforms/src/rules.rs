@@ -25,6 +25,8 @@ pub struct Rule {
     pub matches: Vec<Pattern>,
     /// What it does to them.
     pub action: Action,
+    /// Several tables of the source may become one by it.
+    pub merge: bool,
 }
 
 /// What becomes of a row that a rule cannot be applied to.
@@ -61,6 +63,7 @@ impl RuleList {
             if let Some(pattern) = rule.matches.iter().find(|pattern| pattern.matches(&applied.working.id)) {
                 let found = rule.action.apply(&mut applied.working, pattern);
                 applied.covering.push((number, found.map_err(|e| self.error(number, table, e))?));
+                applied.working.merges |= rule.merge;
             }
         }
         Ok(applied)
@@ -80,7 +83,7 @@ impl RuleList {
         for (number, found) in self.apply(table)?.covering {
             let missing = if found { "" } else { ", which the table has not" };
             let rule = &self.rules[number];
-            said.push(format!("{}: {}{missing}", rule.label, rule.action.said()));
+            said.push(format!("{}: {}{missing}", rule.label, rule.said()));
         }
         Ok(said)
     }
@@ -100,7 +103,7 @@ impl RuleList {
         }
         for (number, _) in self.apply(table)?.covering {
             let rule = &self.rules[number];
-            stages.push((format!("{}: {}", rule.label, rule.action.said()), up_to(number + 1)));
+            stages.push((format!("{}: {}", rule.label, rule.said()), up_to(number + 1)));
         }
         Ok(stages)
     }
@@ -151,6 +154,11 @@ impl fmt::Display for Rule {
 }
 
 impl Rule {
+    /// What it does, for people.
+    fn said(&self) -> String {
+        format!("{}{}", self.action.said(), if self.merge { ", where others may be" } else { "" })
+    }
+
     /// Whether it names its tables one by one.
     fn is_exact(&self) -> bool {
         self.matches.iter().all(|pattern| pattern.exact().is_some())

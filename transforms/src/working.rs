@@ -32,6 +32,8 @@ struct Work {
     replaced: bool,
     /// The steps that have converted it.
     conversions: Vec<usize>,
+    /// Its values are made of the table's name alone.
+    of_name: bool,
 }
 
 /// A column that the target computes.
@@ -56,6 +58,8 @@ pub(crate) struct Working<'a> {
     past: Past,
     /// Rows that cannot be done are set aside.
     sets_aside: bool,
+    /// Other tables may become the same one.
+    pub(crate) merges: bool,
 }
 
 impl<'a> Working<'a> {
@@ -69,6 +73,7 @@ impl<'a> Working<'a> {
             source: Some(at),
             replaced: false,
             conversions: Vec::new(),
+            of_name: false,
         };
         let computed = |c: &trem_engine::schema::GeneratedColumn| Computed {
             was: c.name.clone(),
@@ -86,6 +91,7 @@ impl<'a> Working<'a> {
             key: None,
             past: Past::None,
             sets_aside,
+            merges: false,
         }
     }
 

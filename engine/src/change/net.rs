@@ -107,6 +107,12 @@ impl NetChanges {
         Self { batches, deletes, moves, updates, inserts, merged: 0 }
     }
 
+    /// The deletes by themselves, which are left out here; `None` if there are none.
+    pub(super) fn take_deletes(&mut self) -> Option<Self> {
+        let deletes = std::mem::take(&mut self.deletes);
+        (!deletes.is_empty()).then(|| Self { deletes, ..Self::empty(self.batches.clone()) })
+    }
+
     /// Number of changes in the log.
     pub fn changes(&self) -> usize {
         self.counts().read() as usize

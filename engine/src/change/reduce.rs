@@ -82,6 +82,13 @@ impl TableChanges {
         Ok(Self { table, effect })
     }
 
+    /// Takes the deletes out. A row may go from one table to another that becomes the same: it is deleted first.
+    fn take_deletes(&mut self) -> Option<Self> {
+        let Effect::Net(net) = &mut self.effect else { return None };
+        let deletes = net.take_deletes()?;
+        Some(Self { table: Arc::clone(&self.table), effect: Effect::Net(deletes) })
+    }
+
     /// Number of changes in the log.
     pub fn changes(&self) -> usize {
         match &self.effect {
@@ -149,9 +156,20 @@ impl Reducer {
 
     fn flush(&mut self) -> Result<()> {
         self.places.clear();
-        for (table, batches) in std::mem::take(&mut self.tables) {
-            self.steps.push(ReducedStep::Table(TableChanges::of(table, batches, self.reduction)?));
+        let tables = std::mem::take(&mut self.tables);
+        let moves = |table: &TableSchema| {
+            table.trusts_keys() && tables.iter().filter(|(other, _)| other.id.same_table(&table.id)).count() > 1
+        };
+        let moving: Vec<bool> = tables.iter().map(|(table, _)| moves(table)).collect();
+        let (mut first, mut then) = (Vec::new(), Vec::new());
+        for ((table, batches), moves) in tables.into_iter().zip(moving) {
+            let mut changes = TableChanges::of(table, batches, self.reduction)?;
+            if moves {
+                first.extend(changes.take_deletes().map(ReducedStep::Table));
+            }
+            then.push(ReducedStep::Table(changes));
         }
+        self.steps.extend(first.into_iter().chain(then));
         Ok(())
     }
 }

@@ -326,7 +326,7 @@ impl Group {
             chunk_bytes: plan.load.chunk_bytes,
             parts: plan.load.workers as u64 * PARTS_PER_WORKER,
             resume_above_bytes: plan.load.resume_above_bytes,
-            physical: plan.on_existing != OnExisting::Keep,
+            physical: plan.on_existing != OnExisting::Keep && !route.target().id.is_mixed(),
         };
         let chunks = snapshot.chunks(route.source(), options).await?;
         self.begin(lane, &record, &chunks, empty).await?;
@@ -371,14 +371,14 @@ impl Group {
         empty: bool,
     ) -> Result<()> {
         let loaded = record.any_chunk_done();
-        if record.origin.keeps_rows && loaded {
+        if (record.origin.keeps_rows || record.target.id.is_mixed()) && loaded {
             let what = "its load was interrupted, and the rows loaded so far cannot be told from those it keeps";
             let empty = format!("delete all rows of {} on the target", record.target.id);
             let remedy = Remedy::from(empty).then_reload(record.id());
             return Err(Error::refused(what).table(record.id()).remedy(remedy));
         }
         let planned = [RecordChange::Chunks(record.id().clone(), chunks.to_vec())];
-        if (empty || loaded) && !record.origin.keeps_rows {
+        if (empty || loaded) && !record.origin.keeps_rows && !record.target.id.is_mixed() {
             lane.empty(&record.target, &planned).await?;
             return self.run.book.note(&planned);
         }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::error::{Class, Error, Result};
 use crate::ports::{Finding, Severity, TablePreview, Unmatched};
+use crate::route::Route;
 use crate::routes::Routes;
-use crate::schema::{Catalog, TableSchema};
+use crate::schema::{Catalog, TableId, TableSchema};
 use crate::side::Side;
 
 use super::task::{Task, both};
@@ -120,7 +121,12 @@ pub async fn preflight(task: &Task) -> Result<Preflight> {
         findings.extend(taken.map(|f| Found::at(Side::Source, f)));
     }
     let mapped = routes.target_catalog(&catalog);
-    let previews = task.target.plan(&mapped, &known, plan.on_existing, plan.mode.loads()).await?;
+    let mut previews = task.target.plan(&mapped, &known, plan.on_existing, plan.mode.loads()).await?;
+    for route in routes.all() {
+        if let Some(preview) = previews.iter_mut().find(|p| p.table.id == route.target().id) {
+            preview.findings.extend(merged(route, &routes.beside(route)));
+        }
+    }
     findings.sort_by_key(|f| std::cmp::Reverse(f.finding.severity));
     Ok(Preflight { catalog, routes, findings, previews })
 }
@@ -132,6 +138,25 @@ fn refused((table, error): &(Arc<TableSchema>, Error)) -> Finding {
         message: error.reason(),
         remedy: error.advice().cloned(),
     }
+}
+
+/// What is taken for granted of a table that becomes one with others.
+fn merged(route: &Route, others: &[&TableId]) -> Option<Finding> {
+    let target = route.target();
+    if others.is_empty() || !(target.trusts_keys() || target.id.is_mixed()) {
+        return None;
+    }
+    let others = others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut message = format!("becomes {} together with {others}", target.id);
+    if target.trusts_keys() {
+        message.push_str("; that no two of them have rows of the same key is taken for granted");
+    }
+    if target.id.is_mixed() {
+        message.push_str("; no column says where a row is from: one of them that is emptied is suspended");
+    }
+    let remedy = "add a column made of source_schema() or source_table(), and name it in set-key";
+    let subject = route.source().id.to_string();
+    Some(Finding { severity: Severity::Warning, subject, message, remedy: Some(remedy.into()) })
 }
 
 /// What the task would create at the source, and is there already.

@@ -155,7 +155,13 @@ impl Stage {
                 continue;
             }
             let route = self.route(table)?;
-            match route.emptied(&truncate)? {
+            let emptied = route.emptied(&truncate)?;
+            if route.target().id.is_mixed() && !matches!(emptied, Emptied::Told(_)) {
+                self.ended.insert(table.id.clone());
+                out.mixed(&table.id, &route.target().id);
+                continue;
+            }
+            match emptied {
                 Emptied::Empty => tables.push(Arc::clone(route.target())),
                 Emptied::Marked(mark) => reducer.step(ReducedStep::Mark(mark))?,
                 Emptied::Told(rows) => reducer.rows(rows),
@@ -243,6 +249,13 @@ impl Outcome {
             self.changes.push(RecordChange::Quarantine(mapped.quarantined.clone()));
         }
         self.misfits.extend(mapped.misfits.iter().map(|(column, count)| (id.clone(), column.clone(), *count)));
+    }
+
+    fn mixed(&mut self, table: &TableId, target: &TableId) {
+        let reason =
+            format!("it was emptied at the source, and its rows in {target} cannot be told from those of others");
+        let remedy = "make a column of source_schema() or source_table() with create-column, and start anew";
+        self.suspend(table, reason, remedy.into());
     }
 
     fn reload(&mut self, table: &TableId, reason: String) {

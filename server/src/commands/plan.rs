@@ -49,6 +49,9 @@ struct TableView {
     columns: Vec<ColumnView>,
     /// What the filter and each rule does to it.
     rules: Vec<String>,
+    /// The other tables of the source that become the same one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    beside: Vec<String>,
     /// Rows at the source and as they get to the target, if they were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sample: Vec<RowView>,
@@ -148,6 +151,7 @@ fn table_view(
         exists: preview.exists,
         identity: schema.identity,
         columns: columns(route),
+        beside: routes.beside(route).into_iter().map(ToString::to_string).collect(),
         rules: rules(schema),
         sample: Vec::new(),
         ddl: preview.ddl,
@@ -226,6 +230,9 @@ fn print(task: &TaskView) {
         output::say(columns);
         for rule in &table.rules {
             output::tell("  ", rule);
+        }
+        if !table.beside.is_empty() {
+            output::tell("  ", format_args!("becomes one table with {}", table.beside.join(", ")));
         }
         for row in &table.sample {
             output::tell("  row ", &row.source);

@@ -88,11 +88,12 @@ pub struct Rule {
     pub keep: Option<Leaf>,
     pub on_misfit: Option<Leaf>,
     pub prefix: Option<Leaf>,
+    pub merge: Option<Leaf>,
 }
 
 impl Rule {
     /// All keys but `match` and `action`.
-    pub fn keys(&self) -> [(&'static str, Option<&Leaf>); 15] {
+    pub fn keys(&self) -> [(&'static str, Option<&Leaf>); 16] {
         [
             ("column", &self.column),
             ("columns", &self.columns),
@@ -109,6 +110,7 @@ impl Rule {
             ("keep", &self.keep),
             ("on-misfit", &self.on_misfit),
             ("prefix", &self.prefix),
+            ("merge", &self.merge),
         ]
         .map(|(key, leaf)| (key, leaf.as_ref()))
     }

@@ -22,9 +22,11 @@ struct Keys {
 
 const NAMING: &[&str] = &["to", "add-prefix", "add-suffix", "remove-prefix", "remove-suffix", "case"];
 
+const NAMING_TABLES: &[&str] = &["to", "add-prefix", "add-suffix", "remove-prefix", "remove-suffix", "case", "merge"];
+
 const ACTIONS: [Keys; 10] = [
-    Keys { action: "rename-schema", needs: &[], may: NAMING },
-    Keys { action: "rename-table", needs: &[], may: NAMING },
+    Keys { action: "rename-schema", needs: &[], may: NAMING_TABLES },
+    Keys { action: "rename-table", needs: &[], may: NAMING_TABLES },
     Keys {
         action: "rename-column",
         needs: &[],
@@ -87,7 +89,8 @@ impl Resolver<'_> {
     pub(super) fn rule_list(&mut self, raw: &[Spanned<raw::Rule>], of: &str, dialect: Option<&Dialect>) -> Vec<Rule> {
         let one = |(number, rule): (usize, &Spanned<raw::Rule>)| {
             let (matches, action) = self.rule(rule, dialect)?;
-            Some(Rule { label: format!("rule {}{of}", number + 1), matches, action })
+            let merge = self.flag(rule.get_ref().merge.as_ref());
+            Some(Rule { label: format!("rule {}{of}", number + 1), matches, action, merge })
         };
         raw.iter().enumerate().filter_map(one).collect()
     }
@@ -138,6 +141,16 @@ impl Resolver<'_> {
             },
         };
         Some((matches?, action))
+    }
+
+    /// `true` or `false`, which is what it is if nothing is said.
+    fn flag(&mut self, leaf: Option<&Leaf>) -> bool {
+        let Some(leaf) = leaf else { return false };
+        let flag = leaf.get_ref().as_bool();
+        if flag.is_none() {
+            self.problem(leaf.span(), format!("expected true or false, found {}", shown(leaf.get_ref())));
+        }
+        flag.unwrap_or_default()
     }
 
     /// All that it needs, and nothing that it has no use for.

@@ -204,6 +204,7 @@ proptest! {
             label: format!("rule {at}"),
             matches: vec![Pattern::glob("*.*").unwrap()],
             action,
+            merge: false,
         };
         let rules: Vec<Rule> = actions.into_iter().enumerate().map(rule).collect();
         let include = vec![Pattern::glob("*.*").unwrap()];

@@ -30,7 +30,7 @@ fn rename(glob: &str, what: &str, to: &str) -> Rule {
 }
 
 fn rule(glob: &str, action: Action) -> Rule {
-    Rule { label: "a rule".to_owned(), matches: vec![Pattern::glob(glob).expect("pattern")], action }
+    Rule { label: "a rule".to_owned(), matches: vec![Pattern::glob(glob).expect("pattern")], action, merge: false }
 }
 
 fn columns(name: &str) -> Columns {

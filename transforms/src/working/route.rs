@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use trem_engine::Result;
 use trem_engine::route::Route;
-use trem_engine::schema::{GeneratedColumn, Identity, TableId};
+use trem_engine::schema::{GeneratedColumn, Identity, Part, TableId, Type};
 use trem_engine::template::Names;
 
 use super::Working;
@@ -23,6 +23,10 @@ impl Working<'_> {
             && self.filter.is_none();
         let mut target = (**source).clone();
         target.id.clone_from(&self.id);
+        if self.merges {
+            let of = (source.id.schema.clone(), source.id.table.clone());
+            target.id.part = Some(Box::new(Part { of, columns: Vec::new() }));
+        }
         target.columns = self.columns.iter().map(|c| c.column.clone()).collect();
         let renamed = |column: &GeneratedColumn| {
             let name = &self.generated.iter().find(|c| c.was == column.name)?.name;
@@ -43,8 +47,16 @@ impl Working<'_> {
             (target.key, target.primary_key, target.identity) = (Vec::new(), Vec::new(), Identity::InsertOnly);
         }
         let target = Arc::new(target.made_by(&self.fingerprint()));
-        let program = self.program(&target);
-        Ok(Route::mapped(Arc::clone(source), target, Arc::new(program)))
+        let of_name = self.of_name();
+        let program = self.program(&target).told_apart_by(&of_name)?;
+        Ok(Route::mapped(Arc::clone(source), Arc::clone(&program.target), Arc::new(program)))
+    }
+
+    /// The columns that say from which table of the source a row is, if several become one.
+    fn of_name(&self) -> Vec<usize> {
+        let text = |ty: &Type| matches!(ty, Type::Text(_));
+        let says = |at: &usize| self.merges && self.columns[*at].of_name && text(&self.columns[*at].column.ty);
+        (0..self.columns.len()).filter(says).collect()
     }
 
     fn program(mut self, target: &Arc<trem_engine::schema::TableSchema>) -> Program {

@@ -14,6 +14,17 @@ use crate::mask::{Mask, Masking};
 use crate::metadata::Metadata;
 use crate::program::{Make, Step};
 
+/// What has been computed.
+struct Computation {
+    slot: usize,
+    /// The columns of the source that it is made of.
+    from: BTreeSet<usize>,
+    /// It is made of what is different for each change.
+    of_change: bool,
+    /// It is made of the table's name, and of nothing that differs between its rows.
+    of_name: bool,
+}
+
 impl Working<'_> {
     /// Its inputs are the columns, then all [`Metadata`].
     pub(super) fn expression(&self, formula: &Formula) -> Result<Expression> {
@@ -35,24 +46,29 @@ impl Working<'_> {
         Ok(slot)
     }
 
-    /// Has an expression computed: its slot, the columns of the source that it is made of, and whether it is made of
-    /// what is different for each change.
-    fn compute(&mut self, formula: &Formula, ty: &Type) -> Result<(usize, BTreeSet<usize>, bool)> {
+    /// Has an expression computed.
+    fn compute(&mut self, formula: &Formula, ty: &Type) -> Result<Computation> {
         let expression = self.expression(formula)?;
-        let (mut from, mut of_change) = (BTreeSet::new(), false);
+        let (mut from, mut of_change, mut of_name) = (BTreeSet::new(), false, false);
         for at in expression.inputs() {
             match self.columns.get(at) {
                 Some(work) => {
                     from.extend(&work.from);
                     of_change |= work.of_change;
+                    of_name |= work.of_name;
                 }
-                None => of_change |= !Metadata::ALL[at - self.columns.len()].is_constant(),
+                None => {
+                    let metadata = Metadata::ALL[at - self.columns.len()];
+                    of_change |= !metadata.is_constant();
+                    of_name |= metadata.is_name();
+                }
             }
         }
+        of_name &= from.is_empty() && !of_change;
         let metadata = self.table.columns.len()..self.table.columns.len() + Metadata::ALL.len();
         let slots = self.columns.iter().map(|c| c.slot).chain(metadata).collect();
         let slot = self.make(Make::Compute(expression), slots, ty.clone(), from.clone())?;
-        Ok((slot, from, of_change))
+        Ok(Computation { slot, from, of_change, of_name })
     }
 
     fn omissible(&self, from: &BTreeSet<usize>) -> bool {
@@ -69,10 +85,11 @@ impl Working<'_> {
         // All see the columns as they were before.
         let made = covered.iter().map(|at| self.compute(value, &self.columns[*at].column.ty.clone()));
         let made = made.collect::<Result<Vec<_>>>()?;
-        for (at, (slot, from, of_change)) in covered.iter().zip(made) {
-            let (omissible, key) = (self.omissible(&from), self.is_key(*at));
+        for (at, made) in covered.iter().zip(made) {
+            let (omissible, key) = (self.omissible(&made.from), self.is_key(*at));
             let work = &mut self.columns[*at];
-            (work.slot, work.from, work.column.omissible, work.of_change) = (slot, from, omissible, of_change);
+            (work.slot, work.from, work.column.omissible) = (made.slot, made.from, omissible);
+            (work.of_change, work.of_name) = (made.of_change, made.of_name);
             (work.replaced, work.conversions) = (true, Vec::new());
             // An expression may give NULL where the source has none.
             work.column.nullable |= !key;
@@ -121,11 +138,11 @@ impl Working<'_> {
     /// Adds a column.
     pub(crate) fn create(&mut self, name: &str, ty: &Type, value: &Formula) -> Result<()> {
         self.is_free(name)?;
-        let (slot, from, of_change) = self.compute(value, ty)?;
+        let Computation { slot, from, of_change, of_name } = self.compute(value, ty)?;
         let omissible = self.omissible(&from);
         let column = Column { name: name.to_owned(), ty: ty.clone(), native: made(ty), nullable: true, omissible };
         let (source, replaced, conversions) = (None, true, Vec::new());
-        self.columns.push(Work { column, slot, from, of_change, source, replaced, conversions });
+        self.columns.push(Work { column, slot, from, of_change, of_name, source, replaced, conversions });
         Ok(())
     }
 
@@ -135,8 +152,9 @@ impl Working<'_> {
         let slot = self.make(Make::Nothing, Vec::new(), ty.clone(), BTreeSet::new())?;
         let (native, from) = (made(ty), BTreeSet::new());
         let column = Column { name: name.to_owned(), ty: ty.clone(), native, nullable: true, omissible: false };
-        let (source, replaced, conversions, of_change) = (None, true, Vec::new(), true);
-        self.columns.push(Work { column, slot, from, of_change, source, replaced, conversions });
+        let (source, replaced, conversions) = (None, true, Vec::new());
+        let (of_change, of_name) = (true, false);
+        self.columns.push(Work { column, slot, from, of_change, of_name, source, replaced, conversions });
         Ok(())
     }
 

@@ -150,6 +150,6 @@ async fn lock_of(client: &Client, tables: &[u32]) -> Result<Option<(TableId, Ope
            AND a.pid <> pg_backend_pid() ORDER BY a.xact_start LIMIT 1"
     );
     let Some(row) = client.query_opt(&sql, &[&tables]).await.map_err(sqlstate::error)? else { return Ok(None) };
-    let table = TableId { schema: get(&row, 0)?, table: get(&row, 1)? };
+    let table = TableId::new(get::<String>(&row, 0)?, get::<String>(&row, 1)?);
     Ok(Some((table, session(&row, 2)?)))
 }

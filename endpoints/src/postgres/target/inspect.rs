@@ -4,14 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::Client;
 use trem_engine::ports::Finding;
+use trem_engine::record::Origin;
 use trem_engine::schema::TableId;
 use trem_engine::task::OnExisting;
 use trem_engine::{Class, Error, Remedy, Result};
 
-use super::bookkeeping;
 use super::interference::interference;
 use super::named::of_tables;
 use super::shape::{Reads, TargetTable};
+use super::{bookkeeping, part};
 use crate::postgres::quote;
 use crate::postgres::row::get;
 use crate::postgres::sqlstate::error as pg;
@@ -42,6 +43,8 @@ pub(super) struct Facts {
     pub(super) interference: HashMap<TableId, Vec<Finding>>,
     /// What keeps a table from being dropped.
     pub(super) dependents: HashMap<TableId, Vec<String>>,
+    /// Tables that other tables of the source are written to as well, by the same task, and how they have come to be.
+    pub(super) shared: HashMap<TableId, Origin>,
 }
 
 /// What happens on the target when a row is deleted.
@@ -93,6 +96,9 @@ impl Facts {
         (facts.role, facts.may_create_schemas) = (get(&row, 0)?, get(&row, 1)?);
         if let Some(task) = task {
             facts.holders = bookkeeping::holders(client, task, ids).await?;
+            for id in ids {
+                facts.shared.extend(part::others(client, task, id).await?.map(|origin| ((*id).clone(), origin)));
+            }
         }
         if facts.tables.is_empty() {
             return Ok(facts);
@@ -114,9 +120,14 @@ impl Facts {
     }
 
     /// The statement that empties the table: one that others refer to cannot be truncated alone.
-    pub(super) fn empty(&self, id: &TableId) -> String {
-        let verb = if self.referred.contains(id) { "DELETE FROM" } else { "TRUNCATE" };
-        format!("{verb} {}", quote::table(id))
+    ///
+    /// # Errors
+    /// See [`part::delete`].
+    pub(super) fn empty(&self, id: &TableId) -> Result<String> {
+        if self.referred.contains(id) || self.shared.contains_key(id) {
+            return part::delete(id);
+        }
+        Ok(format!("TRUNCATE {}", quote::table(id)))
     }
 }
 
@@ -188,7 +199,7 @@ pub(super) async fn held(client: &Client, ids: &[&TableId]) -> Result<HashSet<Ta
     let mut pairs: Vec<(TableId, Option<TableId>)> = Vec::new();
     for (id, row) in of_tables(client, sql, ids).await? {
         let schema: Option<String> = get(&row, 2)?;
-        let referrer = schema.zip(get(&row, 3)?).map(|(schema, table)| TableId { schema, table });
+        let referrer = schema.zip(get(&row, 3)?).map(|(schema, table): (String, String)| TableId::new(schema, table));
         pairs.push((id, referrer.filter(|r| ids.contains(&r))));
     }
     let mut held: HashSet<TableId> = HashSet::new();

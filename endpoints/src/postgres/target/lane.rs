@@ -23,7 +23,7 @@ use super::pipelined::Counts;
 use super::session::{BEGIN_SET, Session};
 use super::shape::TargetTable;
 use super::tables::{self, Writers};
-use super::{bookkeeping, inspect, prepare, secondary, wanted};
+use super::{bookkeeping, inspect, part, prepare, secondary, wanted};
 use crate::failpoint::{self, Point};
 use crate::postgres::sqlstate::error as pg;
 use crate::postgres::{counterpart, quote};
@@ -173,7 +173,8 @@ impl PgLane {
         let client = &self.session.client;
         let ids: Vec<&TableId> = truncate.tables.iter().map(|t| &t.id).collect();
         let held = inspect::held(client, &ids).await?;
-        let (deleted, truncated): (Vec<&TableId>, Vec<&TableId>) = ids.iter().partition(|id| held.contains(id));
+        let (deleted, truncated): (Vec<&TableId>, Vec<&TableId>) =
+            ids.iter().partition(|id| id.part.is_some() || held.contains(id));
         for id in deleted {
             self.delete_all(id).await?;
         }
@@ -184,7 +185,7 @@ impl PgLane {
         client.batch_execute(&sql).await.map_err(|e| pg(e).target_table(first).of_table())
     }
 
-    /// Empties a table that others have foreign keys to.
+    /// Empties a table that others have foreign keys to, or that has rows of others.
     async fn delete_all(&self, id: &TableId) -> Result<()> {
         let client = &self.session.client;
         if !self.session.replica
@@ -192,15 +193,15 @@ impl PgLane {
         {
             return Err(hazard.refusal(id, "it must be emptied"));
         }
-        let sql = format!("DELETE FROM {}", quote::table(id));
-        client.batch_execute(&sql).await.map_err(|e| pg(e).target_table(id).of_table())
+        client.batch_execute(&part::delete(id)?).await.map_err(|e| pg(e).target_table(id).of_table())
     }
 
     async fn mark(&self, mark: &Mark) -> Result<()> {
         let column = &mark.table.columns[mark.column];
         let Some(value) = literal(&mark.value, 0, &column.ty)? else { return Ok(()) };
         let (table, name) = (quote::table(&mark.table.id), quote::ident(&column.name));
-        let sql = format!("UPDATE {table} SET {name} = {value}::{} WHERE {name} IS NULL", counterpart::name(column));
+        let (ty, own) = (counterpart::name(column), part::and_own(&mark.table.id));
+        let sql = format!("UPDATE {table} SET {name} = {value}::{ty} WHERE {name} IS NULL{own}");
         self.session.client.execute(&sql, &[]).await.map(drop).map_err(pg)
     }
 
@@ -273,10 +274,19 @@ async fn add_columns(session: &Session, added: &AddedColumns) -> Result<()> {
     for (column, value) in added.zip(existing.columns()) {
         let (quoted, ty) = (quote::ident(&column.name), counterpart::name(column));
         let value = literal(value, 0, &column.ty)?.map(|v| format!("{v}::{ty}"));
-        if have.column(&column.name).is_some() {
+        let shared = next.id.part.is_some();
+        let there = have.column(&column.name).is_some();
+        if shared && !there {
+            client.batch_execute(&format!("ALTER TABLE {name} ADD COLUMN {quoted} {ty}")).await.map_err(pg)?;
+        }
+        if shared || there {
             // Someone was ahead of the log: the rows that are there get the value they have at the source.
             if let Some(value) = value {
-                client.batch_execute(&format!("UPDATE {name} SET {quoted} = {value}")).await.map_err(pg)?;
+                let own = part::and_own(&next.id);
+                client
+                    .batch_execute(&format!("UPDATE {name} SET {quoted} = {value} WHERE true{own}"))
+                    .await
+                    .map_err(pg)?;
             }
             continue;
         }
@@ -351,7 +361,7 @@ impl TargetLane for PgLane {
     async fn empty(&mut self, table: &Arc<TableSchema>, changes: &[RecordChange]) -> Result<()> {
         self.begin_work().await?;
         let client = &self.session.client;
-        if inspect::held(client, &[&table.id]).await?.is_empty() {
+        if table.id.part.is_none() && inspect::held(client, &[&table.id]).await?.is_empty() {
             let sql = format!("TRUNCATE {}", quote::table(&table.id));
             client.batch_execute(&sql).await.map_err(|e| pg(e).target_table(&table.id))?;
         } else {

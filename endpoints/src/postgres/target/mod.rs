@@ -22,6 +22,7 @@ mod look;
 mod mend;
 mod misfits;
 mod named;
+mod part;
 mod pipelined;
 mod prepare;
 mod secondary;

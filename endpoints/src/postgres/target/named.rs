@@ -1,6 +1,9 @@
 //! Questions about tables of the target by their names: one query for a thousand as for one.
 
-use tokio_postgres::Client;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio_postgres::{Client, Row};
 use trem_engine::Result;
 use trem_engine::schema::TableId;
 
@@ -14,13 +17,20 @@ const WANTED: &str = "WITH wanted AS (SELECT w.schema_name, w.table_name, c.oid 
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.table_name)";
 
 /// Runs a query on [`WANTED`] whose first two columns are a table's name.
-pub(super) async fn of_tables(
-    client: &Client,
-    sql: &str,
-    ids: &[&TableId],
-) -> Result<Vec<(TableId, tokio_postgres::Row)>> {
-    let schemas: Vec<&str> = ids.iter().map(|i| i.schema.as_str()).collect();
-    let names: Vec<&str> = ids.iter().map(|i| i.table.as_str()).collect();
+pub(super) async fn of_tables(client: &Client, sql: &str, ids: &[&TableId]) -> Result<Vec<(TableId, Arc<Row>)>> {
+    let (schemas, names) = names_of(ids);
     let rows = client.query(&format!("{WANTED} {sql}"), &[&schemas, &names]).await.map_err(pg)?;
-    rows.into_iter().map(|row| Ok((TableId { schema: get(&row, 0)?, table: get(&row, 1)? }, row))).collect()
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows.into_iter().map(Arc::new) {
+        let (schema, table): (&str, &str) = (get(&row, 0)?, get(&row, 1)?);
+        let own = ids.iter().filter(|id| (id.schema.as_str(), id.table.as_str()) == (schema, table));
+        found.extend(own.map(|id| ((*id).clone(), Arc::clone(&row))));
+    }
+    Ok(found)
+}
+
+/// Schemas and names of tables, each table once, whatever its parts.
+pub(super) fn names_of<'a>(ids: &[&'a TableId]) -> (Vec<&'a str>, Vec<&'a str>) {
+    let names: BTreeSet<(&str, &str)> = ids.iter().map(|id| (id.schema.as_str(), id.table.as_str())).collect();
+    names.into_iter().unzip()
 }

@@ -14,6 +14,7 @@ use super::create::{create_keys, create_schema, create_table, too_long};
 use super::fit::without_form;
 use super::generated;
 use super::inspect::Facts;
+use super::part;
 use super::shape::{Reads, TargetTable};
 use super::wanted;
 use crate::postgres::quote;
@@ -45,18 +46,19 @@ pub(super) fn decide(
     // By other rules it was another table.
     let known = known.filter(|k| k.target.id == table.id);
     let have = facts.tables.get(&table.id);
-    let ours = known.is_some_and(|k| k.origin.created);
+    let shared = facts.shared.get(&table.id).filter(|_| have.is_some());
+    let ours = shared.map_or_else(|| known.is_some_and(|k| k.origin.created), |origin| origin.created);
     let reload = known.is_some_and(|k| k.state == TableState::Reload);
     // What a reload can empty keeps what others have made of it since: indexes, grants, columns.
     let replaceable = |h: &TargetTable| {
         h.other_kind.is_none() && if reload { ours && !h.serves(table) } else { on_existing == OnExisting::Recreate }
     };
-    let recreate = load && have.is_some_and(replaceable);
+    let recreate = load && shared.is_none() && have.is_some_and(replaceable);
     let keyed = matches!(table.identity, Identity::Key | Identity::KeyWithFullImage);
     let keep = load && have.is_some() && on_existing == OnExisting::Keep;
     let kept = known.is_some_and(|k| k.origin.keeps_rows)
         && !matches!(on_existing, OnExisting::Truncate | OnExisting::Recreate);
-    let keeps_rows = keep && keyed && (kept || !reload);
+    let keeps_rows = shared.map_or(keep && keyed && (kept || !reload), |origin| origin.keeps_rows);
     let origin = Origin { created: have.is_none() || recreate || ours, keeps_rows };
     let (before, after, findings) = (Vec::new(), Vec::new(), Vec::new());
     let mut d = Decision { exists: have.is_some(), schema: None, before, after, findings, origin };
@@ -82,6 +84,7 @@ pub(super) fn decide(
             let keys = create_keys(table, None);
             if load { d.after = keys } else { d.before.extend(keys) }
         }
+        Some(_) if shared.is_some() => d.join_others(facts, table, ours, load && reload),
         Some(have) => {
             // The keys of a table whose load was cut off are still to be built.
             d.findings.extend(have.misfits(table, !(reload && ours)));
@@ -92,7 +95,7 @@ pub(super) fn decide(
             if load && reload && kept && rows {
                 d.findings.push(own_rows(table));
             } else if load && ((reload && !kept) || on_existing == OnExisting::Truncate) {
-                d.before.push(facts.empty(&table.id));
+                d.before.extend(facts.empty(&table.id));
             } else if load && !reload && on_existing != OnExisting::Keep && rows {
                 d.findings.push(refusal(table, "rows are there already, and on-existing is refuse"));
             } else if keep && !keyed && rows {
@@ -101,6 +104,28 @@ pub(super) fn decide(
         }
     }
     d
+}
+
+impl Decision {
+    /// Takes rows up beside those of other tables of the source. `again`: there are some already, which go first.
+    fn join_others(&mut self, facts: &Facts, table: &TableSchema, ours: bool, again: bool) {
+        let Some(have) = facts.tables.get(&table.id) else { return };
+        let (widen, wide) = if ours { part::widened(have, table) } else { (Vec::new(), have.clone()) };
+        self.before.extend(widen);
+        // The first of them to be loaded builds the keys.
+        self.findings.extend(wide.misfits(table, !ours));
+        if again && self.origin.keeps_rows {
+            self.findings.push(own_rows(table));
+        } else if again {
+            match part::delete(&table.id) {
+                Ok(sql) => self.before.push(sql),
+                Err(error) => {
+                    let remedy = error.advice().cloned().unwrap_or(Remedy::StartAnew);
+                    self.findings.push(forbid(table, error.reason(), remedy));
+                }
+            }
+        }
+    }
 }
 
 fn forbid(table: &TableSchema, message: String, remedy: impl Into<Remedy>) -> Finding {
@@ -192,6 +217,19 @@ pub(super) fn verdict(table: &TableId, findings: &[Finding]) -> Result<()> {
     })
 }
 
+/// What would be done for a table whose rows go where those of `first` do.
+fn beside(first: &TablePreview, table: &Arc<TableSchema>) -> TablePreview {
+    let mut findings = too_long(table);
+    let other = |c: &&Column| first.table.column(&c.name).is_some_and(|at| first.table.columns[at].ty != c.ty);
+    for column in table.columns.iter().filter(other) {
+        let message = format!("it has another type in other tables that become {}", table.id);
+        let remedy = "give it one type with change-type";
+        let finding = forbid(table, message, remedy);
+        findings.push(Finding { subject: format!("{}.{}", table.id, column.name), ..finding });
+    }
+    TablePreview { table: Arc::clone(table), exists: first.exists, ddl: Vec::new(), findings }
+}
+
 /// What a run would do for these tables. `task` and `replica`: see [`Facts::read`].
 pub(super) async fn plan(
     client: &Client,
@@ -208,8 +246,12 @@ pub(super) async fn plan(
     let missing = wanted::missing(client, &catalog.types).await?;
     let mut types: Vec<Ddl> = missing.iter().flat_map(|m| m.ddl.clone()).collect();
     let mut made: Vec<(TableId, Vec<String>)> = Vec::new();
-    let mut out = Vec::with_capacity(ids.len());
+    let mut out: Vec<TablePreview> = Vec::with_capacity(ids.len());
     for table in &catalog.tables {
+        if let Some(first) = out.iter().find(|p| p.table.id.same_table(&table.id)) {
+            out.push(beside(first, table));
+            continue;
+        }
         let known = known.of_target(&table.id);
         if known.is_some_and(|k| k.state != TableState::Reload) {
             // The task has met it: a run goes on with it as it is.

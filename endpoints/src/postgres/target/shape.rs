@@ -7,6 +7,7 @@ use tokio_postgres::{Client, Row, Statement};
 use trem_engine::Result;
 use trem_engine::schema::{TableId, TableSchema};
 
+use super::named::names_of;
 use crate::postgres::row::get;
 use crate::postgres::sqlstate::error as pg;
 
@@ -160,12 +161,14 @@ impl TargetTable {
         ids: impl IntoIterator<Item = &'a TableId>,
     ) -> Result<HashMap<TableId, Self>> {
         let ids: Vec<&TableId> = ids.into_iter().collect();
-        let schemas: Vec<&str> = ids.iter().map(|i| i.schema.as_str()).collect();
-        let names: Vec<&str> = ids.iter().map(|i| i.table.as_str()).collect();
-        let mut found: HashMap<u32, (&TableId, Self)> = HashMap::new();
+        let (schemas, names) = names_of(&ids);
+        let mut found: HashMap<u32, ((&str, &str), Self)> = HashMap::new();
         for row in client.query(kept(&reads.tables, client, TABLES).await?, &[&schemas, &names]).await.map_err(pg)? {
             let place: i64 = get(&row, 0)?;
-            let Some(id) = usize::try_from(place - 1).ok().and_then(|n| ids.get(n)) else { continue };
+            let Some(name) = usize::try_from(place - 1).ok().and_then(|n| Some((*schemas.get(n)?, *names.get(n)?)))
+            else {
+                continue;
+            };
             let table = Self {
                 denied: get(&row, 3)?,
                 owner: get(&row, 4)?,
@@ -174,7 +177,7 @@ impl TargetTable {
                 unlogged: get(&row, 7)?,
                 ..Self::of_kind(get(&row, 2)?)
             };
-            found.insert(get(&row, 1)?, (*id, table));
+            found.insert(get(&row, 1)?, (name, table));
         }
         if found.is_empty() {
             return Ok(HashMap::new());
@@ -209,7 +212,9 @@ impl TargetTable {
                 }
             }
         }
-        Ok(found.into_values().map(|(id, table)| (id.clone(), table)).collect())
+        let by_name: HashMap<(&str, &str), Self> = found.into_values().collect();
+        let one = |id: &&TableId| Some(((*id).clone(), by_name.get(&(id.schema.as_str(), id.table.as_str()))?.clone()));
+        Ok(ids.iter().filter_map(one).collect())
     }
 
     fn of_kind(kind: &str) -> Self {

@@ -40,7 +40,7 @@ pub(super) async fn missing(client: &Client, types: &[TypeDefinition]) -> Result
     let names: Vec<&str> = types.iter().map(|t| t.id.table.as_str()).collect();
     let mut there: HashMap<TableId, Vec<String>> = HashMap::new();
     for row in client.query(sql, &[&schemas, &names]).await.map_err(pg)? {
-        there.insert(TableId { schema: get(&row, 0)?, table: get(&row, 1)? }, get(&row, 2)?);
+        there.insert(TableId::new(get::<String>(&row, 0)?, get::<String>(&row, 1)?), get(&row, 2)?);
     }
     let mut schemas = existing_schemas(client, schemas).await?;
     let mut out = Vec::new();

@@ -32,7 +32,7 @@ fn read(rules: &str) -> Result<RuleList, Problems> {
 }
 
 fn rule(number: usize, glob: &str, action: Action) -> Rule {
-    Rule { label: format!("rule {number}"), matches: vec![Pattern::glob(glob).unwrap()], action }
+    Rule { label: format!("rule {number}"), matches: vec![Pattern::glob(glob).unwrap()], action, merge: false }
 }
 
 fn rules(rules: Vec<Rule>) -> RuleList {

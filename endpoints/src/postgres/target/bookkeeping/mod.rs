@@ -23,6 +23,7 @@ use self::layout::{LOCK, create};
 pub(super) use self::quarantine::{quarantined, release};
 pub(super) use self::read::{read, requests};
 pub(super) use self::write::{MOVE, checkpoint, write};
+use super::named::names_of;
 use crate::postgres::quote;
 use crate::postgres::row::get;
 use crate::postgres::sqlstate::error as pg;
@@ -78,10 +79,15 @@ pub(super) async fn holders(client: &Client, task: &str, ids: &[&TableId]) -> Re
         "SELECT w.a, w.b, s.task FROM unnest($2::text[], $3::text[]) AS w (a, b) \
          JOIN trem.table_state s ON {schema} = w.a AND {table} = w.b WHERE s.task <> $1 AND s.state <> 'suspended'"
     );
-    let schemas: Vec<&str> = ids.iter().map(|i| i.schema.as_str()).collect();
-    let names: Vec<&str> = ids.iter().map(|i| i.table.as_str()).collect();
-    let rows = client.query(&sql, &[&task, &schemas, &names]).await.map_err(pg)?;
-    rows.iter().map(|row| Ok((TableId { schema: get(row, 0)?, table: get(row, 1)? }, get(row, 2)?))).collect()
+    let (schemas, names) = names_of(ids);
+    let mut found = HashMap::new();
+    for row in client.query(&sql, &[&task, &schemas, &names]).await.map_err(pg)? {
+        let name = (get::<&str>(&row, 0)?, get::<&str>(&row, 1)?);
+        for id in ids.iter().filter(|id| (id.schema.as_str(), id.table.as_str()) == name) {
+            found.insert((*id).clone(), get(&row, 2)?);
+        }
+    }
+    Ok(found)
 }
 
 /// Writes down, from outside of the running task, that a table is to be loaded again; false if the task does not know

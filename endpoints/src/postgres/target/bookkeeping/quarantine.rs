@@ -62,7 +62,7 @@ fn entry(row: &Row) -> Result<QuarantineEntry> {
         _ => None,
     };
     let change = Quarantined {
-        table: TableId { schema: get(row, 2)?, table: get(row, 3)? },
+        table: TableId::new(get::<String>(row, 2)?, get::<String>(row, 3)?),
         op,
         position: get(row, 5)?,
         committed_at: get(row, 6)?,

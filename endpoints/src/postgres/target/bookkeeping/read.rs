@@ -71,7 +71,7 @@ async fn tables(client: &Client, task: &str, format: i32) -> Result<Vec<TableRec
     );
     let mut tables = Vec::new();
     for row in &client.query(&sql, &[&task]).await.map_err(pg)? {
-        let id = TableId { schema: get(row, 0)?, table: get(row, 1)? };
+        let id = TableId::new(get::<String>(row, 0)?, get::<String>(row, 1)?);
         let state: String = get(row, 2)?;
         let shape: String = get(row, 3)?;
         let (source, target) = match get::<Option<String>>(row, 8)? {
@@ -107,7 +107,7 @@ async fn chunks(client: &Client, task: &str) -> Result<HashMap<TableId, Vec<Chun
                WHERE task = $1 ORDER BY 1, 2, id";
     let mut chunks: HashMap<TableId, Vec<ChunkRecord>> = HashMap::new();
     for row in client.query(sql, &[&task]).await.map_err(pg)? {
-        let id = TableId { schema: get(&row, 0)?, table: get(&row, 1)? };
+        let id = TableId::new(get::<String>(&row, 0)?, get::<String>(&row, 1)?);
         let text: String = get(&row, 2)?;
         // One that version 0.1.0 planned has the range itself where a text is now.
         let chunk = serde_json::from_str(&text).or_else(|_| format1::chunk(&text).map_err(|e| e.table(&id)))?;
@@ -121,7 +121,7 @@ async fn chunks(client: &Client, task: &str) -> Result<HashMap<TableId, Vec<Chun
 pub(in super::super) async fn requests(client: &Client, task: &str) -> Result<Vec<TableId>> {
     let sql = "SELECT schema_name, table_name FROM trem.request WHERE task = $1 ORDER BY requested_at, 1, 2";
     let rows = client.query(sql, &[&task]).await.map_err(pg)?;
-    rows.iter().map(|row| Ok(TableId { schema: get(row, 0)?, table: get(row, 1)? })).collect()
+    rows.iter().map(|row| Ok(TableId::new(get::<String>(row, 0)?, get::<String>(row, 1)?))).collect()
 }
 
 fn position(row: &Row, column: usize) -> Result<Option<Position>> {
