@@ -7,6 +7,7 @@
 pub mod budget;
 pub mod change;
 pub mod chunk;
+pub mod condition;
 pub mod error;
 pub mod ledger;
 pub mod metrics;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{ChangeBatch, Gather, ReducedSet, Reduction, TableCounts};
 use crate::chunk::{Chunk, LoadedChunk};
+use crate::condition::Condition;
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lineage, Position};
 use crate::quarantine::QuarantineEntry;
@@ -259,11 +260,13 @@ pub trait Snapshot: Send + Sync {
     /// Cuts a table into chunks that together hold every row once.
     async fn chunks(&self, table: &Arc<TableSchema>, options: ChunkOptions) -> Result<Vec<Chunk>>;
 
-    /// Reads a chunk in batches of at most about `batch_bytes`. Chunks are read concurrently.
+    /// Reads a chunk in batches of at most about `batch_bytes`. Chunks are read concurrently. `wanted`: what the rows
+    /// have to be; the source leaves out those of which it knows that they are not, and need not.
     fn read<'a>(
         &'a self,
         table: &'a Arc<TableSchema>,
         chunk: &'a Chunk,
+        wanted: Option<&'a Condition>,
         batch_bytes: usize,
     ) -> BoxStream<'a, Result<ChangeBatch>>;
 }

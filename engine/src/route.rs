@@ -7,6 +7,7 @@ use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 
 use crate::change::{ChangeBatch, Mark, OldImages, TableCounts, Truncate};
+use crate::condition::Condition;
 use crate::error::{Error, Result};
 use crate::quarantine::Quarantined;
 use crate::schema::{Column, TableSchema};
@@ -71,6 +72,12 @@ pub trait RowMap: Send + Sync {
     /// Whether the target table holds what cannot be had from the source any more: what was there before.
     fn keeps_past(&self) -> bool {
         false
+    }
+
+    /// What is true of every row that gets to the target, so that a load may leave others out; `None` where all rows are
+    /// to be read.
+    fn wants(&self) -> Option<&Condition> {
+        None
     }
 
     /// The rows that are needed whole, and of which the log has left something out.
@@ -141,6 +148,11 @@ impl Route {
     /// What a rule does not allow.
     pub fn emptied(&self, truncate: &Truncate) -> Result<Emptied> {
         self.rows.as_ref().map_or(Ok(Emptied::Empty), |rows| rows.emptied(truncate))
+    }
+
+    /// See [`RowMap::wants`].
+    pub fn wants(&self) -> Option<&Condition> {
+        self.rows.as_ref().and_then(|rows| rows.wants())
     }
 
     /// See [`RowMap::incomplete`].

@@ -24,6 +24,7 @@ mod manual;
 mod merge;
 mod one_table;
 mod past;
+mod pushed;
 mod quarantine;
 mod random;
 mod refused_rules;

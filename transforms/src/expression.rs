@@ -1,7 +1,9 @@
 //! SQL expressions over the columns of a table: planned and type-checked once for each shape of it, evaluated on whole
 //! batches.
 
+mod condition;
 mod functions;
+mod narrowing;
 mod plan;
 mod values;
 
@@ -9,6 +11,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::DataType;
+use trem_engine::condition::Condition;
 use trem_engine::schema::Type;
 use trem_engine::{Class, Error, Result};
 
@@ -47,6 +50,11 @@ impl Expression {
     /// Whether it is a condition.
     pub(crate) fn is_bool(&self) -> bool {
         matches!(self.planned.ty, DataType::Boolean | DataType::Null)
+    }
+
+    /// A condition that is true of every row of which it is; `None` where there is none that others understand.
+    pub(crate) fn condition(&self) -> Option<&Condition> {
+        self.planned.condition.as_ref().filter(|_| self.is_bool())
     }
 
     /// Fails unless a column of this type may hold what comes out.

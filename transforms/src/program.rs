@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, NullArray, RecordBatch, new_null_array};
 use trem_engine::change::{ChangeBatch, ColumnMask, OldImages, Op, TableCounts, Truncate};
+use trem_engine::condition::Condition;
 use trem_engine::route::{Emptied, Mapped, RowMap};
 use trem_engine::schema::TableSchema;
 use trem_engine::{Class, Error, Result};
@@ -242,6 +243,10 @@ impl RowMap for Program {
 
     fn keeps_past(&self) -> bool {
         !matches!(self.past, Past::None)
+    }
+
+    fn wants(&self) -> Option<&Condition> {
+        self.filter.as_ref().and_then(Filter::condition)
     }
 
     fn incomplete(&self, rows: &ChangeBatch) -> Result<Vec<usize>> {

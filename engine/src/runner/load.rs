@@ -180,7 +180,7 @@ struct Reader {
 
 impl Reader {
     async fn run(self, send: mpsc::Sender<Result<(ChangeBatch, Room)>>) {
-        let mut rows = self.snapshot.read(self.route.source(), &self.chunk, self.batch_bytes);
+        let mut rows = self.snapshot.read(self.route.source(), &self.chunk, self.route.wants(), self.batch_bytes);
         loop {
             // Before it is read: a batch that waits for room would be in memory all the same.
             let room = self.budget.room(self.batch_bytes * COPIES).await;

@@ -17,6 +17,7 @@ use super::model::{Database, Event, Key, ModelTable, Row, Value};
 use super::ranges::{ALL, holds};
 use crate::change::{ChangeBatch, ColumnMask, Commit, Gather, Op, Truncate};
 use crate::chunk::{Chunk, LoadedChunk};
+use crate::condition::Condition;
 use crate::error::{Error, Result};
 use crate::ports::{
     ChangeStream, ChunkOptions, Finding, Lag, Snapshot, SnapshotKind, Source, StreamRequest, StreamRole, StreamTable,
@@ -274,6 +275,7 @@ impl Snapshot for MemorySnapshot {
         &'a self,
         table: &'a Arc<TableSchema>,
         chunk: &'a Chunk,
+        _wanted: Option<&'a Condition>,
         _batch_bytes: usize,
     ) -> BoxStream<'a, Result<ChangeBatch>> {
         let (_, rows) = self.table(&table.id);

@@ -21,10 +21,11 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion_sql::sqlparser::parser::Parser;
 use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
+use trem_engine::condition::Condition;
 use trem_engine::schema::Type;
 use trem_engine::{Error, Result};
 
-use super::{functions as own, values};
+use super::{condition, functions as own, narrowing, values};
 
 /// Longer ones are refused.
 const MOST_CHARACTERS: usize = 16_384;
@@ -61,6 +62,8 @@ pub(super) struct Planned {
     pub(super) schema: SchemaRef,
     /// What comes out.
     pub(super) ty: DataType,
+    /// What of it can be said to others, if it is a condition.
+    pub(super) condition: Option<Condition>,
 }
 
 /// Compiles on a stack of its own: how deep an expression nests is the operator's choice.
@@ -92,7 +95,8 @@ fn plan(text: &str, columns: &[Input<'_>]) -> Result<Planned> {
     own::check_calls(&planned, &schema, |c| columns.iter().find(|known| known.name == c.name).map(|known| known.ty))?;
     let schema = Arc::new(schema);
     let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&schema)).build());
-    let planned = simplifier.coerce(planned, &schema).and_then(|e| simplifier.simplify(e)).map_err(|e| refused(&e))?;
+    let coerced = simplifier.coerce(planned, &schema).and_then(|e| narrowing::called(e, &schema));
+    let planned = coerced.and_then(|e| simplifier.simplify(e)).map_err(|e| refused(&e))?;
     shallow(&planned)?;
     // Only what it reads: nothing else is made ready for it.
     let used: BTreeSet<&Column> = planned.column_refs().into_iter().collect();
@@ -105,7 +109,8 @@ fn plan(text: &str, columns: &[Input<'_>]) -> Result<Planned> {
         .map_err(|e| refused(&e))?;
     let ty = compiled.data_type(own.as_arrow()).map_err(|e| refused(&e))?;
     let inputs = inputs.into_iter().map(|i| (i, columns[i].ty.clone())).collect();
-    Ok(Planned { compiled, inputs, schema: Arc::clone(own.inner()), ty })
+    let condition = condition::of(&planned, columns);
+    Ok(Planned { compiled, inputs, schema: Arc::clone(own.inner()), ty, condition })
 }
 
 /// The columns as an expression sees them.

@@ -50,6 +50,23 @@ fn values_are_computed_for_every_row() {
     assert_eq!(texts("substring(name from 2 for 2)", &TEXT), some([Some("nn"), None, Some("oë")]));
 }
 
+/// A cast that leaves digits out is compared as what it gives.
+#[test]
+fn casts_of_decimals_are_not_looked_through() {
+    for (text, expected) in [
+        ("CAST(amount AS decimal(5, 0)) = 2", [Some("true"), Some("false"), None]),
+        ("CAST(amount AS decimal(5, 0)) IN (2, -3)", [Some("true"), Some("true"), None]),
+        ("CAST(amount AS decimal(5, 0)) > 1.5", [Some("true"), Some("false"), None]),
+        ("CAST(amount AS decimal(12, 4)) = 1.5", [Some("true"), Some("false"), None]),
+        ("CAST(amount AS int) = CAST(1.5 AS int)", [Some("true"), Some("false"), None]),
+        ("CAST(amount AS int) < 0", [Some("false"), Some("true"), None]),
+        ("CAST(CAST(id AS decimal(5, 2)) AS int) = 2", [Some("false"), Some("true"), None]),
+    ] {
+        let text_of = format!("CASE WHEN {text} THEN 'true' WHEN NOT ({text}) THEN 'false' END");
+        assert_eq!(texts(&text_of, &TEXT), some(expected), "{text}");
+    }
+}
+
 #[test]
 fn decimals_stay_decimals() {
     let to = Type::Decimal(None);

@@ -7,6 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow_select::interleave::interleave;
 use trem_engine::change::{ChangeBatch, OldImages, Op, TableCounts};
+use trem_engine::condition::Condition;
 use trem_engine::route::Mapped;
 use trem_engine::schema::TableSchema;
 use trem_engine::{Class, Error, Result};
@@ -80,6 +81,11 @@ impl Filter {
 
     pub(crate) fn formula(&self) -> &Formula {
         self.expression.formula()
+    }
+
+    /// What is true of every row that is let through, in words that others understand.
+    pub(crate) fn condition(&self) -> Option<&Condition> {
+        self.expression.condition()
     }
 
     /// Whether the log says of every row if it was let through before.

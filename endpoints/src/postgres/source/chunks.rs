@@ -217,37 +217,36 @@ fn bound_sql(ty: &Type, bound: &KeyBound) -> Result<String> {
 
 /// `FROM ... WHERE ...` of a chunk. Rows of tables that inherit from this one are published under their own name,
 /// rows of partitions under the partitioned table's.
-pub(super) fn from_where(table: &TableSchema, range: &ChunkRange, partitioned: bool) -> Result<String> {
-    let from = format!("FROM {}{}", if partitioned { "" } else { "ONLY " }, quote::table(&table.id));
+pub(super) fn from_where(
+    table: &TableSchema,
+    range: &ChunkRange,
+    partitioned: bool,
+    wanted: Option<String>,
+) -> Result<String> {
+    let mut from = format!("FROM {}{}", if partitioned { "" } else { "ONLY " }, quote::table(&table.id));
+    let mut conditions: Vec<String> = Vec::new();
     match range {
-        ChunkRange::Whole => Ok(from),
+        ChunkRange::Whole => {}
         ChunkRange::Physical(_) => {
-            let Some(part) = part_of(range)? else { return Ok(from) };
-            let mut sql = format!("FROM ONLY {}.{}", quote::ident(&part.schema), quote::ident(&part.table));
-            let bounds = [part.from.map(|b| (">=", b)), part.to.map(|b| ("<", b))];
-            let bounds = bounds.into_iter().flatten().map(|(op, b)| format!("ctid {op} '({b},0)'::tid"));
-            let bounds: Vec<_> = bounds.collect();
-            if !bounds.is_empty() {
-                sql.push_str(" WHERE ");
-                sql.push_str(&bounds.join(" AND "));
+            if let Some(part) = part_of(range)? {
+                from = format!("FROM ONLY {}.{}", quote::ident(&part.schema), quote::ident(&part.table));
+                let bounds = [part.from.map(|b| (">=", b)), part.to.map(|b| ("<", b))];
+                conditions.extend(bounds.into_iter().flatten().map(|(op, b)| format!("ctid {op} '({b},0)'::tid")));
             }
-            Ok(sql)
         }
         ChunkRange::Key { column, lower, upper } => {
             let wrong = || Error::fatal("a key range was recorded for a column that is not there").table(&table.id);
             let column = table.columns.get(*column).ok_or_else(wrong)?;
-            let mut sql = from;
-            let mut joint = "WHERE";
             let key = quote::ident(&column.name);
             for (op, bound) in [(">=", lower), ("<", upper)] {
                 if let Some(bound) = bound {
-                    sql.push_str(&format!(" {joint} {key} {op} {}", bound_sql(&column.ty, bound)?));
-                    joint = "AND";
+                    conditions.push(format!("{key} {op} {}", bound_sql(&column.ty, bound)?));
                 }
             }
-            Ok(sql)
         }
     }
+    conditions.extend(wanted);
+    if conditions.is_empty() { Ok(from) } else { Ok(format!("{from} WHERE {}", conditions.join(" AND "))) }
 }
 
 fn part_of(range: &ChunkRange) -> Result<Option<Physical>> {
@@ -321,7 +320,7 @@ mod tests {
     fn a_partition_is_read_under_its_own_name() {
         let ranges = physical(&[part(8192, 1, true), part(8192, 1, true)], 1 << 20).unwrap();
         assert_eq!(ranges.len(), 2);
-        let sql = from_where(&crate::postgres::source::relation::tests::table(), &ranges[0].0, true).unwrap();
+        let sql = from_where(&crate::postgres::source::relation::tests::table(), &ranges[0].0, true, None).unwrap();
         assert_eq!(sql, "FROM ONLY \"s\".\"t\"\"1\"");
     }
 

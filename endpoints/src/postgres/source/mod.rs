@@ -7,6 +7,7 @@ mod catalogue;
 mod catchup;
 mod check;
 mod chunks;
+mod condition;
 mod drift;
 mod followed;
 mod history;

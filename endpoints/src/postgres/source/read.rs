@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use trem_engine::change::{BatchBuilder, ChangeBatch, ColumnMask, LARGE_ROW, Op};
 use trem_engine::chunk::Chunk;
+use trem_engine::condition::Condition;
 use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::{Error, Result};
 
-use super::chunks;
 use super::range::ChunkRange;
 use super::readers::Readers;
+use super::{chunks, condition};
 use crate::postgres::decode::push_binary;
 use crate::postgres::quote;
 use crate::postgres::types::Wire;
@@ -58,6 +59,7 @@ pub(super) struct Reading<'a> {
     readers: &'a Readers,
     table: &'a Arc<TableSchema>,
     chunk: &'a Chunk,
+    wanted: Option<&'a Condition>,
     batch_bytes: usize,
     wires: Vec<Wire>,
     builder: BatchBuilder,
@@ -75,11 +77,18 @@ enum State {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(readers: &'a Readers, table: &'a Arc<TableSchema>, chunk: &'a Chunk, batch_bytes: usize) -> Self {
+    pub(super) fn new(
+        readers: &'a Readers,
+        table: &'a Arc<TableSchema>,
+        chunk: &'a Chunk,
+        wanted: Option<&'a Condition>,
+        batch_bytes: usize,
+    ) -> Self {
         Self {
             readers,
             table,
             chunk,
+            wanted,
             batch_bytes: batch_bytes.max(1),
             wires: readers.types().wires(table),
             builder: BatchBuilder::new(Arc::clone(table)),
@@ -101,7 +110,8 @@ impl<'a> Reading<'a> {
                 let mut conn = self.readers.reader().await?;
                 let partitioned = self.readers.is_partitioned(self.table);
                 let range = ChunkRange::parse(&self.chunk.range)?;
-                let source = chunks::from_where(self.table, &range, partitioned)?;
+                let wanted = self.wanted.and_then(|wanted| condition::sql(self.table, wanted));
+                let source = chunks::from_where(self.table, &range, partitioned, wanted)?;
                 // Whatever rewrites the table waits from here on until the transaction ends.
                 conn.query(&chunks::lock(self.table, &range, partitioned)?).await?;
                 let list = select_list(self.table, &self.wires);

@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::Client;
 use trem_engine::change::ChangeBatch;
 use trem_engine::chunk::Chunk;
+use trem_engine::condition::Condition;
 use trem_engine::ports::{ChunkOptions, Snapshot, SnapshotKind};
 use trem_engine::position::Position;
 use trem_engine::schema::{History, TableId, TableSchema};
@@ -152,9 +153,10 @@ impl Snapshot for PgSnapshot {
         &'a self,
         table: &'a Arc<TableSchema>,
         chunk: &'a Chunk,
+        wanted: Option<&'a Condition>,
         batch_bytes: usize,
     ) -> BoxStream<'a, Result<ChangeBatch>> {
-        let reading = Reading::new(&self.readers, table, chunk, batch_bytes);
+        let reading = Reading::new(&self.readers, table, chunk, wanted, batch_bytes);
         stream::try_unfold(reading, |mut reading| async move {
             let batch = reading.next().await.map_err(|e| e.table(reading.table()))?;
             Ok(batch.map(|batch| (batch, reading)))
