@@ -27,6 +27,7 @@ mod past;
 mod pushed;
 mod quarantine;
 mod random;
+mod random_rules;
 mod refused_rules;
 mod remedies;
 mod resume;
