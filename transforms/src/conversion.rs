@@ -106,6 +106,39 @@ impl Conversion {
         Ok(conversion)
     }
 
+    /// What a value may lose although it fits.
+    pub(crate) fn loses(&self) -> Option<&'static str> {
+        let scale = |ty: &Type| match ty {
+            Type::Decimal(Some((_, scale))) => Some(*scale),
+            Type::Decimal(None) | Type::Float32 | Type::Float64 => Some(i16::MAX),
+            _ => ty.arrow().is_integer().then_some(0),
+        };
+        let digits = |ty: &Type| match ty {
+            Type::Time(digits) | Type::Timestamp(digits) | Type::TimestampTz(digits) => Some(*digits),
+            _ => None,
+        };
+        let has_time = matches!(self.from, Type::Timestamp(_) | Type::TimestampTz(_));
+        match &self.to {
+            Type::Float32 if matches!(self.from, Type::Float64 | Type::Decimal(_) | Type::Int32 | Type::Int64) => {
+                Some("digits beyond the seventh")
+            }
+            Type::Float64 if matches!(self.from, Type::Decimal(_) | Type::Int64 | Type::UInt64) => {
+                Some("digits beyond the fifteenth")
+            }
+            Type::Float32 | Type::Float64 => None,
+            Type::Date if has_time => Some("the time of day"),
+            Type::Timestamp(_) if matches!(self.from, Type::TimestampTz(_)) => Some("the time zone"),
+            Type::Time(_) if has_time => Some("the day"),
+            to if digits(&self.from).zip(digits(to)).is_some_and(|(from, to)| from > to) => {
+                Some("fractions of a second")
+            }
+            to if scale(&self.from).zip(scale(to)).is_some_and(|(from, to)| from > to) => {
+                Some("digits after the point, by rounding")
+            }
+            _ => None,
+        }
+    }
+
     /// The values, and how many of them are others because they did not fit.
     ///
     /// # Errors

@@ -62,7 +62,9 @@ impl RuleList {
         for (number, rule) in self.rules.iter().enumerate() {
             if let Some(pattern) = rule.matches.iter().find(|pattern| pattern.matches(&applied.working.id)) {
                 let found = rule.action.apply(&mut applied.working, pattern);
-                applied.covering.push((number, found.map_err(|e| self.error(number, table, e))?));
+                let found = found.map_err(|e| self.error(number, table, e))?;
+                let losses = std::mem::take(&mut applied.working.losses);
+                applied.covering.push(Covering { number, found, losses });
                 applied.working.merges |= rule.merge;
             }
         }
@@ -80,10 +82,11 @@ impl RuleList {
             said.extend(entry.exclude_columns.iter().map(|columns| format!("columns but {columns}")));
             said.extend(entry.filter.iter().map(|filter| format!("filter {filter}")));
         }
-        for (number, found) in self.apply(table)?.covering {
+        for Covering { number, found, losses } in self.apply(table)?.covering {
             let missing = if found { "" } else { ", which the table has not" };
+            let losses: String = losses.iter().map(|loss| format!("; {loss}")).collect();
             let rule = &self.rules[number];
-            said.push(format!("{}: {}{missing}", rule.label, rule.said()));
+            said.push(format!("{}: {}{missing}{losses}", rule.label, rule.said()));
         }
         Ok(said)
     }
@@ -101,7 +104,7 @@ impl RuleList {
         if !entry.is_empty() {
             stages.push((entry.join("; "), of_entry));
         }
-        for (number, _) in self.apply(table)?.covering {
+        for Covering { number, .. } in self.apply(table)?.covering {
             let rule = &self.rules[number];
             stages.push((format!("{}: {}", rule.label, rule.said()), up_to(number + 1)));
         }
@@ -142,8 +145,18 @@ impl RuleList {
 /// What rules made of one table.
 struct Applied<'a> {
     working: Working<'a>,
-    /// The rules that cover the table, and whether it has a column that they are about.
-    covering: Vec<(usize, bool)>,
+    /// The rules that cover the table.
+    covering: Vec<Covering>,
+}
+
+/// A rule that covers a table.
+struct Covering {
+    /// Its place in the list.
+    number: usize,
+    /// The table has what it is about.
+    found: bool,
+    /// What values lose by it, for people.
+    losses: Vec<String>,
 }
 
 impl fmt::Display for Rule {
@@ -172,7 +185,7 @@ impl Rules for RuleList {
 
     fn check(&self, table: &Arc<TableSchema>) -> Result<()> {
         let applied = self.apply(table)?;
-        for (number, _) in applied.covering.iter().filter(|(_, found)| !found) {
+        for Covering { number, .. } in applied.covering.iter().filter(|covering| !covering.found) {
             let rule = &self.rules[*number];
             // A pattern may cover tables that have the column and others that have not.
             let Some(needs) = rule.action.needs().filter(|_| rule.is_exact()) else { continue };
@@ -188,7 +201,8 @@ impl Rules for RuleList {
 
     fn unmatched(&self, tables: &[Arc<TableSchema>]) -> Vec<Unmatched> {
         let applied: Vec<Applied<'_>> = tables.iter().filter_map(|table| self.apply(table).ok()).collect();
-        let covering: HashSet<usize> = applied.iter().flat_map(|a| &a.covering).map(|(number, _)| *number).collect();
+        let covering: HashSet<usize> =
+            applied.iter().flat_map(|a| &a.covering).map(|covering| covering.number).collect();
         let names: Vec<String> = applied
             .iter()
             .flat_map(|a| [a.working.source_id(), &a.working.id])

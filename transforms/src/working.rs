@@ -60,6 +60,8 @@ pub(crate) struct Working<'a> {
     sets_aside: bool,
     /// Other tables may become the same one.
     pub(crate) merges: bool,
+    /// What values lose although they fit, for people.
+    pub(crate) losses: Vec<String>,
 }
 
 impl<'a> Working<'a> {
@@ -92,6 +94,7 @@ impl<'a> Working<'a> {
             past: Past::None,
             sets_aside,
             merges: false,
+            losses: Vec::new(),
         }
     }
 

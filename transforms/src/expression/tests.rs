@@ -269,16 +269,27 @@ proptest::proptest! {
     }
 }
 
+/// Each example of the manual and what it gives, as text.
 #[test]
-fn the_functions_of_the_manual_are_there() {
-    let manual = include_str!("../../../docs/RULES.md");
-    let rows = manual.lines().skip_while(|line| *line != "| kind | functions |").skip(2);
-    let names: Vec<&str> =
-        rows.take_while(|line| line.starts_with('|')).flat_map(|line| line.split('`').skip(1).step_by(2)).collect();
-    assert!(names.len() > 60, "{names:?}");
-    for name in names {
-        // With what it is given it may have no meaning, but a name.
-        let error = compile(&format!("{name}()")).err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(!error.contains("there is no function"), "{error}");
+fn the_examples_of_the_manual_come_true() {
+    let arrays: Vec<ArrayRef> = columns().into_iter().map(|c| c.2).collect();
+    let given = |example: &str| {
+        let value = compile(example)?.evaluate(&arrays, 3)?;
+        let text = arrow_cast::cast(&value, &DataType::Utf8).map_err(|e| Error::fatal(e.to_string()))?;
+        let text = text.as_string::<i32>();
+        Ok::<_, Error>(if text.is_null(0) { "NULL".to_owned() } else { text.value(0).to_owned() })
+    };
+    let mut seen = 0;
+    for line in include_str!("../../../docs/FUNCTIONS.md").lines().filter(|line| line.starts_with("| `")) {
+        let line = line.replace("\\|", "\u{1}");
+        let cells: Vec<String> =
+            line.split('|').map(|cell| cell.trim().trim_matches('`').replace('\u{1}', "|")).collect();
+        let [_, usage, example, gives, _] = &cells[..] else { panic!("{line} has other columns") };
+        let name: String = usage.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+        let called = usage.starts_with(&format!("{name}("));
+        assert!(!called || example.contains(&name), "{usage} is not in {example}");
+        assert_eq!(given(example).unwrap_or_else(|e| e.to_string()), *gives, "{example}");
+        seen += 1;
     }
+    assert!(seen > 100, "{seen}");
 }

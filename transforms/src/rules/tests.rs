@@ -14,6 +14,7 @@ use trem_engine::task::NameGlob;
 
 use super::*;
 use crate::columns::{ColumnPattern, Columns};
+use crate::conversion::{OnMisfit, To};
 use crate::formula::Formula;
 use crate::naming::Naming;
 
@@ -339,4 +340,21 @@ fn a_row_set_aside_cannot_be_marked_as_deleted() {
     assert!(route(Identity::KeyWithFullImage, OnRowError::Quarantine).is_ok());
     let error = route(Identity::Key, OnRowError::Quarantine).unwrap_err();
     assert!(error.class() == Class::Refused && error.reason().contains("set aside"), "{error}");
+}
+
+#[test]
+fn what_values_lose_is_said() {
+    let to = |column: &str, ty: Type, on_misfit| {
+        rule("*.*", Action::ChangeType { columns: columns(column), to: To::Canonical(ty), on_misfit })
+    };
+    let said = |rules: Vec<Rule>| list(rules).said(&orders()).unwrap().join("\n");
+    let decimal = to("Total", Type::Decimal(Some((9, 2))), OnMisfit::Null);
+    assert_eq!(
+        said(vec![decimal, to("Total", Type::Int16, OnMisfit::Clamp), to("id", Type::Float32, OnMisfit::Error)]),
+        "rule 1: change-type Total to decimal(9,2), NULL where a value does not fit\n\
+         rule 2: change-type Total to int16, clamped where a value does not fit; Total loses digits after the point, \
+         by rounding\n\
+         rule 3: change-type id to float32; id loses digits beyond the seventh"
+    );
+    assert!(!said(vec![to("id", Type::Int64, OnMisfit::Error)]).contains("loses"));
 }

@@ -124,6 +124,9 @@ impl Working<'_> {
             let (ty, native) = (to.ty(), to.native());
             let conversion =
                 Conversion::new(&work.column.ty, &ty, on_misfit).map_err(|e| e.context(&work.column.name))?;
+            if let Some(what) = conversion.loses() {
+                self.losses.push(format!("{} loses {what}", work.column.name));
+            }
             let (slots, from) = (vec![work.slot], work.from.clone());
             let slot = self.make(Make::Convert(conversion), slots, ty.clone(), from)?;
             let step = self.steps.len() - 1;
