@@ -3,6 +3,8 @@
 //! One [`Source`] and one [`Target`] value serve one task for as long as the process runs; streams, snapshots,
 //! lanes and loaders live for one attempt and are dropped on any error.
 
+mod finding;
+mod preview;
 mod rows;
 mod rules;
 
@@ -11,7 +13,6 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use serde::{Deserialize, Serialize};
 
 use crate::change::{ChangeBatch, Gather, ReducedSet, Reduction, TableCounts};
 use crate::chunk::{Chunk, LoadedChunk};
@@ -20,39 +21,15 @@ use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lineage, Position};
 use crate::quarantine::QuarantineEntry;
 use crate::record::{Epoch, RecordChange, TableRecord, TaskRecord};
-use crate::remedy::Remedy;
 use crate::schema::{
     Catalog, Identity, SchemaChange, SchemaChangeKind, SecondaryObject, TableId, TableSchema, TypeDefinition,
 };
 use crate::task::{OnExisting, Selection};
 
+pub use finding::{Finding, Severity};
+pub use preview::{Ddl, DdlKind, TablePreview};
 pub use rows::{Look, Mend};
 pub use rules::{NoRules, Rules, Unmatched};
-
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Severity {
-    /// As it should be, worth saying.
-    Ok,
-    /// Works, but the operator should know.
-    Warning,
-    /// The task is refused until this is mended.
-    Error,
-}
-
-/// One result of looking at an endpoint before anything is created.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad.
-    pub severity: Severity,
-    /// The setting, privilege or table looked at.
-    pub subject: String,
-    /// What was found.
-    pub message: String,
-    /// What mends it.
-    pub remedy: Option<Remedy>,
-}
 
 /// What a snapshot is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,41 +277,6 @@ pub trait ChangeStream: Send {
     /// Ends reading in order, and tells the source once more what is `durable`, so that it lets go of the log before
     /// that although nobody reads from it any more. Nothing else is called afterwards.
     async fn close(&mut self, durable: Option<&Position>) -> Result<()>;
-}
-
-/// What a statement of a plan is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DdlKind {
-    /// A schema that is missing.
-    Schema,
-    /// A user-defined type that is missing.
-    Type,
-    /// The table, before its rows are loaded.
-    BeforeLoad,
-    /// The table, after its rows are loaded.
-    AfterLoad,
-}
-
-/// A statement that a run would execute on the target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ddl {
-    /// What for.
-    pub kind: DdlKind,
-    /// The statement, in the target's SQL.
-    pub sql: String,
-}
-
-/// What `plan` says about one table.
-#[derive(Clone, Debug)]
-pub struct TablePreview {
-    /// The target table.
-    pub table: Arc<TableSchema>,
-    /// Whether it exists on the target now.
-    pub exists: bool,
-    /// Statements that the run would execute, in order. What several tables need stands with the first of them.
-    pub ddl: Vec<Ddl>,
-    /// Everything that speaks for or against it.
-    pub findings: Vec<Finding>,
 }
 
 /// What a target can do. The runner goes by it.

@@ -74,8 +74,8 @@ pub trait RowMap: Send + Sync {
         false
     }
 
-    /// What is true of every row that gets to the target, so that a load may leave others out; `None` where all rows are
-    /// to be read.
+    /// What is true of every row that gets to the target, so that a load may leave others out; `None` where all rows
+    /// are to be read.
     fn wants(&self) -> Option<&Condition> {
         None
     }

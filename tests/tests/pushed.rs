@@ -35,7 +35,8 @@ const TABLE: &str = "(id int PRIMARY KEY, i int, b bool, t varchar(9), c char(3)
     d numeric(9,2), day date, at timestamptz, f float8, loose text COLLATE public.loose)";
 
 const ROWS: &str = "
-    (1, 1, true, 'a', 'a', 'sad', '0f8fad5b-d9cb-469f-a165-70867728950e', 1.5, '2026-01-31', '2026-01-31 08:00Z', 1, 'A'),
+    (1, 1, true, 'a', 'a', 'sad', '0f8fad5b-d9cb-469f-a165-70867728950e', 1.5, '2026-01-31', '2026-01-31 08:00Z', 1,
+     'A'),
     (2, 2, false, 'A ', 'b', 'ok', NULL, 10, '-infinity', 'infinity', 'NaN', 'a'),
     (3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
     (4, -5, true, 'ä', 'a', 'ok', NULL, -3.25, 'infinity', '-infinity', 'infinity', 'ä'),

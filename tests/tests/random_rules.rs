@@ -218,7 +218,7 @@ async fn changes_bring_what_a_load_would() {
         c.include = vec!["public.unruled".to_owned()];
         c.sections = format!("{entries}{rules}");
     });
-    println!("{}", world.config.sections);
+    eprintln!("{}", world.config.sections);
     for round in 0..4 {
         let mut running = world.trem.start();
         running.wait_log("starting", PATIENCE).await;

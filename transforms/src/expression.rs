@@ -3,6 +3,7 @@
 
 mod condition;
 mod functions;
+mod input;
 mod narrowing;
 mod plan;
 mod values;
@@ -16,7 +17,7 @@ use trem_engine::schema::Type;
 use trem_engine::{Class, Error, Result};
 
 use crate::formula::Formula;
-pub(crate) use plan::Input;
+pub(crate) use input::Input;
 use plan::Planned;
 pub(crate) use values::{convert, converts, text};
 

@@ -11,7 +11,7 @@ use datafusion_expr::{Expr, Operator};
 use trem_engine::condition::{Comparison, Condition};
 use trem_engine::schema::Type;
 
-use super::plan::Input;
+use super::input::Input;
 
 /// A condition that is true of every row of which the expression is true; `None` where all that can be said is in words
 /// of ours. What is said of a part of a conjunction is said of the whole; of an alternative, all has to be said.

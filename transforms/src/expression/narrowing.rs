@@ -1,5 +1,5 @@
-//! Casts of decimals that leave digits out. The simplifier compares the decimal itself with what such a cast is compared
-//! with, as if it had kept its digits: `CAST(1.4 AS int) = 1` would be false.
+//! Casts of decimals that leave digits out. The simplifier would compare the decimal itself, as if the cast had kept
+//! all of them: `CAST(1.4 AS int) = 1` would be false.
 
 use std::sync::Arc;
 

@@ -25,6 +25,7 @@ use trem_engine::condition::Condition;
 use trem_engine::schema::Type;
 use trem_engine::{Error, Result};
 
+use super::input::Input;
 use super::{condition, functions as own, narrowing, values};
 
 /// Longer ones are refused.
@@ -35,22 +36,6 @@ const MOST_TOKENS: usize = 2_000;
 const MOST_DEPTH: usize = 150;
 /// What planning nests into, whoever asks for it.
 const STACK: usize = 64 << 20;
-
-/// A column that an expression may name.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Input<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) ty: &'a Type,
-    /// It is no column: an expression calls a function of this name for it.
-    pub(crate) called: bool,
-}
-
-impl Input<'_> {
-    /// As the planner knows it. Nobody writes such a name as that of what is called.
-    fn field(&self) -> String {
-        if self.called { format!("\u{1}{}()", self.name) } else { self.name.to_owned() }
-    }
-}
 
 /// What has come of a text.
 #[derive(Clone, Debug)]
