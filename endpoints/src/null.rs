@@ -168,6 +168,10 @@ impl TargetLane for NullLane {
         locked(&self.ledger).prepared(self.epoch, table)
     }
 
+    async fn prepare_history(&mut self, _: &Arc<TableSchema>) -> Result<()> {
+        Ok(())
+    }
+
     async fn empty(&mut self, _: &Arc<TableSchema>, changes: &[RecordChange]) -> Result<()> {
         self.commit(changes).await
     }

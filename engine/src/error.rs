@@ -96,6 +96,14 @@ impl Error {
         self.name(Side::Target, table)
     }
 
+    /// Makes it the matter of this table of the source, whichever was named.
+    pub fn instead(mut self, table: &TableId) -> Self {
+        if let Some((_, named)) = self.0.table.replace((Side::Source, table.clone())) {
+            self = self.context(named);
+        }
+        self
+    }
+
     fn name(mut self, side: Side, table: &TableId) -> Self {
         if !self.0.of_task {
             self.0.table.get_or_insert_with(|| (side, table.clone()));

@@ -320,7 +320,7 @@ pub trait Target: Send + Sync {
     async fn check(&self, loaders: usize) -> Result<Vec<Finding>>;
 
     /// What a run would do for these tables, and what stands against it; changes nothing. `known`: what is remembered
-    /// of the task.
+    /// of the task. The catalogue's tables come first, in its order, then its histories.
     async fn plan(
         &self,
         catalog: &Catalog,
@@ -408,6 +408,10 @@ pub trait TargetLane: Send {
         known: Option<&TableRecord>,
         on_existing: OnExisting,
     ) -> Result<TableRecord>;
+
+    /// Creates a table that changes are only added to, or widens the one that is there; its rows stay. Refuses what
+    /// cannot fit.
+    async fn prepare_history(&mut self, history: &Arc<TableSchema>) -> Result<()>;
 
     /// Empties a table.
     async fn empty(&mut self, table: &Arc<TableSchema>, changes: &[RecordChange]) -> Result<()>;

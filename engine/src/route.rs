@@ -20,6 +20,7 @@ pub struct Route {
     source: Arc<TableSchema>,
     target: Arc<TableSchema>,
     rows: Option<Arc<dyn RowMap>>,
+    history: Option<Arc<Self>>,
 }
 
 /// What a route makes of a batch.
@@ -98,7 +99,7 @@ pub trait RowMap: Send + Sync {
 impl Route {
     /// The table as it is.
     pub fn straight(table: Arc<TableSchema>) -> Self {
-        Self { target: Arc::clone(&table), source: table, rows: None }
+        Self { target: Arc::clone(&table), source: table, rows: None, history: None }
     }
 
     /// The same columns in the same order, under other names.
@@ -114,12 +115,22 @@ impl Route {
         let old = target.arrow().project(&target.old_columns());
         let old = old.map_err(|e| Error::fatal("internal: old image columns").cause(e).table(&source.id))?;
         let names = Names { table: Arc::clone(&target), rows: target.arrow(), old: Arc::new(old) };
-        Ok(Self { source, target, rows: Some(Arc::new(names)) })
+        Ok(Self { source, target, rows: Some(Arc::new(names)), history: None })
     }
 
     /// Any other function. Generated columns keep their places.
     pub fn mapped(source: Arc<TableSchema>, target: Arc<TableSchema>, rows: Arc<dyn RowMap>) -> Self {
-        Self { source, target, rows: Some(rows) }
+        Self { source, target, rows: Some(rows), history: None }
+    }
+
+    /// With a table beside the target's, to which every change is added by this route.
+    pub fn with_history(self, history: Self) -> Self {
+        Self { history: Some(Arc::new(history)), ..self }
+    }
+
+    /// Where every change is added as a row, beside the table. What a load reads is no change.
+    pub fn history(&self) -> Option<&Self> {
+        self.history.as_deref()
     }
 
     /// The table as the source has it.

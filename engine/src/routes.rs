@@ -1,5 +1,6 @@
 //! The routes of all tables of a task, and the catalogue that a target sees by them.
 
+mod history;
 mod merge;
 
 use std::collections::HashMap;
@@ -38,9 +39,12 @@ impl Routes {
         for route in &found {
             meeting.entry(route.target().id.whole()).or_default().push(route.clone());
         }
+        let all = found.clone();
         for route in found {
             let (source, target) = (&route.source().id, &route.target().id);
-            if let Err(error) = merge::beside(&route, &meeting[&target.whole()]) {
+            if let Err(error) =
+                merge::may_meet(&route, &meeting[&target.whole()]).and_then(|()| history::is_alone(&route, &all))
+            {
                 out.refused.push((Arc::clone(route.source()), error));
                 continue;
             }
@@ -73,7 +77,7 @@ impl Routes {
     }
 
     /// The other tables of the source that become the same as this one.
-    pub fn beside(&self, route: &Route) -> Vec<&TableId> {
+    pub fn merged_with(&self, route: &Route) -> Vec<&TableId> {
         let same = |r: &&Route| r.target().id.same_table(&route.target().id) && r.source().id != route.source().id;
         self.routes.iter().filter(same).map(|r| &r.source().id).collect()
     }
@@ -92,7 +96,8 @@ impl Routes {
             let at_target = |id: &TableId| self.of_source(id).map(|route| route.target().id.clone());
             ty.users = ty.users.iter().filter_map(at_target).collect();
         }
-        Catalog { tables, types, secondary: self.secondary.clone() }
+        let histories = self.routes.iter().filter_map(Route::history).map(|history| Arc::clone(history.target()));
+        Catalog { tables, types, secondary: self.secondary.clone(), histories: histories.collect() }
     }
 
     fn secondary_object(&self, object: &SecondaryObject) -> Option<SecondaryObject> {

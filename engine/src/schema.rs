@@ -223,6 +223,8 @@ pub struct Catalog {
     pub types: Vec<TypeDefinition>,
     /// Secondary indexes and constraints of the tables, in the order in which they can be created.
     pub secondary: Vec<SecondaryObject>,
+    /// Tables of a target beside its others, to which changes are only added.
+    pub histories: Vec<Arc<TableSchema>>,
 }
 
 /// A change of one table's shape, met in the log.

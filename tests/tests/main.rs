@@ -9,6 +9,7 @@ mod catalogue;
 mod changes;
 mod check;
 mod commands;
+mod conserved;
 mod contract;
 mod crash;
 mod documents;

@@ -38,9 +38,20 @@ fn examples() -> Vec<Example> {
     blocks.chunks(3).map(example).collect()
 }
 
-/// `schema.table`, the columns, and the rows in order.
+/// What each table that is expected has.
 async fn shown(world: &World, expected: &str) -> String {
-    let table = expected.lines().next().expect("a table");
+    let mut out = String::new();
+    let (schema, _) = expected.split_once('.').expect("schema.table");
+    for (at, line) in expected.lines().enumerate() {
+        if at == 0 || line.split_once('.').is_some_and(|(first, _)| first == schema) {
+            out.push_str(&table(world, line).await);
+        }
+    }
+    out
+}
+
+/// `schema.table`, the columns, and the rows in order.
+async fn table(world: &World, table: &str) -> String {
     let (schema, name) = table.split_once('.').expect("schema.table");
     let columns = format!(
         "SELECT string_agg(attname, '|' ORDER BY attnum), string_agg(quote_ident(attname), ', ' ORDER BY attnum) \

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use trem_tests::World;
 
-use crate::{PATIENCE, seed};
+use crate::{PATIENCE, conserved, seed};
 
 const BY_REGION: &str = r#"
 [[TASK.rules]]
@@ -119,6 +119,11 @@ async fn tables_become_one() {
         world.trem.until_current().expect(0);
         assert_same(&world, &regions, columns, &format!("TREM_SEED={seed} round {round}")).await;
     }
+    let mut changed = 0;
+    for _ in 0..40 {
+        changed += conserved::changed(&world, &change(&mut random, &regions)).await;
+    }
+    world.trem.until_current().expect(0).says(&[&format!("changes={changed} ")]);
     world.trem.command(&["status"]).expect(0).never_says("met rows");
 }
 
@@ -162,6 +167,27 @@ async fn columns_are_added_one_by_one() {
     world.trem.until_current().expect(0);
     let seen: Vec<String> = found(&world).await;
     assert_eq!(seen, ["asia 20   0", "eu 22 1 3 22"]);
+}
+
+/// Rows of a table that the task has no more are nobody's to delete.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_left_out_and_its_rows_stay() {
+    let mut world = World::two().await;
+    world.configure(|c| {
+        c.include = vec!["*.orders".to_owned()];
+        c.sections = BY_REGION.to_owned();
+    });
+    world.source.exec(&table("eu")).await;
+    world.source.exec(&table("us")).await;
+    world.trem.until_current().expect(0);
+    world.configure(|c| c.include = vec!["eu.orders".to_owned()]);
+    world.trem.until_current().expect(0);
+    world.source.exec("DELETE FROM eu.orders WHERE id > 5; DELETE FROM us.orders").await;
+    world.trem.command(&["reload", "--task", "t", "--table", "eu.orders"]).expect(0);
+    world.trem.until_current().expect(0);
+    let rows = "SELECT string_agg(region || n, ' ' ORDER BY 1) \
+                FROM (SELECT region, count(*) n FROM everywhere.orders GROUP BY 1) r";
+    assert_eq!(world.target.one(rows).await, "eu5 us20");
 }
 
 /// Without a column that says where a row is from: keys are trusted, a row may move, and what needs to know is refused.

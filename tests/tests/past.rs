@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use trem_tests::World;
 
-use crate::{PATIENCE, seed};
+use crate::{PATIENCE, conserved, seed};
 
 const RULES: &str = r#"
 [[TASK.rules]]
@@ -93,6 +93,11 @@ async fn what_was_there_is_kept_once() {
         let all = world.target.rows("SELECT id FROM soft ORDER BY 1").await;
         assert_eq!(all, world.source.rows("SELECT id FROM kept.ids ORDER BY 1").await, "TREM_SEED={seed}");
     }
+    let mut changed = 0;
+    for _ in 0..40 {
+        changed += conserved::changed(&world, &change(&mut random)).await;
+    }
+    world.trem.until_current().expect(0).says(&[&format!("changes={changed} ")]);
     let times = "SELECT count(*) FROM told WHERE h_operation <> 'load' \
                  AND (h_committed_at IS NULL OR h_committed_at NOT BETWEEN now() - interval '1 hour' AND now())";
     assert_eq!(world.target.number(times).await, 0);
@@ -100,6 +105,93 @@ async fn what_was_there_is_kept_once() {
     world.trem.until_current().expect(0);
     assert_eq!(world.target.number("SELECT count(*) FROM soft WHERE gone_at IS NULL").await, 0);
     world.trem.command(&["status"]).expect(0).never_says("met rows");
+}
+
+const BESIDE: &str = r#"
+[[TASK.rules]]
+match = "public.told"
+action = "history"
+prefix = "h_"
+beside-suffix = "_log"
+[[TASK.rules]]
+match = "public.told"
+action = "rename-table"
+to = "now"
+[[TASK.rules]]
+match = "public.now"
+action = "rename-column"
+column = "a"
+to = "b"
+"#;
+
+/// The rows as they are in one table, every change of them in another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_is_beside_its_table() {
+    let mut world = World::one().await;
+    world.configure(|c| c.sections = BESIDE.to_owned());
+    world.source.exec(TABLES).await;
+    let seed = seed();
+    let mut random = StdRng::seed_from_u64(seed);
+    world.source.exec("INSERT INTO told SELECT n, n, 'loaded' FROM generate_series(1, 20) n").await;
+    world.trem.command(&["plan"]).expect(0).says(&["every change is added to public.now_log", "\"h_operation\" text"]);
+    world.trem.until_current().expect(0).says(&["changes=0 "]);
+    world.source.exec("TRUNCATE kept.log").await;
+    let log = "SELECT h_operation, id, b, v FROM now_log ORDER BY h_position::pg_lsn, h_sequence";
+    assert_eq!(world.target.number("SELECT count(*) FROM now_log").await, 0);
+    for round in 0..5 {
+        let mut running = world.trem.start();
+        running.wait_log("starting", PATIENCE).await;
+        for step in 0..40 {
+            let sql: String = (0..random.random_range(1..4)).map(|_| change(&mut random)).collect();
+            if world.source.try_exec(&format!("BEGIN; {sql} COMMIT")).await.is_err() {
+                world.source.exec("ROLLBACK").await;
+            }
+            if round == 3 && step == 20 {
+                world.trem.command(&["reload", "--task", "t", "--table", "public.told"]).expect(0);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..200))).await;
+        if round % 2 == 0 {
+            running.kill();
+        } else {
+            running.stop(PATIENCE).expect(0);
+        }
+        world.trem.until_current().expect(0);
+        let now = world.target.rows("SELECT id, b, v FROM now ORDER BY 1").await;
+        assert_eq!(now, world.source.rows("SELECT id, a, v FROM told ORDER BY 1").await, "TREM_SEED={seed}");
+        // What is committed while a table is loaded again may be in the rows that are read, and is no change then.
+        if round < 3 {
+            let (told, kept) = (world.target.rows(log).await, world.source.rows(LOG).await);
+            assert_eq!(told, kept, "TREM_SEED={seed} round {round}");
+        }
+    }
+    let before = world.target.number("SELECT count(*) FROM now_log").await;
+    world.source.exec("ALTER TABLE told ADD c int DEFAULT 7; INSERT INTO told VALUES (900, 1, 'x', 8)").await;
+    world.trem.until_current().expect(0).says(&["changes=1 "]);
+    assert_eq!(world.target.one("SELECT min(c) || ' ' || max(c) FROM now").await, "7 8");
+    assert_eq!(
+        world.target.one("SELECT count(*) - count(c) || ' ' || max(c) FROM now_log").await,
+        format!("{before} 8")
+    );
+    world.target.exec("DROP TABLE now_log").await;
+    world.source.exec("DELETE FROM told WHERE id = 900").await;
+    world.trem.until_current().expect(0);
+    assert_eq!(world.target.one("SELECT h_operation || id FROM now_log").await, "delete900");
+    world.target.exec("ALTER TABLE now_log ALTER v TYPE int USING NULL").await;
+    world.source.exec("INSERT INTO told VALUES (901, 1, 'y', 9)").await;
+    world.trem.until_current().expect(3);
+    assert_eq!(world.table_state("public.told").await, "suspended");
+    world.trem.command(&["status"]).says(&["public.now_log"]);
+}
+
+/// A history has a place of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_is_in_nobodys_way() {
+    let mut world = World::one().await;
+    world.configure(|c| c.sections = BESIDE.to_owned());
+    world.source.exec(&format!("{TABLES}; CREATE TABLE now_log (id int PRIMARY KEY)")).await;
+    let said = ["its history would be in public.now_log, where rows of public.now_log go", "beside-suffix"];
+    world.trem.command(&["plan"]).expect(1).says(&said);
 }
 
 /// A key that a deleted row has had goes to another row.

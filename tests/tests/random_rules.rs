@@ -1,13 +1,14 @@
-//! Random tables under random rules, through changes and kills: what the target has in the end is what a load of the
-//! same tables under the same rules brings to an empty one.
+//! Random tables under random rules, through loads, changes and kills: what the target has in the end is what a load of
+//! the same tables under the same rules brings to an empty one, and every change of the source is accounted for.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use trem_tests::{Db, Trem, World, compare};
 
-use crate::{PATIENCE, seed};
+use crate::{PATIENCE, conserved, seed};
 
 const TABLES: usize = 8;
 /// Beside the key: a name, a type, and a value made of a number.
@@ -219,6 +220,11 @@ async fn changes_bring_what_a_load_would() {
         c.sections = format!("{entries}{rules}");
     });
     eprintln!("{}", world.config.sections);
+    for _ in 0..3 {
+        let loading = world.trem.start();
+        tokio::time::sleep(Duration::from_millis(random.random_range(50..700))).await;
+        loading.kill();
+    }
     for round in 0..4 {
         let mut running = world.trem.start();
         running.wait_log("starting", PATIENCE).await;
@@ -247,4 +253,11 @@ async fn changes_bring_what_a_load_would() {
         let differences = compare::differences(&fresh, &world.target, &["public.%"]).await;
         assert!(differences.is_empty(), "TREM_SEED={seed} round {round}: {}", differences.join("\n"));
     }
+    let mut changed = 0;
+    for _ in 0..60 {
+        let table = &mut tables[random.random_range(0..TABLES)];
+        changed += conserved::changed(&world, &(0..3).map(|_| table.change(&mut random)).collect::<String>()).await;
+    }
+    eprintln!("TREM_SEED={seed}: {changed} changes");
+    world.trem.until_current().expect(0).says(&[&format!("changes={changed} ")]);
 }

@@ -77,6 +77,9 @@ pub enum Action {
     History {
         /// What the names of the columns begin with that tell of the change.
         prefix: String,
+        /// What the name of the table ends with that they are in, beside the current rows; without it they are there
+        /// instead of those.
+        beside: Option<String>,
     },
 }
 
@@ -116,7 +119,8 @@ impl Action {
             Self::DropColumn { columns } => table.drop(columns),
             Self::SetKey { columns } => table.set_key(columns),
             Self::SoftDelete { column } => table.soft_delete(column).map(|()| true),
-            Self::History { prefix } => table.history(prefix).map(|()| true),
+            Self::History { prefix, beside: None } => table.history(prefix).map(|()| true),
+            Self::History { prefix, beside: Some(suffix) } => table.keep_history(prefix, suffix).map(|()| true),
         }
     }
 
@@ -151,7 +155,10 @@ impl Action {
             Self::DropColumn { columns } => format!("{name} {columns}"),
             Self::SetKey { columns } => format!("{name} {}", columns.join(", ")),
             Self::SoftDelete { column } => format!("{name} by {column}"),
-            Self::History { prefix } => format!("{name} with {prefix}operation and others"),
+            Self::History { prefix, beside } => {
+                let to = beside.iter().map(|suffix| format!(" in another table, called as this one with {suffix}"));
+                format!("{name} with {prefix}operation and others{}", to.collect::<String>())
+            }
         }
     }
 

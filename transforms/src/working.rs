@@ -37,6 +37,7 @@ struct Work {
 }
 
 /// A column that the target computes.
+#[derive(Clone)]
 struct Computed {
     was: String,
     name: String,
@@ -44,6 +45,7 @@ struct Computed {
 }
 
 /// A table and its columns so far.
+#[derive(Clone)]
 pub(crate) struct Working<'a> {
     table: &'a Arc<TableSchema>,
     task: &'a str,
@@ -56,6 +58,9 @@ pub(crate) struct Working<'a> {
     /// The columns of the key that a rule has chosen, by their names now.
     key: Option<Vec<String>>,
     past: Past,
+    /// Every change is kept in another table: what the names of its columns that tell of changes begin with, and what
+    /// its own ends with.
+    history: Option<(String, String)>,
     /// Rows that cannot be done are set aside.
     sets_aside: bool,
     /// Other tables may become the same one.
@@ -92,6 +97,7 @@ impl<'a> Working<'a> {
             filter: None,
             key: None,
             past: Past::None,
+            history: None,
             sets_aside,
             merges: false,
             losses: Vec::new(),

@@ -39,3 +39,11 @@ pub struct TablePreview {
     /// Everything that speaks for or against it.
     pub findings: Vec<Finding>,
 }
+
+impl TablePreview {
+    /// What is planned for another table, told with this one.
+    pub fn take_in(&mut self, other: Option<&Self>) {
+        self.ddl.extend(other.iter().flat_map(|other| other.ddl.clone()));
+        self.findings.extend(other.iter().flat_map(|other| other.findings.clone()));
+    }
+}

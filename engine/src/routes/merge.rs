@@ -6,7 +6,7 @@ use crate::schema::TableId;
 
 /// Whether the table that this route is of can be there beside those of the others. `all`: every route that leads to
 /// the same table of the target, this one among them.
-pub(super) fn beside(route: &Route, all: &[Route]) -> Result<()> {
+pub(super) fn may_meet(route: &Route, all: &[Route]) -> Result<()> {
     let (source, target) = (&route.source().id, &route.target().id);
     let others = || all.iter().filter(|other| other.source().id != *source);
     if others().next().is_none() {

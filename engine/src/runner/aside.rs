@@ -237,7 +237,7 @@ impl Aside<'_> {
             changes.push(RecordChange::Position(self.tables.clone(), span.end.clone()));
         }
         let began = Instant::now();
-        let applied = self.lane.apply(staged.set, &changes).await?;
+        let applied = self.lane.apply(staged.set, &changes).await.map_err(|e| staged.sources.blame(e))?;
         reporter.passed(Station::Applied, rows, began.elapsed());
         self.run.book.note(&changes)?;
         let counts: Vec<(TableId, TableCounts)> = staged.sources.of(applied);

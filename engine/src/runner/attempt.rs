@@ -19,6 +19,7 @@ use super::control::Control;
 use super::failing;
 use super::follow::Follow;
 use super::group::Group;
+use super::history;
 use super::preflight::preflight;
 use super::run::{Hold, Run, is_followed};
 use super::secondary::create_secondary;
@@ -292,7 +293,7 @@ async fn look_after(
         Some(_) if known.state != TableState::Ready && !known.is_aside() => return Ok(()),
         Some(t) if t.native_id != number => ("it was dropped at the source and made anew".to_owned(), reload),
         Some(_) => match rerouted(run, known) {
-            Ok(None) => return Ok(()),
+            Ok(None) => return history::look_after(run, lane, known).await,
             Ok(Some(now)) => (now, reload.or("write the rules as they were, and reload it then")),
             Err(error) => (error.reason(), Remedy::from("correct the rules").then(reload)),
         },

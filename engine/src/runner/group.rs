@@ -19,6 +19,7 @@ use crate::task::OnExisting;
 
 use super::aside::CatchUp;
 use super::failing;
+use super::history;
 use super::load::{Loading, load};
 use super::retry::Backoff;
 use super::run::{Hold, Joined, Run};
@@ -319,7 +320,7 @@ impl Group {
         let empty = known.is_some();
         let record = match interrupted {
             Some(record) => record,
-            None => self.prepare(lane, &snapshot.seen(route.source()), route.target(), known).await?,
+            None => self.prepare(lane, &snapshot.seen(route.source()), route, known).await?,
         };
         let plan = &self.run.task.plan;
         let options = ChunkOptions {
@@ -338,10 +339,11 @@ impl Group {
         &self,
         lane: &mut dyn TargetLane,
         source: &Arc<TableSchema>,
-        target: &Arc<TableSchema>,
+        route: &Route,
         known: Option<TableRecord>,
     ) -> Result<TableRecord> {
         let id = &source.id;
+        history::prepare(lane, route).await?;
         let known = known.map(|mut record| {
             if record.state == TableState::Loading {
                 tracing::warn!(table = %id, "changed while it was being loaded: loaded again from the start");
@@ -353,7 +355,7 @@ impl Group {
         });
         let again = known.as_ref().is_some_and(|r| r.state == TableState::Reload);
         let state = if self.run.task.plan.mode.loads() || again { TableState::Loading } else { TableState::Ready };
-        let table = TableRecord::new(source, target, state);
+        let table = TableRecord::new(source, route.target(), state);
         let record = lane.prepare(table, known.as_ref(), self.run.task.plan.on_existing).await?;
         self.run.book.note(&[RecordChange::Table(Box::new(record.clone()))])?;
         if known.is_some() {
@@ -453,7 +455,7 @@ impl Group {
                 SchemaChangeKind::Noted { next } if next.id == id => Some(next),
                 _ => None,
             });
-            match self.prepare(lane, noted.unwrap_or(route.source()), route.target(), None).await {
+            match self.prepare(lane, noted.unwrap_or(route.source()), route, None).await {
                 Ok(_) => CatchUp::new(&self.run, &self.joined).join(vec![id]).await?,
                 Err(error) => self.set_aside(lane, route, error).await?,
             }

@@ -11,6 +11,7 @@ mod failing;
 mod first;
 mod follow;
 mod group;
+mod history;
 mod load;
 mod pipeline;
 mod preflight;

@@ -201,7 +201,7 @@ impl Applier {
             changes.push(RecordChange::Checkpoint { lane: LaneId::MAIN, at, committed_at: span.committed_at });
         }
         let began = Instant::now();
-        let applied = self.lane.apply(set, &changes).await?;
+        let applied = self.lane.apply(set, &changes).await.map_err(|e| sources.blame(e))?;
         self.run.book.note(&changes)?;
         self.run.task.reporter.passed(Station::Applied, rows, began.elapsed());
         tracing::debug!(rows, open = span.open, took = ?began.elapsed(), "applied a set");

@@ -122,13 +122,21 @@ pub async fn preflight(task: &Task) -> Result<Preflight> {
     }
     let mapped = routes.target_catalog(&catalog);
     let mut previews = task.target.plan(&mapped, &known, plan.on_existing, plan.mode.loads()).await?;
+    let histories = previews.split_off(mapped.tables.len().min(previews.len()));
     for route in routes.all() {
         if let Some(preview) = previews.iter_mut().find(|p| p.table.id == route.target().id) {
-            preview.findings.extend(merged(route, &routes.beside(route)));
+            preview.take_in(history_of(route, &histories));
+            preview.findings.extend(merged(route, &routes.merged_with(route)));
         }
     }
     findings.sort_by_key(|f| std::cmp::Reverse(f.finding.severity));
     Ok(Preflight { catalog, routes, findings, previews })
+}
+
+/// What is planned for the history beside a table; once, where several tables share it.
+fn history_of<'a>(route: &Route, histories: &'a [TablePreview]) -> Option<&'a TablePreview> {
+    let id = &route.history()?.target().id;
+    histories.iter().find(|preview| preview.table.id == *id)
 }
 
 fn refused((table, error): &(Arc<TableSchema>, Error)) -> Finding {

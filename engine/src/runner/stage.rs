@@ -10,6 +10,9 @@ use crate::record::{RecordChange, TableState};
 use crate::remedy::Remedy;
 use crate::route::{Emptied, Mapped, Route};
 use crate::schema::{AddedColumns, SchemaChange, SchemaChangeKind, TableId, TableSchema};
+use crate::side::Side;
+
+use super::history;
 
 /// The routes of the tables of one stream.
 pub(super) struct Stage {
@@ -28,6 +31,8 @@ pub(super) struct Sources {
     names: HashMap<TableId, TableId>,
     /// Those whose changes may find the target otherwise than they say ([`Route::is_certain`]).
     uncertain: HashSet<TableId>,
+    /// Histories beside tables, whose rows are told of with those.
+    histories: HashMap<TableId, TableId>,
 }
 
 impl Sources {
@@ -39,7 +44,15 @@ impl Sources {
             }
             (self.names.get(&id).cloned().unwrap_or(id), counts)
         };
-        applied.tables.into_iter().map(named).collect()
+        applied.tables.into_iter().filter(|(id, _)| !self.histories.contains_key(id)).map(named).collect()
+    }
+
+    /// What goes wrong with a history is its table's matter.
+    pub(super) fn blame(&self, error: Error) -> Error {
+        match error.table_id().and_then(|id| self.histories.get(id)) {
+            Some(table) if error.side() == Some(Side::Target) => error.instead(table),
+            _ => error,
+        }
     }
 }
 
@@ -110,6 +123,10 @@ impl Stage {
         if !route.is_certain() {
             Arc::make_mut(&mut self.sources).uncertain.insert(route.target().id.clone());
         }
+        if let Some(history) = route.history() {
+            let histories = &mut Arc::make_mut(&mut self.sources).histories;
+            histories.insert(history.target().id.clone(), table.id.clone());
+        }
         self.routes.insert(table.id.clone(), route.clone());
         Ok(route)
     }
@@ -136,6 +153,9 @@ impl Stage {
                 Step::Rows(batch) if self.ended.contains(&batch.table.id) => {}
                 Step::Rows(batch) => {
                     let route = self.route(&batch.table)?;
+                    if let Some(history) = route.history() {
+                        reducer.rows(history.map(batch.clone())?.rows);
+                    }
                     let mapped = route.map(batch)?;
                     out.mapped(&route, &mapped);
                     reducer.rows(mapped.rows);
@@ -155,6 +175,9 @@ impl Stage {
                 continue;
             }
             let route = self.route(table)?;
+            if let Some(Emptied::Told(rows)) = route.history().map(|h| h.emptied(&truncate)).transpose()? {
+                reducer.rows(rows);
+            }
             let emptied = route.emptied(&truncate)?;
             if route.target().id.is_mixed() && !matches!(emptied, Emptied::Told(_)) {
                 self.ended.insert(table.id.clone());
@@ -193,6 +216,9 @@ impl Stage {
                             out.reload(&id, "a column was added whose values a rule computes".to_owned());
                             return Ok(());
                         };
+                        if let Some(added) = history::widened(&before, &route) {
+                            reducer.step(ReducedStep::AddColumns(added))?;
+                        }
                         let (before, next_target) = (Arc::clone(before.target()), Arc::clone(route.target()));
                         out.changes.push(RecordChange::Shape { source: next, target: Arc::clone(&next_target) });
                         if existing.num_columns() == 0 {

@@ -142,7 +142,7 @@ impl Source for MemorySource {
     async fn discover(&self, want: &Selection) -> Result<Catalog> {
         let state = self.0.lock().unwrap();
         let tables = state.tables.iter().filter(|t| want.takes(&t.id)).map(|t| t.schema_in(state.tongue));
-        Ok(Catalog { tables: tables.collect(), types: Vec::new(), secondary: Vec::new() })
+        Ok(Catalog { tables: tables.collect(), types: Vec::new(), secondary: Vec::new(), histories: Vec::new() })
     }
 
     async fn check(&self, _want: &Selection, _cdc: bool, _readers: usize) -> Result<Vec<Finding>> {

@@ -412,6 +412,12 @@ impl TargetLane for MemoryLane {
         })
     }
 
+    async fn prepare_history(&mut self, history: &Arc<TableSchema>) -> Result<()> {
+        let columns = columns::of(history)?;
+        self.to.target.0.lock().unwrap().now.tables.insert(history.id.clone(), columns);
+        Ok(())
+    }
+
     async fn empty(&mut self, table: &Arc<TableSchema>, changes: &[RecordChange]) -> Result<()> {
         self.to.commit_durably(|c| {
             c.known(table).clear();

@@ -52,6 +52,9 @@ struct TableView {
     /// The other tables of the source that become the same one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     beside: Vec<String>,
+    /// `schema.table` on the target that every change is added to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history: Option<String>,
     /// Rows at the source and as they get to the target, if they were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sample: Vec<RowView>,
@@ -151,7 +154,8 @@ fn table_view(
         exists: preview.exists,
         identity: schema.identity,
         columns: columns(route),
-        beside: routes.beside(route).into_iter().map(ToString::to_string).collect(),
+        beside: routes.merged_with(route).into_iter().map(ToString::to_string).collect(),
+        history: route.history().map(|history| history.target().id.to_string()),
         rules: rules(schema),
         sample: Vec::new(),
         ddl: preview.ddl,
@@ -233,6 +237,9 @@ fn print(task: &TaskView) {
         }
         if !table.beside.is_empty() {
             output::tell("  ", format_args!("becomes one table with {}", table.beside.join(", ")));
+        }
+        if let Some(history) = &table.history {
+            output::tell("  ", format_args!("every change is added to {history}"));
         }
         for row in &table.sample {
             output::tell("  row ", &row.source);

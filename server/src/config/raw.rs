@@ -88,12 +88,13 @@ pub struct Rule {
     pub keep: Option<Leaf>,
     pub on_misfit: Option<Leaf>,
     pub prefix: Option<Leaf>,
+    pub beside_suffix: Option<Leaf>,
     pub merge: Option<Leaf>,
 }
 
 impl Rule {
     /// All keys but `match` and `action`.
-    pub fn keys(&self) -> [(&'static str, Option<&Leaf>); 16] {
+    pub fn keys(&self) -> [(&'static str, Option<&Leaf>); 17] {
         [
             ("column", &self.column),
             ("columns", &self.columns),
@@ -110,6 +111,7 @@ impl Rule {
             ("keep", &self.keep),
             ("on-misfit", &self.on_misfit),
             ("prefix", &self.prefix),
+            ("beside-suffix", &self.beside_suffix),
             ("merge", &self.merge),
         ]
         .map(|(key, leaf)| (key, leaf.as_ref()))

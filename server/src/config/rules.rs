@@ -38,7 +38,7 @@ const ACTIONS: [Keys; 10] = [
     Keys { action: "drop-column", needs: &["column"], may: &[] },
     Keys { action: "set-key", needs: &["columns"], may: &[] },
     Keys { action: "soft-delete", needs: &["column"], may: &[] },
-    Keys { action: "history", needs: &[], may: &["prefix"] },
+    Keys { action: "history", needs: &[], may: &["prefix", "beside-suffix"] },
 ];
 
 const MASKS: [&str; 6] = ["hash", "keep-last", "fixed", "null", "email", "format"];
@@ -138,6 +138,7 @@ impl Resolver<'_> {
             "soft-delete" => Action::SoftDelete { column: self.name(rule.column.as_ref()?)? },
             _ => Action::History {
                 prefix: rule.prefix.as_ref().map_or(Some(PREFIX.to_owned()), |leaf| self.name(leaf))?,
+                beside: rule.beside_suffix.as_ref().map(|leaf| self.name(leaf).ok_or(())).transpose().ok()?,
             },
         };
         Some((matches?, action))

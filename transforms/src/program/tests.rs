@@ -168,7 +168,7 @@ fn any_action() -> impl Strategy<Value = Action> {
         Action::RenameColumn { columns: columns("*"), naming: Naming::AddPrefix("x_".to_owned()) },
         Action::SetKey { columns: vec!["n".to_owned()] },
         Action::SoftDelete { column: "gone".to_owned() },
-        Action::History { prefix: "h_".to_owned() },
+        Action::History { prefix: "h_".to_owned(), beside: None },
     ])
 }
 

@@ -57,6 +57,31 @@ impl Working<'_> {
         Ok(())
     }
 
+    /// Has every change kept in another table, whose columns are those that all rules together make.
+    ///
+    /// # Errors
+    /// See [`Working::history`].
+    pub(crate) fn keep_history(&mut self, prefix: &str, suffix: &str) -> Result<()> {
+        if self.history.replace((prefix.to_owned(), suffix.to_owned())).is_some() {
+            let what = "a history of the table is kept already";
+            return Err(Error::refused(what).remedy("leave one of the two rules out"));
+        }
+        self.kept_history().map(drop)
+    }
+
+    /// The history that is kept beside the table, as far as the rules have come.
+    pub(super) fn kept_history(&self) -> Result<Option<Self>> {
+        let Some((prefix, suffix)) = &self.history else { return Ok(None) };
+        let mut history = Self { history: None, ..self.clone() };
+        if matches!(self.past, Past::SoftDelete) {
+            // The column that marks deleted rows: the history has deletes as such.
+            history.columns.pop();
+        }
+        history.id.table.push_str(suffix);
+        history.history(prefix)?;
+        Ok(Some(history))
+    }
+
     /// A delete of a row that has never been let through would be told as one.
     fn knows_who_passed(&self) -> Result<()> {
         if self.filter.as_ref().is_none_or(Filter::is_certain) {

@@ -16,6 +16,15 @@ use crate::program::{Out, Past, Program};
 impl Working<'_> {
     /// The route.
     pub(crate) fn route(self) -> Result<Route> {
+        let history = self.kept_history()?.map(Self::own_route).transpose()?;
+        let route = self.own_route()?;
+        Ok(match history {
+            Some(history) => route.with_history(history),
+            None => route,
+        })
+    }
+
+    fn own_route(self) -> Result<Route> {
         let source = self.table;
         let straight = self.columns.len() == source.columns.len()
             && self.columns.iter().enumerate().all(|(at, c)| c.slot == at && c.source == Some(at))

@@ -160,7 +160,7 @@ async fn describe(client: &Client, found: Vec<Found>) -> Result<Catalog> {
     }
     let types = TypeRows::load(client, &used).await?.definitions(&users);
     let secondary = secondary::objects(client, &names).await?;
-    Ok(Catalog { tables, types, secondary })
+    Ok(Catalog { tables, types, secondary, histories: Vec::new() })
 }
 
 fn shape(

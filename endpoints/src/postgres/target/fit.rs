@@ -89,12 +89,27 @@ fn widens(base: &str, from: &[i64], to: &[i64]) -> bool {
     }
 }
 
+/// A column that takes what values of a type there are, and nothing else is known of.
+pub(super) fn nullable(name: &str, ty: &str) -> TargetColumn {
+    TargetColumn {
+        name: name.to_owned(),
+        base: split_modifier(ty).0,
+        ty: ty.to_owned(),
+        under_domain: None,
+        receive: String::new(),
+        equality: None,
+        not_null: false,
+        has_default: false,
+        always_identity: false,
+        generated: false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use trem_engine::schema::{Dialect, Length, Native};
 
-    use super::super::shape::TargetColumn;
     use crate::postgres::types::native;
 
     const TEXT: Type = Type::Text(Length::Unlimited);
@@ -105,19 +120,7 @@ mod tests {
 
     fn fit_from(source: Type, native: Native, ty: &str) -> bool {
         let column = Column { name: "c".to_owned(), ty: source, native, nullable: true, omissible: false };
-        let have = TargetColumn {
-            name: "c".to_owned(),
-            ty: ty.to_owned(),
-            base: split_modifier(ty).0,
-            under_domain: None,
-            receive: String::new(),
-            equality: None,
-            not_null: false,
-            has_default: false,
-            always_identity: false,
-            generated: false,
-        };
-        fits(&column, &have)
+        fits(&column, &nullable("c", ty))
     }
 
     #[test]

@@ -358,6 +358,25 @@ impl TargetLane for PgLane {
         Ok(record)
     }
 
+    async fn prepare_history(&mut self, history: &Arc<TableSchema>) -> Result<()> {
+        self.begin_work().await?;
+        self.writers.forget(&history.id);
+        let client = &self.session.client;
+        bookkeeping::claim(client, &history.id).await?;
+        let (reads, replica) = (&self.session.reads, self.session.replica);
+        let mut facts = Facts::read(client, reads, Some(&self.task), &[&history.id], OnExisting::Keep, replica).await?;
+        let decision = prepare::decide_history(&mut facts, history);
+        if let Err(refused) = prepare::verdict(&history.id, &decision.findings) {
+            client.batch_execute("ROLLBACK").await.map_err(pg)?;
+            self.in_transaction = false;
+            return Err(refused);
+        }
+        for sql in decision.schema.iter().chain(&decision.before) {
+            client.batch_execute(sql).await.map_err(|e| pg(e).target_table(&history.id))?;
+        }
+        self.end_work(&[]).await
+    }
+
     async fn empty(&mut self, table: &Arc<TableSchema>, changes: &[RecordChange]) -> Result<()> {
         self.begin_work().await?;
         let client = &self.session.client;
@@ -375,6 +394,10 @@ impl TargetLane for PgLane {
         let table = &record.target;
         self.writers.forget(&table.id);
         let client = &self.session.client;
+        if table.id.part.is_some() {
+            // Others may be about to build the same keys.
+            bookkeeping::claim(client, &table.id).await?;
+        }
         if record.origin.created {
             let have = TargetTable::read(client, &self.session.reads, &table.id).await?;
             for sql in create_keys(table, have.as_ref()) {

@@ -6,8 +6,8 @@ use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::{Class, Error, Result};
 
 use super::bookkeeping;
-use super::fit::split_modifier;
-use super::shape::{TargetColumn, TargetTable};
+use super::fit::nullable;
+use super::shape::TargetTable;
 use crate::postgres::row::get;
 use crate::postgres::sqlstate::error as pg;
 use crate::postgres::{counterpart, quote};
@@ -70,19 +70,4 @@ pub(super) fn widened(have: &TargetTable, table: &TableSchema) -> (Vec<String>, 
         }
     }
     (statements, have)
-}
-
-fn nullable(name: &str, ty: &str) -> TargetColumn {
-    TargetColumn {
-        name: name.to_owned(),
-        base: split_modifier(ty).0,
-        ty: ty.to_owned(),
-        under_domain: None,
-        receive: String::new(),
-        equality: None,
-        not_null: false,
-        has_default: false,
-        always_identity: false,
-        generated: false,
-    }
 }

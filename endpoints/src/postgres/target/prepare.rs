@@ -48,10 +48,13 @@ pub(super) fn decide(
     let have = facts.tables.get(&table.id);
     let shared = facts.shared.get(&table.id).filter(|_| have.is_some());
     let ours = shared.map_or_else(|| known.is_some_and(|k| k.origin.created), |origin| origin.created);
+    // What a reload takes out are its own rows: there may be some of tables that the task has no more.
+    let part = table.id.part.is_some();
     let reload = known.is_some_and(|k| k.state == TableState::Reload);
     // What a reload can empty keeps what others have made of it since: indexes, grants, columns.
     let replaceable = |h: &TargetTable| {
-        h.other_kind.is_none() && if reload { ours && !h.serves(table) } else { on_existing == OnExisting::Recreate }
+        h.other_kind.is_none()
+            && if reload { ours && !part && !h.serves(table) } else { on_existing == OnExisting::Recreate }
     };
     let recreate = load && shared.is_none() && have.is_some_and(replaceable);
     let keyed = matches!(table.identity, Identity::Key | Identity::KeyWithFullImage);
@@ -64,10 +67,7 @@ pub(super) fn decide(
     let mut d = Decision { exists: have.is_some(), schema: None, before, after, findings, origin };
     let name = quote::table(&table.id);
     let formless = without_form(table);
-    if let Some(other) = facts.holders.get(&table.id) {
-        let remedy = format!("exclude it from `tables` of one of the two tasks, or drop task {other}");
-        d.findings.push(forbid(table, format!("task {other} writes this table of the target already"), remedy));
-    }
+    d.findings.extend(taken(facts, table));
     d.findings.extend(too_long(table));
     d.findings.extend(privileges(facts, table, have, recreate));
     match have.filter(|_| !recreate) {
@@ -84,7 +84,7 @@ pub(super) fn decide(
             let keys = create_keys(table, None);
             if load { d.after = keys } else { d.before.extend(keys) }
         }
-        Some(_) if shared.is_some() => d.join_others(facts, table, ours, load && reload),
+        Some(_) if shared.is_some() || (part && load && reload) => d.join_others(facts, table, ours, load && reload),
         Some(have) => {
             // The keys of a table whose load was cut off are still to be built.
             d.findings.extend(have.misfits(table, !(reload && ours)));
@@ -95,7 +95,7 @@ pub(super) fn decide(
             if load && reload && kept && rows {
                 d.findings.push(own_rows(table));
             } else if load && ((reload && !kept) || on_existing == OnExisting::Truncate) {
-                d.before.extend(facts.empty(&table.id));
+                d.before.push(facts.empty(&table.id));
             } else if load && !reload && on_existing != OnExisting::Keep && rows {
                 d.findings.push(refusal(table, "rows are there already, and on-existing is refuse"));
             } else if keep && !keyed && rows {
@@ -106,7 +106,27 @@ pub(super) fn decide(
     d
 }
 
+/// The same for a table that changes are only added to: what it has stays, whatever becomes of other tables.
+pub(super) fn decide_history(facts: &mut Facts, history: &Arc<TableSchema>) -> Decision {
+    let widen = facts.tables.get_mut(&history.id).map(|have| {
+        let (statements, wide) = part::widened(have, history);
+        *have = wide;
+        statements
+    });
+    let mut decision = decide(facts, &TableRecord::new(history, history, TableState::Ready), None, OnExisting::Keep);
+    decision.before.extend(widen.into_iter().flatten());
+    decision
+}
+
 impl Decision {
+    /// All statements, in order.
+    fn ddl(&mut self) -> Vec<Ddl> {
+        let of = |kind| move |sql| Ddl { kind, sql };
+        let schema = self.schema.take().into_iter().map(of(DdlKind::Schema));
+        let before = std::mem::take(&mut self.before).into_iter().map(of(DdlKind::BeforeLoad));
+        schema.chain(before).chain(std::mem::take(&mut self.after).into_iter().map(of(DdlKind::AfterLoad))).collect()
+    }
+
     /// Takes rows up beside those of other tables of the source. `again`: there are some already, which go first.
     fn join_others(&mut self, facts: &Facts, table: &TableSchema, ours: bool, again: bool) {
         let Some(have) = facts.tables.get(&table.id) else { return };
@@ -130,6 +150,13 @@ impl Decision {
 
 fn forbid(table: &TableSchema, message: String, remedy: impl Into<Remedy>) -> Finding {
     Finding { severity: Severity::Error, subject: table.id.to_string(), message, remedy: Some(remedy.into()) }
+}
+
+/// Two tasks that write one table would undo each other's work.
+fn taken(facts: &Facts, table: &TableSchema) -> Option<Finding> {
+    let other = facts.holders.get(&table.id)?;
+    let remedy = format!("exclude it from `tables` of one of the two tasks, or drop task {other}");
+    Some(forbid(table, format!("task {other} writes this table of the target already"), remedy))
 }
 
 /// What the role must be granted before it can take the table up.
@@ -218,7 +245,7 @@ pub(super) fn verdict(table: &TableId, findings: &[Finding]) -> Result<()> {
 }
 
 /// What would be done for a table whose rows go where those of `first` do.
-fn beside(first: &TablePreview, table: &Arc<TableSchema>) -> TablePreview {
+fn joining(first: &TablePreview, table: &Arc<TableSchema>) -> TablePreview {
     let mut findings = too_long(table);
     let other = |c: &&Column| first.table.column(&c.name).is_some_and(|at| first.table.columns[at].ty != c.ty);
     for column in table.columns.iter().filter(other) {
@@ -239,8 +266,8 @@ pub(super) async fn plan(
     (on_existing, load): (OnExisting, bool),
     known: &TaskRecord,
 ) -> Result<Vec<TablePreview>> {
-    let ids: Vec<&TableId> = catalog.tables.iter().map(|t| &t.id).collect();
-    let facts = Facts::read(client, &Reads::default(), task, &ids, on_existing, replica).await?;
+    let ids: Vec<&TableId> = catalog.tables.iter().chain(&catalog.histories).map(|t| &t.id).collect();
+    let mut facts = Facts::read(client, &Reads::default(), task, &ids, on_existing, replica).await?;
     let mut schemas: HashSet<String> = HashSet::new();
     let unknown = wanted::unknown(client, catalog).await?;
     let missing = wanted::missing(client, &catalog.types).await?;
@@ -249,7 +276,7 @@ pub(super) async fn plan(
     let mut out: Vec<TablePreview> = Vec::with_capacity(ids.len());
     for table in &catalog.tables {
         if let Some(first) = out.iter().find(|p| p.table.id.same_table(&table.id)) {
-            out.push(beside(first, table));
+            out.push(joining(first, table));
             continue;
         }
         let known = known.of_target(&table.id);
@@ -261,8 +288,8 @@ pub(super) async fn plan(
         }
         let state = if load { TableState::Loading } else { TableState::Ready };
         let record = TableRecord::new(table, table, state);
-        let decision = decide(&facts, &record, known, on_existing);
-        let mut findings = decision.findings;
+        let mut decision = decide(&facts, &record, known, on_existing);
+        let mut findings = std::mem::take(&mut decision.findings);
         let own = |c: &&Column| c.native.dialect == DIALECT && unknown.contains(&c.native.name);
         for column in table.columns.iter().filter(own) {
             let name = &column.native.name;
@@ -277,13 +304,17 @@ pub(super) async fn plan(
             made.push((table.id.clone(), decision.schema.iter().chain(&decision.before).cloned().collect()));
         }
         let mut ddl = std::mem::take(&mut types);
-        let of = |kind| move |sql| Ddl { kind, sql };
-        ddl.extend(decision.schema.into_iter().map(of(DdlKind::Schema)));
-        ddl.extend(decision.before.into_iter().map(of(DdlKind::BeforeLoad)));
-        ddl.extend(decision.after.into_iter().map(of(DdlKind::AfterLoad)));
+        ddl.extend(decision.ddl());
         // A run creates a schema with the first table or type that needs it.
         ddl.retain(|d| d.kind != DdlKind::Schema || schemas.insert(d.sql.clone()));
         out.push(TablePreview { table: Arc::clone(table), exists: decision.exists, ddl, findings });
+    }
+    for history in &catalog.histories {
+        let mut decision = decide_history(&mut facts, history);
+        let mut ddl = decision.ddl();
+        ddl.retain(|d| d.kind != DdlKind::Schema || schemas.insert(d.sql.clone()));
+        let (table, exists) = (Arc::clone(history), decision.exists);
+        out.push(TablePreview { table, exists, ddl, findings: decision.findings });
     }
     for (id, error) in wanted::tried(client, missing, &made).await? {
         if let Some(preview) = out.iter_mut().find(|p| p.table.id == id) {

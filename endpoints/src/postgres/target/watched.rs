@@ -102,6 +102,10 @@ impl<T: TargetLane> TargetLane for Watched<T> {
         self.watch.over(self.inner.prepare(table, known, on_existing)).await
     }
 
+    async fn prepare_history(&mut self, history: &Arc<TableSchema>) -> Result<()> {
+        self.watch.over(self.inner.prepare_history(history)).await
+    }
+
     async fn empty(&mut self, table: &Arc<TableSchema>, changes: &[RecordChange]) -> Result<()> {
         self.watch.over(self.inner.empty(table, changes)).await
     }
