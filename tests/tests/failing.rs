@@ -40,13 +40,10 @@ async fn a_source_that_lets_nobody_in() {
         .await;
     let mut running = world.trem.start();
     world.equal(&["public.t"], &mut running).await;
-    world
-        .source
-        .exec(
-            "ALTER ROLE reader CONNECTION LIMIT 0;
-             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'reader'",
-        )
-        .await;
+    // Who is connecting just now would get in once more.
+    world.source.wait_for("SELECT active::text FROM pg_replication_slots", "true", PATIENCE).await;
+    world.source.exec("ALTER ROLE reader CONNECTION LIMIT 0").await;
+    world.source.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'reader'").await;
     wait_status(&world, &["the task failing since 20", "times:", "too many connections", "close other connections"])
         .await;
     running.wait_log("has been failing for", PATIENCE).await;
