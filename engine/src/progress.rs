@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
+
 use crate::change::TableCounts;
 use crate::error::{Class, Error};
 use crate::ports::Lag;
@@ -139,7 +141,14 @@ pub struct Progress {
 
 /// A handle on the progress of one task; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Reporter(Arc<Mutex<Progress>>);
+pub struct Reporter(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    progress: Mutex<Progress>,
+    /// Counts changes of what the task and its tables are doing.
+    changes: watch::Sender<u64>,
+}
 
 impl Reporter {
     /// A copy of the whole.
@@ -149,12 +158,33 @@ impl Reporter {
 
     /// Changes the whole.
     pub fn update(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.lock());
+        let mut progress = self.lock();
+        let before = progress.phase.clone();
+        change(&mut progress);
+        if progress.phase != before {
+            self.tell();
+        }
     }
 
     /// Changes one table.
     pub fn table(&self, id: &TableId, change: impl FnOnce(&mut TableProgress)) {
-        change(self.lock().tables.entry(id.clone()).or_default());
+        let mut progress = self.lock();
+        let table = progress.tables.entry(id.clone()).or_default();
+        let before = table.state;
+        change(table);
+        if table.state != before {
+            self.tell();
+        }
+    }
+
+    /// Changes whenever the task's phase or a table's state does.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// Has whoever waits for [`Reporter::changes`] look again.
+    pub fn tell(&self) {
+        self.0.changes.send_modify(|count| *count += 1);
     }
 
     /// A batch or a set has passed a station.
@@ -192,7 +222,7 @@ impl Reporter {
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
         // A panic while holding it leaves counters at worst one update behind.
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,12 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit;
+use crate::store::Role;
 
 /// Replicates relational tables from one database to another: full load, then every change, exactly once.
 #[derive(Debug, Parser)]
@@ -36,9 +38,98 @@ pub enum Command {
     /// Write a configuration to stdout from the rules of another program.
     #[command(subcommand)]
     Import(Import),
+    /// Run as a daemon: many tasks, an HTTP API, and a state file that says what should run.
+    Serve(Serve),
+    /// Tokens for the daemon's API.
+    #[command(subcommand)]
+    Token(Token),
     /// Changes that a rule could not be applied to, of tasks with on-row-error = "quarantine".
     #[command(subcommand)]
     Quarantine(Quarantine),
+}
+
+/// Arguments of `serve`.
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// Where the API is served. Another address than one of this machine's own needs `--insecure-listen`.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8736")]
+    pub listen: SocketAddr,
+    /// The state file.
+    #[command(flatten)]
+    pub state: State,
+    /// Bytes of row buffers for all tasks together, such as 1GiB.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub memory: String,
+    /// Listen where other machines can reach the API, without TLS.
+    #[arg(long)]
+    pub insecure_listen: bool,
+    /// Need no token. Only on an address of this machine's own.
+    #[arg(long)]
+    pub no_auth: bool,
+    /// A name by which the daemon is called, beside localhost; may be given several times.
+    #[arg(long, value_name = "HOST")]
+    pub allow_host: Vec<String>,
+    /// How log lines on stderr look: text on a terminal, otherwise JSON. What is logged: TREM_LOG, such as `debug`.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// The state file of a daemon.
+#[derive(Args, Debug)]
+pub struct State {
+    /// The state file (SQLite): endpoints, tasks, runs, events, tokens.
+    #[arg(long = "state", value_name = "FILE", default_value = "trem.db")]
+    pub state: PathBuf,
+    /// The file with the key that secrets in the state file are sealed with: 64 hexadecimal digits. Without it the
+    /// variable TREM_KEY, or a file beside the state file, which is made.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make one, and print it: it cannot be shown again.
+    Create(CreateToken),
+    /// List them, without themselves.
+    Ls(ListTokens),
+    /// Take one back.
+    Revoke(RevokeToken),
+}
+
+/// Arguments of `token create`.
+#[derive(Args, Debug)]
+pub struct CreateToken {
+    /// Of which daemon.
+    #[command(flatten)]
+    pub state: State,
+    /// What it may do.
+    #[arg(long, value_enum)]
+    pub role: Role,
+    /// Whose it is, as the audit will say; without it the role.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// Arguments of `token ls`.
+#[derive(Args, Debug)]
+pub struct ListTokens {
+    /// Of which daemon.
+    #[command(flatten)]
+    pub state: State,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `token revoke`.
+#[derive(Args, Debug)]
+pub struct RevokeToken {
+    /// Of which daemon.
+    #[command(flatten)]
+    pub state: State,
+    /// The number, as `trem token ls` has it.
+    pub id: i64,
 }
 
 /// Whose rules to read.

@@ -44,6 +44,11 @@ impl FindingView {
         findings.into_iter().map(one).collect()
     }
 
+    /// Whether a task can start in spite of it.
+    pub fn allows(&self) -> bool {
+        self.severity != Severity::Error
+    }
+
     /// Lines that are not longer than this, the remedy below the message.
     fn lines(&self, width: usize) -> String {
         let label = match self.severity {
@@ -94,7 +99,7 @@ mod tests {
             message: "has no primary key: once published, its UPDATE and DELETE statements would fail".to_owned(),
             remedy: Some(Remedy::Sql(sql.to_owned())),
         };
-        let commands = Commands { file: Path::new("t.toml"), task: "t" };
+        let commands = Commands::of_file(Path::new("t.toml"), "t");
         let found = FindingView::all([Found::at(Side::Source, finding)], &commands);
         let text = found[0].lines(80);
         let lines: Vec<&str> = text.lines().collect();

@@ -1,8 +1,10 @@
 //! The trem binary: command line, configuration and what people see. All moving of rows is in `trem-engine`.
 
+mod api;
 mod cli;
 mod commands;
 mod config;
+mod daemon;
 mod dms;
 mod exit;
 mod finding;
@@ -13,6 +15,7 @@ mod overlap;
 mod progress;
 mod remedy;
 mod rows;
+mod store;
 mod table;
 mod task;
 
@@ -54,6 +57,8 @@ fn start(cli: Cli) -> Result<Exit, Failure> {
             Command::Import(command) => commands::import::import(command),
             Command::Quarantine(command) => commands::quarantine::quarantine(command).await,
             Command::Reload(args) => commands::reload::reload(args).await,
+            Command::Serve(args) => commands::serve::serve(args).await,
+            Command::Token(command) => commands::token::token(command),
         }
     })
 }

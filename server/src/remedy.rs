@@ -5,30 +5,49 @@ use std::path::Path;
 use trem_engine::schema::TableId;
 use trem_engine::{Error, Remedy};
 
-/// The commands for one task of one configuration file.
+/// The commands for one task, of a configuration file or of a daemon.
 #[derive(Clone, Copy, Debug)]
 pub struct Commands<'a> {
-    /// The file, as the user named it.
-    pub file: &'a Path,
+    /// The file, as the user named it; none of a daemon.
+    file: Option<&'a Path>,
     /// The task.
     pub task: &'a str,
 }
 
-impl Commands<'_> {
+impl<'a> Commands<'a> {
+    /// Of a task of a file.
+    pub fn of_file(file: &'a Path, task: &'a str) -> Self {
+        Self { file: Some(file), task }
+    }
+
+    /// Of a task of a daemon.
+    pub fn of_daemon(task: &'a str) -> Self {
+        Self { file: None, task }
+    }
+
     /// A remedy in words, statements and commands.
     pub fn remedy(&self, remedy: &Remedy) -> String {
+        let Some(file) = self.file else { return self.requests(remedy) };
         remedy.words(&|part| match part {
             Remedy::Reload(table) => format!("run `{}`", self.reload(table)),
             Remedy::StartAnew => {
                 format!("run `{}` and start it again: all its tables are loaded anew", self.drop())
             }
             // Version 0.1.0 has stored commands, with this in the place of the file.
-            other => other.to_string().replace("<config>", &self.quoted_file()),
+            other => other.to_string().replace("<config>", &quoted(&file.display().to_string())),
         })
     }
 
-    fn quoted_file(&self) -> String {
-        quoted(&self.file.display().to_string())
+    /// The same, as one says it who talks to the daemon.
+    fn requests(&self, remedy: &Remedy) -> String {
+        let task = self.task;
+        remedy.words(&|part| match part {
+            Remedy::Reload(table) => format!("reload it (POST /api/v1/tasks/{task}/tables/{table}/reload)"),
+            Remedy::StartAnew => {
+                format!("reset it (POST /api/v1/tasks/{task}/reset) and start it again: all its tables are loaded anew")
+            }
+            other => other.to_string(),
+        })
     }
 
     /// An error, with what helps.
@@ -47,7 +66,8 @@ impl Commands<'_> {
     }
 
     fn of_task(&self, command: &str) -> String {
-        format!("trem {command} {} {}", self.quoted_file(), option("--task", self.task))
+        let file = self.file.map(|file| file.display().to_string()).unwrap_or_default();
+        format!("trem {command} {} {}", quoted(&file), option("--task", self.task))
     }
 }
 
@@ -77,7 +97,7 @@ mod tests {
 
     #[test]
     fn commands_are_written_out() {
-        let shop = Commands { file: Path::new("my tasks.toml"), task: "shop" };
+        let shop = Commands::of_file(Path::new("my tasks.toml"), "shop");
         let reload = Remedy::Reload(TableId::new("public", "orders"));
         assert_eq!(
             shop.remedy(&Remedy::from("mend it").then(reload.clone())),
@@ -103,7 +123,7 @@ mod tests {
             ["plain", "my.schema", r"back\slash", "it's", "a b", "$HOME `x` \"y\"", "größe", "-dash", "*?", "[a]"];
         for name in names {
             let table = TableId::new(name, name);
-            let commands = Commands { file: Path::new("t.toml"), task: name };
+            let commands = Commands::of_file(Path::new("t.toml"), name);
             let line = commands.reload(&table).replacen("trem", "printf '%s\\n'", 1);
             let out = Command::new("sh").args(["-c", &line]).output().unwrap();
             let text =

@@ -8,6 +8,7 @@
 pub mod binaries;
 pub mod cluster;
 pub mod compare;
+pub mod daemon;
 pub mod db;
 pub mod pooler;
 pub mod proxy;

@@ -12,6 +12,7 @@ mod commands;
 mod conserved;
 mod contract;
 mod crash;
+mod daemon;
 mod documents;
 mod existing;
 mod expressions;

@@ -64,7 +64,8 @@ impl Follow {
         let stream = self.run.task.source.stream(request).await?;
         let gather = Gather::new(self.run.task.plan.batch, from.clone());
         self.run.set_reached(from);
-        self.run.task.reporter.update(|p| p.phase = Phase::Following);
+        let phase = if self.run.control.is_paused() { Phase::Paused } else { Phase::Following };
+        self.run.task.reporter.update(|p| p.phase = phase);
         let pipeline = Pipeline::start(&self.run, lane, self.checkpoint.lineage.clone());
         let run = Arc::clone(&self.run);
         let mut state = Loop::new(self, stream, gather, pipeline);

@@ -21,15 +21,9 @@ pub async fn check(args: Pick) -> Result<Exit, Failure> {
     let mut failed = false;
     for ((config, task), overlaps) in configs.iter().zip(&tasks).zip(doubled) {
         output::tell("", format_args!("task {}: {} -> {}", config.plan.name, config.source, config.target));
-        let (looked, tables) = match preflight(task).await {
-            Ok(looked) => {
-                let tables = looked.previews.len();
-                (all(looked).collect(), Some(tables))
-            }
-            Err(error) => (why(config, task, &error).await, None),
-        };
+        let (looked, tables) = look(config, task).await;
         let found = overlaps.into_iter().map(Found::of_task).chain(looked);
-        let found = FindingView::all(found, &Commands { file: &args.file, task: &config.plan.name });
+        let found = FindingView::all(found, &Commands::of_file(&args.file, &config.plan.name));
         finding::print(found.iter());
         output::say(match tables {
             Some(tables) => verdict(tables, found.iter()),
@@ -38,6 +32,17 @@ pub async fn check(args: Pick) -> Result<Exit, Failure> {
         failed |= found.iter().any(|f| f.severity == Severity::Error);
     }
     Ok(Exit::of(failed))
+}
+
+/// Looks at both ends, as far as it comes: what was found, and how many tables there are if they were looked at.
+pub async fn look(config: &TaskConfig, task: &Task) -> (Vec<Found>, Option<usize>) {
+    match preflight(task).await {
+        Ok(looked) => {
+            let tables = looked.previews.len();
+            (all(looked).collect(), Some(tables))
+        }
+        Err(error) => (why(config, task, &error).await, None),
+    }
 }
 
 /// The findings of endpoints and tables.

@@ -12,7 +12,7 @@ use crate::{output, task};
 pub async fn drop_task(args: Drop) -> Result<Exit, Failure> {
     let config = task::pick_one(&args.file, &args.task)?;
     let task = task::build(&config)?;
-    let commands = Commands { file: &args.file, task: &args.task };
+    let commands = Commands::of_file(&args.file, &args.task);
     let retired = task.source.retire().await;
     let objects = config.source.configured.objects(&args.task).map_or_else(String::new, |o| o.to_string());
     let at_source = match &retired {

@@ -8,4 +8,6 @@ pub mod plan;
 pub mod quarantine;
 pub mod reload;
 pub mod run;
+pub mod serve;
 pub mod status;
+pub mod token;

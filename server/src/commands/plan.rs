@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
+use trem_engine::Error;
 use trem_engine::ports::{Ddl, DdlKind, Look, Severity, TablePreview};
 use trem_engine::route::Route;
 use trem_engine::routes::Routes;
@@ -26,8 +27,9 @@ struct Document {
     tasks: Vec<TaskView>,
 }
 
+/// What is planned for one task.
 #[derive(Serialize)]
-struct TaskView {
+pub struct TaskView {
     task: String,
     source: String,
     target: String,
@@ -85,7 +87,7 @@ struct ColumnView {
 pub async fn plan(Plan { shown: args, sample }: Plan) -> Result<Exit, Failure> {
     let mut tasks = Vec::new();
     for config in task::pick(&args.pick)? {
-        let commands = Commands { file: &args.pick.file, task: &config.plan.name };
+        let commands = Commands::of_file(&args.pick.file, &config.plan.name);
         tasks.push(view(&config, &commands, sample.into()).await?);
     }
     let failed = tasks.iter().any(TaskView::refused);
@@ -105,7 +107,8 @@ impl TaskView {
     }
 }
 
-async fn view(config: &TaskConfig, commands: &Commands<'_>, sample: usize) -> Result<TaskView, Failure> {
+/// Looks at both ends. `sample`: rows of each table to show.
+pub async fn view(config: &TaskConfig, commands: &Commands<'_>, sample: usize) -> Result<TaskView, Error> {
     let task = task::build(config)?;
     let mut view = TaskView {
         task: config.plan.name.clone(),

@@ -31,7 +31,7 @@ const MOST_TOLD: usize = 20;
 pub async fn run(args: Run) -> Result<Exit, Failure> {
     let (all, configs) = task::all_and_picked(&args.pick)?;
     let bars = MultiProgress::new();
-    logging::start(args.log_format, &bars)?;
+    logging::start(args.log_format, &bars, None)?;
     let until = if args.until_current { Until::Current } else { Until::Stopped };
     let stop = CancellationToken::new();
     watch_signals(&stop)?;
@@ -75,7 +75,7 @@ async fn one(file: PathBuf, task: Arc<Task>, refusal: Vec<Finding>, until: Until
     let progress = task.reporter.snapshot();
     let (rows, changes) = (progress.rows_loaded(), progress::changes(&progress));
     let position = progress.applied.as_ref().map(ToString::to_string);
-    let commands = Commands { file: &file, task: name };
+    let commands = Commands::of_file(&file, name);
     let suspended = tell_suspended(&progress, &commands);
     let how = match (stop.is_cancelled(), suspended) {
         (true, _) => "stopped",

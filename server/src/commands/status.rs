@@ -87,7 +87,7 @@ struct TableView {
 pub async fn status(args: Shown) -> Result<Exit, Failure> {
     let mut tasks = Vec::new();
     for config in task::pick(&args.pick)? {
-        let commands = Commands { file: &args.pick.file, task: &config.plan.name };
+        let commands = Commands::of_file(&args.pick.file, &config.plan.name);
         tasks.push(view(&config, &task::build(&config)?, &commands).await);
     }
     let failed = tasks.iter().any(|t| !t.errors.is_empty());

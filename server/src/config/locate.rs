@@ -7,6 +7,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::document::Document;
 use super::secret;
 
 /// One thing that is wrong, and where.
@@ -31,11 +32,13 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
-        if let Some((line, column)) = self.place {
-            write!(f, ":{line}:{column}")?;
+        if !self.file.is_empty() {
+            f.write_str(&self.file)?;
+            if let Some((line, column)) = self.place {
+                write!(f, ":{line}:{column}")?;
+            }
+            f.write_str(": ")?;
         }
-        f.write_str(": ")?;
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }
@@ -43,26 +46,37 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Knows where every key of one file stands.
+/// Knows where every key of one file, or of one document, stands.
 pub struct Locator<'a> {
     file: String,
-    text: &'a str,
+    /// Of a file, whose lines are told.
+    text: Option<&'a str>,
     keys: Vec<(Range<usize>, String)>,
 }
 
 impl<'a> Locator<'a> {
     /// Reads the keys of a file; a file that is not TOML is a problem.
     pub fn new(file: &Path, text: &'a str) -> Result<Self, Problem> {
-        let mut locator = Self { file: file.display().to_string(), text, keys: Vec::new() };
+        let mut locator = Self { file: file.display().to_string(), text: Some(text), keys: Vec::new() };
         let root = DeTable::parse(text).map_err(|e| locator.of_toml(&e))?;
         collect(root.get_ref(), "", &mut locator.keys);
         Ok(locator)
     }
 
+    /// Of a document, in which a place has a pointer instead of a line.
+    pub fn of_document(document: &Document) -> Locator<'static> {
+        Locator { file: String::new(), text: None, keys: document.places.clone() }
+    }
+
+    /// Whether it is a whole configuration that is read.
+    pub fn is_file(&self) -> bool {
+        self.text.is_some()
+    }
+
     /// A problem at a place.
     pub fn at(&self, span: Range<usize>, message: impl Into<String>) -> Problem {
         let key = self.key(&span);
-        Problem { file: self.file.clone(), place: Some(self.place(span.start)), key, message: message.into() }
+        Problem { file: self.file.clone(), place: self.place(span.start), key, message: message.into() }
     }
 
     /// A problem with the file as a whole.
@@ -80,10 +94,11 @@ impl<'a> Locator<'a> {
         }
     }
 
-    fn place(&self, offset: usize) -> (usize, usize) {
-        let before = self.text.get(..offset).unwrap_or(self.text);
+    fn place(&self, offset: usize) -> Option<(usize, usize)> {
+        let text = self.text?;
+        let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |n| n + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        Some((before.matches('\n').count() + 1, before[line_start..].chars().count() + 1))
     }
 
     fn key(&self, span: &Range<usize>) -> String {

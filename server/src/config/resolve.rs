@@ -39,11 +39,12 @@ pub fn resolve(
     file: &raw::File,
     locator: &Locator<'_>,
     env: &dyn Fn(&str) -> Option<String>,
+    memory: Option<&Budget>,
 ) -> Result<Config, Problems> {
     let declared = file.endpoints.keys().cloned().collect();
     let rule_sets = file.rule_sets.iter().map(|(name, set)| (name.clone(), set.get_ref())).collect();
     let mut r = Resolver { locator, env, rule_sets, problems: Vec::new(), declared, memory: Budget::new(0) };
-    r.memory = r.process_memory(file);
+    r.memory = memory.cloned().unwrap_or_else(|| r.process_memory(file));
     let mut endpoints = BTreeMap::new();
     for (name, raw) in &file.endpoints {
         r.no_url(name, raw.span());
@@ -51,7 +52,7 @@ pub fn resolve(
             endpoints.insert(name.clone(), known);
         }
     }
-    if file.tasks.is_empty() {
+    if file.tasks.is_empty() && locator.is_file() {
         r.problems.push(locator.of_file("no task is configured: expected at least one [tasks.NAME]"));
     }
     let mut tasks = Vec::new();
@@ -67,13 +68,23 @@ pub fn resolve(
     }
     r.unused_rule_sets(file);
     if r.problems.is_empty() {
-        Ok(Config { tasks })
+        Ok(Config { endpoints, tasks })
     } else {
         r.problems.sort_by(|a, b| (a.place, &a.message).cmp(&(b.place, &b.message)));
         // A set of rules is looked at for each task that uses it.
         r.problems.dedup();
         Err(Problems(r.problems))
     }
+}
+
+/// Why a task cannot be there beside others: they would take each other's objects at the source for their own.
+pub fn shared_objects(task: &TaskConfig, others: &[TaskConfig]) -> Option<String> {
+    let name = &task.plan.name;
+    let own = task.source.configured.objects(name)?;
+    let same = |other: &&TaskConfig| other.source.configured.objects(&other.plan.name).as_ref() == Some(&own);
+    let other = others.iter().find(same).map(|t| &t.plan.name).filter(|other| !secret::is_url(other))?;
+    let rule = own.rule;
+    Some(format!("the tasks `{other}` and `{name}` would share the {own} at the source ({rule}): rename one of them"))
 }
 
 /// Validates one file, and gathers what is wrong with it.
@@ -108,16 +119,7 @@ impl Resolver<'_> {
             self.problem(span, message);
             return;
         }
-        let Some(own) = source.objects(name) else { return };
-        let same = |other: &&TaskConfig| other.source.configured.objects(&other.plan.name).as_ref() == Some(&own);
-        if let Some(other) = others.iter().find(same).map(|t| &t.plan.name)
-            && !secret::is_url(other)
-            && !secret::is_url(name)
-        {
-            let message = format!(
-                "the tasks `{other}` and `{name}` would share the {own} at the source ({}): rename one of them",
-                own.rule
-            );
+        if let Some(message) = shared_objects(task, others).filter(|_| !secret::is_url(name)) {
             self.problem(span, message);
         }
     }

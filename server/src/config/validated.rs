@@ -1,5 +1,6 @@
 //! The configuration as the rest of the program sees it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use trem_transforms::RuleList;
 /// A configuration file, validated.
 #[derive(Debug)]
 pub struct Config {
+    /// The endpoints, by name.
+    pub endpoints: BTreeMap<String, Endpoint>,
     /// The tasks, by name.
     pub tasks: Vec<TaskConfig>,
 }

@@ -1,0 +1,165 @@
+//! `trem serve`: the daemon.
+
+use std::fs::File;
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::MultiProgress;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, Api};
+use crate::cli::{LogFormat, Serve, State};
+use crate::daemon::{Fleet, Refusal};
+use crate::exit::{Exit, Failure};
+use crate::store::{Key, Store};
+use crate::{config, logging, output};
+
+/// The key that secrets are sealed with, as hexadecimal digits.
+const KEY: &str = "TREM_KEY";
+/// How long tasks have to finish what they apply.
+const STOP: Duration = Duration::from_secs(60);
+/// How long answers that are under way have after that.
+const ANSWERS: Duration = Duration::from_secs(5);
+
+/// Opens the state file that a command names.
+pub fn open(state: &State) -> Result<Store, Failure> {
+    let key = match (&state.key_file, std::env::var(KEY)) {
+        (Some(file), _) => Key::of_file(file, false).map_err(Failure::Usage)?,
+        (None, Ok(text)) => {
+            Key::of_text(&text).ok_or_else(|| Failure::Usage(format!("{KEY} does not hold 64 hexadecimal digits")))?
+        }
+        (None, Err(_)) => Key::of_file(&beside(&state.state, "key"), true).map_err(Failure::Usage)?,
+    };
+    Store::open(&state.state, key).map_err(|e| Failure::System(e.to_string()))
+}
+
+fn beside(state: &Path, suffix: &str) -> PathBuf {
+    let mut name = state.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+/// Runs until it is told to stop.
+pub async fn serve(args: Serve) -> Result<Exit, Failure> {
+    let local = args.listen.ip().is_loopback();
+    refuse_what_is_open(&args, local)?;
+    let memory =
+        config::size(&args.memory).ok_or_else(|| Failure::Usage("--memory is not a size such as 1GiB".into()))?;
+    let _alone = lock(&args.state.state)?;
+    let store = open(&args.state)?;
+    let format = args.log_format.unwrap_or(match std::io::stderr().is_terminal() {
+        true => LogFormat::Text,
+        false => LogFormat::Json,
+    });
+    let log = logging::start(format, &MultiProgress::new(), Some(store.clone()))?;
+    let listener = TcpListener::bind(args.listen).await.map_err(|e| {
+        Failure::System(format!("cannot listen on {}: {e}: name another address with --listen", args.listen))
+    })?;
+    let address = listener.local_addr().map_err(|e| Failure::System(format!("no address: {e}")))?;
+    if !args.no_auth && store.tokens().map_err(system)?.is_empty() {
+        let file = args.state.state.display();
+        output::note(format_args!("no token yet: make one with `trem token create --state {file} --role admin`"));
+    }
+    let (stop, fleet) = (CancellationToken::new(), Fleet::new(store, memory));
+    watch_signals(&stop)?;
+    let shared = Arc::new(Api {
+        fleet: fleet.clone(),
+        open: args.no_auth,
+        hosts: hosts(&args, local),
+        stop: stop.clone(),
+        log: log.clone(),
+        failures: api::Failures::default(),
+    });
+    fleet.resume().await.map_err(refused)?;
+    tracing::info!(%address, state = %args.state.state.display(), version = env!("CARGO_PKG_VERSION"), "serving");
+    let service = api::router(shared).into_make_service_with_connect_info::<SocketAddr>();
+    let closing = stop.clone();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move { closing.cancelled().await });
+    let mut serving = tokio::spawn(server.into_future());
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        ended = &mut serving => return Err(Failure::System(format!("the API has ended: {ended:?}"))),
+    }
+    let all = fleet.shut_down(STOP).await;
+    if tokio::time::timeout(ANSWERS, serving).await.is_err() {
+        tracing::warn!("answers that were under way are cut off");
+    }
+    match all {
+        true => tracing::info!("stopped"),
+        false => tracing::warn!("tasks that have not ended are cut off; they go on from what is on the target"),
+    }
+    log.flush();
+    Ok(Exit::Done)
+}
+
+/// Whoever can reach the daemon must not be able to read tokens on the way, or need none.
+fn refuse_what_is_open(args: &Serve, local: bool) -> Result<(), Failure> {
+    if args.no_auth && !local {
+        let why = format!("--no-auth lets everybody who reaches {} do everything", args.listen);
+        return Err(Failure::Usage(format!("{why}: leave it out, or listen on 127.0.0.1")));
+    }
+    if !local && !args.insecure_listen {
+        let why = format!("{} is reached from other machines, and tokens would be sent in the clear", args.listen);
+        let what = "listen on 127.0.0.1 behind a proxy that speaks TLS, or say --insecure-listen";
+        return Err(Failure::Usage(format!("{why}: {what}")));
+    }
+    Ok(())
+}
+
+/// The names that requests may call the daemon by. One that other machines reach has whichever they know.
+fn hosts(args: &Serve, local: bool) -> Vec<String> {
+    if !local && args.allow_host.is_empty() {
+        return Vec::new();
+    }
+    let own = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).into_iter();
+    let listened = match args.listen.ip() {
+        std::net::IpAddr::V4(ip) => ip.to_string(),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    own.chain([listened]).chain(args.allow_host.iter().cloned()).collect()
+}
+
+/// Two daemons on one file would start every task twice.
+fn lock(state: &Path) -> Result<File, Failure> {
+    let file = beside(state, "lock");
+    let shown = file.display();
+    let open = File::options().create(true).truncate(false).write(true).open(&file);
+    let open = open.map_err(|e| Failure::System(format!("cannot write {shown}: {e}")))?;
+    open.try_lock().map_err(|e| match e {
+        std::fs::TryLockError::WouldBlock => {
+            Failure::Usage(format!("another daemon has the state file {}: stop it first", state.display()))
+        }
+        std::fs::TryLockError::Error(e) => Failure::System(format!("cannot lock {shown}: {e}")),
+    })?;
+    Ok(open)
+}
+
+fn watch_signals(stop: &CancellationToken) -> Result<(), Failure> {
+    let listen = |kind| signal(kind).map_err(|e| Failure::System(format!("cannot listen for signals: {e}")));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: what is being applied is finished first");
+        stop.cancel();
+    });
+    Ok(())
+}
+
+fn system(error: crate::store::StoreError) -> Failure {
+    Failure::System(error.to_string())
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    Failure::System(refusal.detail)
+}

@@ -1,0 +1,180 @@
+//! Specifications: what was sent, what is stored, what is shown, and the task that can be run.
+
+use serde_json::{Map, Value};
+use trem_engine::budget::Budget;
+
+use super::refusal::{Code, Refusal};
+use crate::config::{self, Config, Item, Problem, Problems, Section, TaskConfig};
+use crate::store::{Store, StoredEndpoint, StoredTask};
+
+/// Stands for a password that is not shown.
+const HIDDEN: &str = "***";
+/// Characters of a name.
+const LONGEST_NAME: usize = 100;
+
+/// What has come of putting something.
+#[derive(Debug)]
+pub struct Put<T> {
+    /// As it is now.
+    pub now: T,
+    /// Whether there was none before.
+    pub created: bool,
+}
+
+/// Reads and writes specifications.
+#[derive(Clone)]
+pub struct Specs {
+    pub(super) store: Store,
+    /// What all tasks share.
+    pub(super) memory: Budget,
+}
+
+impl Specs {
+    fn config(&self, endpoints: Vec<Item>, tasks: Vec<Item>) -> Result<Config, Problems> {
+        let sections = [Section { key: "endpoints", items: endpoints }, Section { key: "tasks", items: tasks }];
+        config::of_json(&sections, &|name| std::env::var(name).ok(), &self.memory)
+    }
+
+    /// All endpoints, under their own names in messages.
+    fn endpoint_items(&self) -> Result<Vec<Item>, Refusal> {
+        let mut items = Vec::new();
+        for StoredEndpoint { name, .. } in self.store.endpoints()? {
+            if let Some(spec) = self.store.endpoint_spec(&name)? {
+                items.push(Item { label: format!("endpoint {name}: "), name, spec });
+            }
+        }
+        Ok(items)
+    }
+
+    /// A task that can be run, or what is wrong with it or with its endpoints.
+    pub fn task(&self, name: &str, spec: &Map<String, Value>) -> Result<TaskConfig, Refusal> {
+        let task = Item { name: name.to_owned(), spec: spec.clone(), label: String::new() };
+        let mut endpoints = self.endpoint_items()?;
+        let uses =
+            |item: &Item| ["source", "target"].iter().any(|end| spec.get(*end) == Some(&Value::from(&*item.name)));
+        // Those of others are not its matter, but their names are.
+        for item in endpoints.iter_mut().filter(|item| !uses(item)) {
+            item.spec = Map::from_iter([("kind".to_owned(), Value::from("null"))]);
+        }
+        let mut config = self.config(endpoints, vec![task])?;
+        config.tasks.pop().ok_or_else(|| Refusal::new(Code::Invalid, "the task is none"))
+    }
+
+    /// One that is stored.
+    pub fn stored_task(&self, name: &str) -> Result<(StoredTask, TaskConfig), Refusal> {
+        let stored = self.store.task(name)?.ok_or_else(|| Refusal::not_found("task", name))?;
+        let config = self.task(name, &stored.spec)?;
+        Ok((stored, config))
+    }
+
+    /// An endpoint that can be asked.
+    pub fn endpoint(&self, name: &str) -> Result<config::Endpoint, Refusal> {
+        let spec = self.store.endpoint_spec(name)?.ok_or_else(|| Refusal::not_found("endpoint", name))?;
+        self.checked_endpoint(name, &spec)
+    }
+
+    fn checked_endpoint(&self, name: &str, spec: &Map<String, Value>) -> Result<config::Endpoint, Refusal> {
+        let item = Item { name: name.to_owned(), spec: spec.clone(), label: String::new() };
+        let mut config = self.config(vec![item], Vec::new())?;
+        config.endpoints.remove(name).ok_or_else(|| Refusal::new(Code::Invalid, "the endpoint is none"))
+    }
+
+    /// Checks an endpoint as a whole, then stores it. A password that was shown as hidden is the one that is stored.
+    pub fn put_endpoint(
+        &self,
+        name: &str,
+        mut spec: Map<String, Value>,
+        expected: Option<i64>,
+    ) -> Result<Put<StoredEndpoint>, Refusal> {
+        check_name(name)?;
+        let before = self.store.endpoint_spec(name)?;
+        for (key, value) in &mut spec {
+            let known = before.as_ref().and_then(|before| before.get(key));
+            if let (Value::String(text), Some(Value::String(known))) = (&*value, known)
+                && *text == shown_text(known)
+            {
+                *value = Value::from(known.clone());
+            }
+        }
+        self.checked_endpoint(name, &spec)?;
+        let shown = Value::Object(spec.iter().map(|(key, value)| (key.clone(), shown(value))).collect());
+        let now = self.store.put_endpoint(name, &spec, &shown, expected)?;
+        Ok(Put { now, created: before.is_none() })
+    }
+
+    /// Checks a task as a whole, then stores it.
+    pub fn put_task(
+        &self,
+        name: &str,
+        spec: &Map<String, Value>,
+        expected: Option<i64>,
+        who: &str,
+    ) -> Result<Put<StoredTask>, Refusal> {
+        check_name(name)?;
+        let config = self.task(name, spec)?;
+        let others = self.store.tasks()?.into_iter().filter(|other| other.name != name);
+        let others: Vec<TaskConfig> = others.filter_map(|other| self.task(&other.name, &other.spec).ok()).collect();
+        if let Some(message) = config::shared_objects(&config, &others) {
+            let key = String::new();
+            return Err(Problems(vec![Problem { file: String::new(), place: None, key, message }]).into());
+        }
+        let created = self.store.task(name)?.is_none();
+        Ok(Put { now: self.store.put_task(name, spec, expected, who)?, created })
+    }
+}
+
+/// A name stands in paths, in messages and in files.
+fn check_name(name: &str) -> Result<(), Refusal> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(plain) && !name.starts_with('.') {
+        return Ok(());
+    }
+    let what = "a name has 1 to 100 letters, digits, hyphens, underscores and dots, and does not begin with a dot";
+    Err(Refusal::new(Code::Invalid, what).remedy("choose another name"))
+}
+
+/// What may be seen of a value of an endpoint.
+fn shown(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::from(shown_text(text)),
+        other => other.clone(),
+    }
+}
+
+/// A text without the password of a URL. References to the environment are no secrets.
+fn shown_text(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let end = rest.find('/').unwrap_or(rest.len());
+    // A password may have an @ in it, the host has none.
+    let Some(at) = rest[..end].rfind('@').or_else(|| rest.rfind('@')) else { return text.to_owned() };
+    let (user, host) = rest.split_at(at);
+    match user.split_once(':') {
+        Some((user, password)) if !is_reference(password) => format!("{scheme}://{user}:{HIDDEN}{host}"),
+        _ => text.to_owned(),
+    }
+}
+
+fn is_reference(text: &str) -> bool {
+    text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).is_some_and(|name| !name.contains(['{', '}']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_hidden_and_references_are_not() {
+        for (text, expected) in [
+            ("postgres://u:hunter2@h:5432/d?sslmode=require", "postgres://u:***@h:5432/d?sslmode=require"),
+            ("postgres://u:hunt/er@2@h/d", "postgres://u:***@h/d"),
+            ("postgres://u:p@ss@h/d", "postgres://u:***@h/d"),
+            ("postgres://u:${PASSWORD}@h/d", "postgres://u:${PASSWORD}@h/d"),
+            ("postgres://u:${A}x${B}@h/d", "postgres://u:***@h/d"),
+            ("postgres://u@h/d", "postgres://u@h/d"),
+            ("postgres://h/d", "postgres://h/d"),
+            ("postgres", "postgres"),
+        ] {
+            assert_eq!(shown_text(text), expected);
+        }
+    }
+}
