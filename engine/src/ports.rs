@@ -3,6 +3,7 @@
 //! One [`Source`] and one [`Target`] value serve one task for as long as the process runs; streams, snapshots,
 //! lanes and loaders live for one attempt and are dropped on any error.
 
+mod browse;
 mod finding;
 mod preview;
 mod rows;
@@ -26,6 +27,7 @@ use crate::schema::{
 };
 use crate::task::{OnExisting, Selection};
 
+pub use browse::{Browse, Listed};
 pub use finding::{Finding, Severity};
 pub use preview::{Ddl, DdlKind, TablePreview};
 pub use rows::{Look, Mend};
@@ -177,6 +179,16 @@ pub trait Source: Send + Sync {
     /// Class `Table` where the table is not what it was.
     async fn again(&self, rows: &ChangeBatch, _of: &[usize]) -> Result<Vec<Option<ChangeBatch>>> {
         Err(Error::refused("rows of this source cannot be read again by their keys").table(&rows.table.id))
+    }
+
+    /// Tables that may be replicated, by name. Rows are not counted.
+    async fn browse(&self, _which: &Browse) -> Result<Vec<Listed>> {
+        Err(Error::refused("the tables of this source cannot be listed"))
+    }
+
+    /// How many rows a table has now: each is counted.
+    async fn count(&self, table: &TableId) -> Result<u64> {
+        Err(Error::refused("the rows of this source cannot be counted").table(table))
     }
 
     /// Some rows of a table as they are now, as inserts; no more than a few, for somebody to look at. Class `Refused`

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod client;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,6 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit;
 use crate::store::Role;
+
+pub use client::{Apply, Completion, EndpointCommand, EndpointTables, Export, OfServer, Server, TaskCommand, Top};
 
 /// Replicates relational tables from one database to another: full load, then every change, exactly once.
 #[derive(Debug, Parser)]
@@ -43,6 +47,20 @@ pub enum Command {
     /// Tokens for the daemon's API.
     #[command(subcommand)]
     Token(Token),
+    /// Make a daemon's endpoints, rule sets and tasks those of a configuration: show what differs, and do it.
+    Apply(Apply),
+    /// Write a daemon's endpoints, rule sets and tasks to stdout, as a configuration.
+    Export(Export),
+    /// The tasks of a daemon.
+    #[command(subcommand)]
+    Task(TaskCommand),
+    /// The endpoints of a daemon.
+    #[command(subcommand)]
+    Endpoint(EndpointCommand),
+    /// Watch the tasks of a daemon: lag, rates and states, as they change.
+    Top(Top),
+    /// Print a script that lets a shell complete command lines.
+    Completion(Completion),
     /// Changes that a rule could not be applied to, of tasks with on-row-error = "quarantine".
     #[command(subcommand)]
     Quarantine(Quarantine),
@@ -51,15 +69,27 @@ pub enum Command {
 /// Arguments of `serve`.
 #[derive(Args, Debug)]
 pub struct Serve {
-    /// Where the API is served. Another address than one of this machine's own needs `--insecure-listen`.
+    /// Where the API is served. Another address than one of this machine's own needs TLS, or `--insecure-listen`.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8736")]
     pub listen: SocketAddr,
     /// The state file.
     #[command(flatten)]
     pub state: State,
+    /// Put the endpoints, rule sets and tasks of a configuration before anything is started. Tasks that are new run.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Bytes of row buffers for all tasks together, such as 1GiB.
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub memory: String,
+    /// The daemon's certificate, as PEM, with those between it and an authority. Read again on SIGHUP.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the certificate, as PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// The authorities, as PEM, that certificates of clients must be of; without it clients need no certificate.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
     /// Listen where other machines can reach the API, without TLS.
     #[arg(long)]
     pub insecure_listen: bool,

@@ -56,6 +56,8 @@ pub enum Failure {
     Engine(Error),
     /// The machine did not give what the program needs.
     System(String),
+    /// A daemon refuses.
+    Daemon(String, Exit),
 }
 
 impl Failure {
@@ -64,6 +66,15 @@ impl Failure {
         match self {
             Self::Config(_) | Self::Usage(_) => Exit::Misused,
             Self::Engine(_) | Self::System(_) => Exit::Failed,
+            Self::Daemon(_, exit) => *exit,
+        }
+    }
+
+    /// Says what a refusal of a daemon is about.
+    pub fn about(self, subject: &str) -> Self {
+        match self {
+            Self::Daemon(message, exit) => Self::Daemon(format!("{subject}: {message}"), exit),
+            other => other,
         }
     }
 }
@@ -73,7 +84,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Config(problems) => problems.fmt(f),
             Self::Engine(error) => error.fmt(f),
-            Self::Usage(message) | Self::System(message) => f.write_str(message),
+            Self::Usage(message) | Self::System(message) | Self::Daemon(message, _) => f.write_str(message),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod api;
 mod cli;
+mod client;
 mod commands;
 mod config;
 mod daemon;
@@ -18,6 +19,7 @@ mod rows;
 mod store;
 mod table;
 mod task;
+mod top;
 
 use std::process::ExitCode;
 
@@ -57,6 +59,12 @@ fn start(cli: Cli) -> Result<Exit, Failure> {
             Command::Import(command) => commands::import::import(command),
             Command::Quarantine(command) => commands::quarantine::quarantine(command).await,
             Command::Reload(args) => commands::reload::reload(args).await,
+            Command::Apply(args) => commands::apply::apply(&args),
+            Command::Export(args) => commands::apply::export(&args),
+            Command::Task(command) => commands::task::task(&command),
+            Command::Endpoint(command) => commands::endpoint::endpoint(&command),
+            Command::Top(args) => commands::top::top(&args),
+            Command::Completion(args) => Ok(commands::completion::completion(&args)),
             Command::Serve(args) => commands::serve::serve(args).await,
             Command::Token(command) => commands::token::token(command),
         }

@@ -27,6 +27,8 @@ pub struct Daemon {
     env: Vec<(String, String)>,
     args: Vec<String>,
     starts: usize,
+    /// KiB that each file may have.
+    limit: Option<u64>,
 }
 
 /// An answer.
@@ -74,6 +76,7 @@ impl Daemon {
             env: env.iter().map(|(name, value)| (owned(name), owned(value))).collect(),
             args: args.iter().map(owned).collect(),
             starts: 0,
+            limit: None,
         };
         daemon.token = daemon.create_token("admin");
         daemon.launch();
@@ -108,7 +111,16 @@ impl Daemon {
     pub fn launch(&mut self) {
         self.starts += 1;
         let log = std::fs::File::create(self.log_file()).expect("a log");
-        let mut command = Command::new(binaries::trem());
+        let mut command = match self.limit {
+            None => Command::new(binaries::trem()),
+            Some(limit) => {
+                let mut shell = Command::new("bash");
+                // Writes fail then, as on a full disk.
+                let script = "trap '' XFSZ; ulimit -f \"$0\"; exec \"$@\"";
+                shell.args(["-c", script, &limit.to_string()]).arg(binaries::trem());
+                shell
+            }
+        };
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--state"]).arg(self.state());
         command.args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -133,6 +145,21 @@ impl Daemon {
     /// What the process that was started last has logged.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    /// A signal, such as `HUP`.
+    pub fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    /// From the next start on no file can have more KiB than this.
+    pub fn limit_files(&mut self, limit: Option<u64>) {
+        self.limit = limit;
     }
 
     /// kill -9.

@@ -18,6 +18,10 @@ pub struct TableCounts {
     /// Changes that found the target already different: an insert that met a row, an update or delete that
     /// met none. The result is the source's row all the same.
     pub conflicts: u64,
+    /// Times that the source emptied the table.
+    pub truncates: u64,
+    /// Changes of the table's shape that were followed.
+    pub ddl: u64,
 }
 
 impl TableCounts {
@@ -30,6 +34,8 @@ impl TableCounts {
         self.filtered += other.filtered;
         self.quarantined += other.quarantined;
         self.conflicts += other.conflicts;
+        self.truncates += other.truncates;
+        self.ddl += other.ddl;
     }
 
     /// Each count, and what it is of.

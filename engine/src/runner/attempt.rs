@@ -10,7 +10,6 @@ use crate::position::{Checkpoint, Position};
 use crate::progress::Phase;
 use crate::record::{Epoch, LaneId, RecordChange, TableRecord, TableState, TaskRecord};
 use crate::remedy::Remedy;
-use crate::route::Route;
 use crate::routes::Routes;
 use crate::schema::{Catalog, Identity, SchemaChange, SchemaChangeKind, TableId, TableSchema};
 
@@ -21,6 +20,7 @@ use super::follow::Follow;
 use super::group::Group;
 use super::history;
 use super::preflight::preflight;
+use super::rerouted::rerouted;
 use super::run::{Hold, Run, is_followed};
 use super::secondary::create_secondary;
 use super::task::Task;
@@ -292,7 +292,7 @@ async fn look_after(
     let (now, remedy) = match catalog.tables.iter().find(|t| t.id == *id) {
         Some(_) if known.state != TableState::Ready && !known.is_aside() => return Ok(()),
         Some(t) if t.native_id != number => ("it was dropped at the source and made anew".to_owned(), reload),
-        Some(_) => match rerouted(run, known) {
+        Some(_) => match rerouted(run.task.rules.as_ref(), known) {
             Ok(None) => return history::look_after(run, lane, known).await,
             Ok(Some(now)) => (now, reload.or("write the rules as they were, and reload it then")),
             Err(error) => (error.reason(), Remedy::from("correct the rules").then(reload)),
@@ -318,19 +318,4 @@ async fn look_after(
     };
     let error = Error::refused(now).remedy(remedy);
     run.suspend(lane, known, &error).await
-}
-
-/// What the rules make of a table that is followed, if that is another than what it is on the target.
-fn rerouted(run: &Run, known: &TableRecord) -> Result<Option<String>> {
-    let route: Route = run.task.rules.route(&known.source)?;
-    let (now, then) = (route.target(), &known.target);
-    Ok(if now.id != then.id {
-        Some(format!("the rules make it table {} of the target now", now.id))
-    } else if **now != **then {
-        Some("the rules make it a table with other columns of the target now".to_owned())
-    } else if now.rules() != then.rules() {
-        Some("its filter or its rules are others now: rows from before would stay as the old ones made them".to_owned())
-    } else {
-        None
-    })
 }

@@ -175,6 +175,7 @@ impl Stage {
                 continue;
             }
             let route = self.route(table)?;
+            out.kept.push((table.id.clone(), TableCounts { truncates: 1, ..TableCounts::default() }));
             if let Some(Emptied::Told(rows)) = route.history().map(|h| h.emptied(&truncate)).transpose()? {
                 reducer.rows(rows);
             }
@@ -220,6 +221,7 @@ impl Stage {
                             reducer.step(ReducedStep::AddColumns(added))?;
                         }
                         let (before, next_target) = (Arc::clone(before.target()), Arc::clone(route.target()));
+                        out.kept.push((id.clone(), TableCounts { ddl: 1, ..TableCounts::default() }));
                         out.changes.push(RecordChange::Shape { source: next, target: Arc::clone(&next_target) });
                         if existing.num_columns() == 0 {
                             return Ok(());

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use trem_engine::runner::Until;
 use utoipa::{IntoParams, ToSchema};
 
@@ -65,8 +65,8 @@ pub async fn start(
         Some("current") => Until::Current,
         Some(_) => return Err(Problem::parameter("until is to be `current`, or to be left out")),
     };
-    api.fleet.start(&name, until).await?;
-    done(&api, &who, "start", &name)
+    api.fleet.start(&name, until, &who).await?;
+    Ok(Json(api.fleet.status(&name)?))
 }
 
 /// Ends a task, also for when the daemon starts again. What is being applied is finished first.
@@ -77,8 +77,8 @@ pub async fn stop(
     State(api): State<Shared>,
     Path(name): Path<String>,
 ) -> Result<Json<TaskStatus>, Problem> {
-    api.fleet.stop(&name).await?;
-    done(&api, &who, "stop", &name)
+    api.fleet.stop(&name, &who).await?;
+    Ok(Json(api.fleet.status(&name)?))
 }
 
 /// Moves no more rows. Connections stay, and the source retains its log.
@@ -89,8 +89,8 @@ pub async fn pause(
     State(api): State<Shared>,
     Path(name): Path<String>,
 ) -> Result<Json<TaskStatus>, Problem> {
-    api.fleet.pause(&name).await?;
-    done(&api, &who, "pause", &name)
+    api.fleet.pause(&name, &who).await?;
+    Ok(Json(api.fleet.status(&name)?))
 }
 
 /// Goes on with a task that is paused.
@@ -101,8 +101,8 @@ pub async fn resume(
     State(api): State<Shared>,
     Path(name): Path<String>,
 ) -> Result<Json<TaskStatus>, Problem> {
-    api.fleet.go_on(&name).await?;
-    done(&api, &who, "resume", &name)
+    api.fleet.go_on(&name, &who).await?;
+    Ok(Json(api.fleet.status(&name)?))
 }
 
 /// Has both ends forget a task that does not run: what it has created at its source is dropped, and its next start
@@ -114,8 +114,8 @@ pub async fn reset(
     State(api): State<Shared>,
     Path(name): Path<String>,
 ) -> Result<Json<TaskStatus>, Problem> {
-    api.fleet.reset(&name).await?;
-    done(&api, &who, "reset", &name)
+    api.fleet.reset(&name, &who).await?;
+    Ok(Json(api.fleet.status(&name)?))
 }
 
 /// Looks for everything that could stop a task, and says what mends it. Changes nothing.
@@ -155,15 +155,6 @@ pub async fn reload(
     State(api): State<Shared>,
     Path((name, table)): Path<(String, String)>,
 ) -> Result<Json<Reloaded>, Problem> {
-    let table = api.fleet.reload(&name, &table).await?.to_string();
-    let object = format!("table {table} of task {name}");
-    api.fleet.store().audit(&who, "reload", &object, &Value::Null, &Value::Null)?;
+    let table = api.fleet.reload(&name, &table, &who).await?.to_string();
     Ok(Json(Reloaded { table }))
-}
-
-fn done(api: &Shared, who: &str, action: &str, name: &str) -> Result<Json<TaskStatus>, Problem> {
-    let status = api.fleet.status(name)?;
-    let after = json!({ "state": status.state });
-    api.fleet.store().audit(who, action, &format!("task {name}"), &Value::Null, &after)?;
-    Ok(Json(status))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::response::IntoResponse;
+use axum::response::{Html, IntoResponse};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa::{PartialSchema, ToSchema};
@@ -49,4 +49,9 @@ fn refusal() -> utoipa::openapi::Response {
 /// The document.
 pub async fn served(document: Arc<OpenApi>) -> impl IntoResponse {
     Json(document.as_ref().clone())
+}
+
+/// The same, for people: a page that asks nobody else for anything.
+pub async fn page() -> Html<&'static str> {
+    Html(include_str!("docs.html"))
 }

@@ -105,8 +105,7 @@ pub async fn delete(
     State(api): State<Shared>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let gone = api.fleet.delete_endpoint(&name)?;
-    api.fleet.store().audit(&who, "delete", &format!("endpoint {name}"), &gone.spec, &Value::Null)?;
+    api.fleet.delete_endpoint(&name, &who)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -138,9 +137,7 @@ fn put(
     spec: Map<String, Value>,
     expected: Option<i64>,
 ) -> Result<impl IntoResponse + use<>, Problem> {
-    let before = api.fleet.store().endpoint(name)?.map_or(Value::Null, |e| e.shown);
-    let put = api.fleet.put_endpoint(name, spec, expected)?;
-    api.fleet.store().audit(who, "put", &format!("endpoint {name}"), &before, &put.now.spec)?;
+    let put = api.fleet.put_endpoint(name, spec, expected, who)?;
     let status = if put.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, tag(put.now.revision), Json(put.now)))
 }

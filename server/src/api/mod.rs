@@ -2,16 +2,22 @@
 
 mod access;
 mod acts;
+mod again;
 mod body;
+mod browse;
 mod documented;
 mod endpoints;
 mod events;
 mod failures;
 mod guard;
+mod members;
 mod operations;
 mod problem;
+mod rule_sets;
 mod shared;
 mod tasks;
+mod tls;
+mod under_way;
 
 use std::sync::Arc;
 
@@ -24,6 +30,8 @@ use utoipa_axum::routes;
 
 pub use failures::Failures;
 pub use shared::{Api, Shared};
+pub use tls::Tls;
+pub use under_way::UnderWay;
 
 /// Bytes of a request's body.
 const LARGEST_BODY: usize = 8 << 20;
@@ -34,13 +42,21 @@ pub fn router(api: Shared) -> Router {
         .routes(routes!(endpoints::list, endpoints::create))
         .routes(routes!(endpoints::read, endpoints::replace, endpoints::change, endpoints::delete))
         .routes(routes!(endpoints::test))
+        .routes(routes!(browse::schemas))
+        .routes(routes!(browse::tables))
+        .routes(routes!(browse::table))
+        .routes(routes!(rule_sets::list))
+        .routes(routes!(rule_sets::read, rule_sets::replace, rule_sets::delete))
         .routes(routes!(tasks::list, tasks::create))
         .routes(routes!(tasks::read, tasks::replace, tasks::change, tasks::delete))
         .routes(routes!(tasks::status))
-        .routes(routes!(tasks::tables))
+        .routes(routes!(tasks::tables, members::add))
+        .routes(routes!(members::remove))
+        .routes(routes!(members::explain))
         .routes(routes!(tasks::runs))
         .routes(routes!(tasks::logs))
         .routes(routes!(tasks::revisions))
+        .routes(routes!(tasks::changes))
         .routes(routes!(acts::start))
         .routes(routes!(acts::stop))
         .routes(routes!(acts::pause))
@@ -62,8 +78,10 @@ pub fn router(api: Shared) -> Router {
     let document = Arc::new(documented::document(document));
     routes
         .route("/openapi.json", axum::routing::get(move || documented::served(Arc::clone(&document))))
+        .route("/docs", axum::routing::get(documented::page))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), again::again))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), guard::guard))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::from_fn(guard::in_time))

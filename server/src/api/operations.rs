@@ -16,7 +16,7 @@ use super::access::{Admin, Viewer};
 use super::body::{Query, Spec};
 use super::problem::Problem;
 use super::shared::Shared;
-use crate::store::Entry;
+use crate::store::{By, Entry};
 
 /// What this is.
 #[derive(Serialize, ToSchema)]
@@ -105,8 +105,9 @@ pub async fn set_level(
         _ => return Err(Problem::body("the body is to have the key `level` alone, which is to be a string")),
     };
     let before = api.log.level();
+    let by = By { who: &who, action: "put", object: ("log level", level) };
+    api.fleet.store().audit(by, &json!(before), &json!(level))?;
     api.log.set_level(level).map_err(Problem::body)?;
-    api.fleet.store().audit(&who, "put", "log level", &json!(before), &json!(level))?;
     Ok(Json(LogLevel { level: level.clone() }))
 }
 

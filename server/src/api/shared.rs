@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::failures::Failures;
+use super::under_way::UnderWay;
 use crate::daemon::Fleet;
 use crate::logging::Log;
 
@@ -22,6 +23,8 @@ pub struct Api {
     pub log: Log,
     /// How often a wrong token was sent lately.
     pub failures: Failures,
+    /// Requests with an `Idempotency-Key` that are under way.
+    pub under_way: UnderWay,
 }
 
 /// Shared by all requests.

@@ -13,7 +13,7 @@ use super::body::{Path, Query, Spec, expected, patched, tag};
 use super::endpoints::name_of;
 use super::problem::Problem;
 use super::shared::Shared;
-use crate::daemon::{Refusal, TableStatus, TaskStatus, TaskView};
+use crate::daemon::{Change, Outdated, Refusal, TableStatus, TaskPut, TaskStatus, TaskView, difference};
 use crate::store::{Line, Revision, Run, StoredTask};
 
 /// Some tasks.
@@ -22,6 +22,29 @@ pub struct Tasks {
     tasks: Vec<TaskView>,
     /// How many there are that the filter lets through.
     total: usize,
+}
+
+/// A task that was put.
+#[derive(Serialize, ToSchema)]
+pub struct Stored {
+    #[serde(flatten)]
+    task: TaskView,
+    /// The tables that have to be loaded again for it to hold; null if the target could not be asked.
+    reload: Option<Vec<Outdated>>,
+}
+
+/// What has changed.
+#[derive(Serialize, ToSchema)]
+pub struct Difference {
+    changes: Vec<Change>,
+}
+
+/// Between which revisions.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct Between {
+    /// The older one; the one before, if it is left out.
+    from: Option<i64>,
 }
 
 /// The tables of a task.
@@ -114,7 +137,7 @@ pub async fn list(
 }
 
 /// A new task: the keys of `[tasks.NAME]`, and `name`.
-#[utoipa::path(post, path = "/tasks", tag = "tasks", request_body = Object, responses((status = 201, body = TaskView)))]
+#[utoipa::path(post, path = "/tasks", tag = "tasks", request_body = Object, responses((status = 201, body = Stored)))]
 pub async fn create(
     Admin(who): Admin,
     State(api): State<Shared>,
@@ -140,7 +163,7 @@ pub async fn read(
 /// Puts a task there: the keys of `[tasks.NAME]`. It is checked as a whole before it is stored. One that runs is
 /// started again with what it is now.
 #[utoipa::path(put, path = "/tasks/{name}", tag = "tasks", params(("name" = String, Path)), request_body = Object,
-    responses((status = 200, body = TaskView), (status = 201, body = TaskView)))]
+    responses((status = 200, body = Stored), (status = 201, body = Stored)))]
 pub async fn replace(
     Admin(who): Admin,
     State(api): State<Shared>,
@@ -153,7 +176,7 @@ pub async fn replace(
 
 /// Changes keys of a task (RFC 7396): what is null is left out from now on.
 #[utoipa::path(patch, path = "/tasks/{name}", tag = "tasks", params(("name" = String, Path)), request_body = Object,
-    responses((status = 200, body = TaskView)))]
+    responses((status = 200, body = Stored)))]
 pub async fn change(
     Admin(who): Admin,
     State(api): State<Shared>,
@@ -175,9 +198,7 @@ pub async fn delete(
     Path(name): Path<String>,
     Query(how): Query<Delete>,
 ) -> Result<StatusCode, Problem> {
-    let gone = api.fleet.delete(&name, how.drop).await?;
-    let before = Value::Object(gone.spec);
-    api.fleet.store().audit(&who, "delete", &format!("task {name}"), &before, &Value::Null)?;
+    api.fleet.delete(&name, how.drop, &who).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -238,21 +259,41 @@ pub async fn revisions(
     Ok(Json(Revisions { revisions: api.fleet.store().revisions(&name)? }))
 }
 
+/// What has changed with a revision.
+#[utoipa::path(get, path = "/tasks/{name}/revisions/{revision}/difference", tag = "tasks",
+    params(("name" = String, Path), ("revision" = i64, Path), Between), responses((status = 200, body = Difference)))]
+pub async fn changes(
+    _: Viewer,
+    State(api): State<Shared>,
+    Path((name, revision)): Path<(String, i64)>,
+    Query(between): Query<Between>,
+) -> Result<Json<Difference>, Problem> {
+    stored(&api, &name)?;
+    let all = api.fleet.store().revisions(&name)?;
+    let spec = |number: i64| all.iter().find(|r| r.revision == number).map(|r| &r.spec);
+    let unknown = |number: i64| Refusal::not_found("revision", &number.to_string());
+    let after = spec(revision).ok_or_else(|| unknown(revision))?;
+    let before = match between.from {
+        Some(from) => spec(from).ok_or_else(|| unknown(from))?,
+        None => all.iter().find(|r| r.revision < revision).map_or(&Value::Null, |r| &r.spec),
+    };
+    Ok(Json(Difference { changes: difference(before, after) }))
+}
+
 fn stored(api: &Shared, name: &str) -> Result<StoredTask, Problem> {
     Ok(api.fleet.store().task(name)?.ok_or_else(|| Refusal::not_found("task", name))?)
 }
 
-async fn put(
+/// Puts a task there, and tells of it.
+pub async fn put(
     api: &Shared,
     who: &str,
     name: &str,
     spec: Map<String, Value>,
     expected: Option<i64>,
 ) -> Result<impl IntoResponse + use<>, Problem> {
-    let before = api.fleet.store().task(name)?.map_or(Value::Null, |t| Value::Object(t.spec));
-    let put = api.fleet.put_task(name, &spec, expected, who).await?;
-    api.fleet.store().audit(who, "put", &format!("task {name}"), &before, &Value::Object(spec))?;
+    let TaskPut { put, reload } = api.fleet.put_task(name, &spec, expected, who).await?;
     let status = if put.created { StatusCode::CREATED } else { StatusCode::OK };
     let doing = api.fleet.status(name)?;
-    Ok((status, tag(put.now.revision), Json(TaskView::of(put.now, doing))))
+    Ok((status, tag(put.now.revision), Json(Stored { task: TaskView::of(put.now, doing), reload })))
 }

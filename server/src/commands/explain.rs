@@ -16,8 +16,9 @@ use crate::output;
 use crate::rows::{self, Made, Row};
 use crate::{table, task};
 
+/// What becomes of a row.
 #[derive(Serialize)]
-struct Document {
+pub struct Document {
     task: String,
     /// `schema.table`, as the source has it.
     table: String,
@@ -43,23 +44,28 @@ struct Effect {
 /// Prints what becomes of a row; fails if a rule cannot be applied to it.
 pub async fn explain(args: Explain) -> Result<Exit, Failure> {
     let config = task::pick_one(&args.file, &args.task)?;
-    let task = task::build(&config)?;
     let table = table::exact(&args.file, "TABLE", &args.table)?;
-    let include = vec![Pattern::Glob(Glob::exactly(&table))];
-    let selection = Selection { rules: vec![TableRule { include, exclude: Vec::new() }] };
-    let Some(schema) = task.source.discover(&selection).await?.tables.into_iter().next() else {
-        let error = Error::refused("the source has no such table").table(&table);
-        return Err(error.remedy("names are case-sensitive; `trem plan` lists the tables of the task").into());
-    };
-    let row = task.source.look(&schema, &Look::Key(args.key.clone())).await?;
-    let there = !row.is_empty();
-    let row = if there { row } else { task.source.look(&schema, &Look::KeyAlone(args.key)).await? };
-    let (document, failed) = document(&config, &task, &table, row.slice(0, 1), there).await?;
+    let (document, failed) = row(&config, &table, args.key).await?;
     match args.json {
         true => output::json(&document)?,
         false => print(&document),
     }
     Ok(Exit::of(failed))
+}
+
+/// What becomes of the row with this key, and whether a rule cannot be applied to it.
+pub async fn row(config: &TaskConfig, table: &TableId, key: Vec<String>) -> Result<(Document, bool), Error> {
+    let task = task::build(config)?;
+    let include = vec![Pattern::Glob(Glob::exactly(table))];
+    let selection = Selection { rules: vec![TableRule { include, exclude: Vec::new() }] };
+    let Some(schema) = task.source.discover(&selection).await?.tables.into_iter().next() else {
+        let error = Error::refused("the source has no such table").table(table);
+        return Err(error.remedy("names are case-sensitive; `trem plan` lists the tables of the task"));
+    };
+    let row = task.source.look(&schema, &Look::Key(key.clone())).await?;
+    let there = !row.is_empty();
+    let row = if there { row } else { task.source.look(&schema, &Look::KeyAlone(key)).await? };
+    document(config, &task, table, row.slice(0, 1), there).await
 }
 
 async fn document(
@@ -68,7 +74,7 @@ async fn document(
     table: &TableId,
     row: ChangeBatch,
     there: bool,
-) -> Result<(Document, bool), Failure> {
+) -> Result<(Document, bool), Error> {
     let source = there.then(|| rows::first(&row)).transpose()?;
     let stages = config.rules.stages(&row.table)?;
     let (effects, made) = effects(&stages, &row, there)?;
@@ -97,7 +103,7 @@ fn effects(
     stages: &[(String, RuleList)],
     row: &ChangeBatch,
     there: bool,
-) -> Result<(Vec<Effect>, Option<Made>), Failure> {
+) -> Result<(Vec<Effect>, Option<Made>), Error> {
     if !there {
         return Ok((Vec::new(), None));
     }
@@ -140,7 +146,7 @@ fn difference(before: &Made, made: &Made) -> String {
 }
 
 /// The row on the target: that of the key which the rules make of the source's.
-async fn on_target(config: &TaskConfig, task: &Task, row: &ChangeBatch) -> Result<Option<Row>, Failure> {
+async fn on_target(config: &TaskConfig, task: &Task, row: &ChangeBatch) -> Result<Option<Row>, Error> {
     let route = config.rules.route(&row.table)?;
     if route.target().key.is_empty() || task.target.record().await?.is_none_or(|r| r.table(&row.table.id).is_none()) {
         return Ok(None);

@@ -1,7 +1,10 @@
 //! The commands, one file each.
 
+pub mod apply;
 pub mod check;
+pub mod completion;
 pub mod drop;
+pub mod endpoint;
 pub mod explain;
 pub mod import;
 pub mod plan;
@@ -10,4 +13,6 @@ pub mod reload;
 pub mod run;
 pub mod serve;
 pub mod status;
+pub mod task;
 pub mod token;
+pub mod top;

@@ -2,21 +2,24 @@
 
 use std::fs::File;
 use std::io::IsTerminal;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
 use indicatif::MultiProgress;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use serde_json::Value;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, Api};
+use crate::api::{self, Api, Tls};
 use crate::cli::{LogFormat, Serve, State};
+use crate::client::Wanted;
 use crate::daemon::{Fleet, Refusal};
 use crate::exit::{Exit, Failure};
-use crate::store::{Key, Store};
+use crate::store::{Desired, Key, Store};
 use crate::{config, logging, output};
 
 /// The key that secrets are sealed with, as hexadecimal digits.
@@ -58,7 +61,8 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
         false => LogFormat::Json,
     });
     let log = logging::start(format, &MultiProgress::new(), Some(store.clone()))?;
-    let listener = TcpListener::bind(args.listen).await.map_err(|e| {
+    let tls = tls(&args)?;
+    let listener = TcpListener::bind(args.listen).map_err(|e| {
         Failure::System(format!("cannot listen on {}: {e}: name another address with --listen", args.listen))
     })?;
     let address = listener.local_addr().map_err(|e| Failure::System(format!("no address: {e}")))?;
@@ -75,20 +79,25 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
         stop: stop.clone(),
         log: log.clone(),
         failures: api::Failures::default(),
+        under_way: api::UnderWay::default(),
     });
+    if let Some(file) = &args.config {
+        configure(&fleet, file).await?;
+    }
     fleet.resume().await.map_err(refused)?;
     tracing::info!(%address, state = %args.state.state.display(), version = env!("CARGO_PKG_VERSION"), "serving");
-    let service = api::router(shared).into_make_service_with_connect_info::<SocketAddr>();
-    let closing = stop.clone();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move { closing.cancelled().await });
-    let mut serving = tokio::spawn(server.into_future());
+    let handle = Handle::new();
+    let mut serving = tokio::spawn(answer(api::router(shared), listener, tls, handle.clone()));
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
         ended = &mut serving => return Err(Failure::System(format!("the API has ended: {ended:?}"))),
     }
+    // Whoever has asked for something learns what has come of it.
+    handle.graceful_shutdown(Some(STOP));
     let all = fleet.shut_down(STOP).await;
-    if tokio::time::timeout(ANSWERS, serving).await.is_err() {
+    handle.graceful_shutdown(Some(ANSWERS));
+    if tokio::time::timeout(2 * ANSWERS, serving).await.is_err() {
         tracing::warn!("answers that were under way are cut off");
     }
     match all {
@@ -105,9 +114,9 @@ fn refuse_what_is_open(args: &Serve, local: bool) -> Result<(), Failure> {
         let why = format!("--no-auth lets everybody who reaches {} do everything", args.listen);
         return Err(Failure::Usage(format!("{why}: leave it out, or listen on 127.0.0.1")));
     }
-    if !local && !args.insecure_listen {
+    if !local && !args.insecure_listen && args.tls_cert.is_none() {
         let why = format!("{} is reached from other machines, and tokens would be sent in the clear", args.listen);
-        let what = "listen on 127.0.0.1 behind a proxy that speaks TLS, or say --insecure-listen";
+        let what = "name a certificate with --tls-cert, or say --insecure-listen";
         return Err(Failure::Usage(format!("{why}: {what}")));
     }
     Ok(())
@@ -141,8 +150,67 @@ fn lock(state: &Path) -> Result<File, Failure> {
     Ok(open)
 }
 
+/// The certificate files, as they are now; they are read again on SIGHUP.
+fn tls(args: &Serve) -> Result<Option<RustlsConfig>, Failure> {
+    let (Some(certificate), Some(key)) = (args.tls_cert.clone(), args.tls_key.clone()) else { return Ok(None) };
+    let files = Tls { certificate, key, clients: args.tls_client_ca.clone() };
+    let config = files.config().map_err(Failure::Usage)?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    let reloaded = config.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match files.reload(&reloaded) {
+                Ok(()) => tracing::info!("certificates are read again"),
+                Err(error) => tracing::error!("certificates stay as they were: {error}"),
+            }
+        }
+    });
+    Ok(Some(config))
+}
+
+async fn answer(
+    router: axum::Router,
+    listener: TcpListener,
+    tls: Option<RustlsConfig>,
+    handle: Handle<SocketAddr>,
+) -> std::io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    match tls {
+        Some(tls) => axum_server::from_tcp_rustls(listener, tls)?.handle(handle).serve(service).await,
+        None => axum_server::from_tcp(listener)?.handle(handle).serve(service).await,
+    }
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|e| Failure::System(format!("cannot listen for signals: {e}")))
+}
+
+/// Puts what a file says; tasks that are new are to run.
+async fn configure(fleet: &Fleet, file: &Path) -> Result<(), Failure> {
+    const WHO: &str = "--config";
+    let wanted = Wanted::read(file)?;
+    let object = |spec: Value| spec.as_object().cloned().unwrap_or_default();
+    let wrong = |subject: String, refusal: Refusal| {
+        let places: String = refusal.problems.iter().map(|(at, what)| format!("\n  {at}: {what}")).collect();
+        Failure::Usage(format!("{}: {subject}: {}{places}", file.display(), refusal.detail))
+    };
+    for (name, spec) in wanted.of("endpoints") {
+        fleet.put_endpoint(&name, object(spec), None, WHO).map_err(|e| wrong(format!("endpoint {name}"), e))?;
+    }
+    for (name, spec) in wanted.of("rule-sets") {
+        fleet.put_rule_set(&name, &object(spec), None, WHO).map_err(|e| wrong(format!("rule set {name}"), e))?;
+    }
+    for (name, spec) in wanted.of("tasks") {
+        let put = fleet.put_task(&name, &object(spec), None, WHO).await;
+        if put.map_err(|e| wrong(format!("task {name}"), e))?.put.created {
+            fleet.store().want(&name, Desired::Running, None).map_err(system)?;
+        }
+    }
+    Ok(())
+}
+
 fn watch_signals(stop: &CancellationToken) -> Result<(), Failure> {
-    let listen = |kind| signal(kind).map_err(|e| Failure::System(format!("cannot listen for signals: {e}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let stop = stop.clone();
     tokio::spawn(async move {

@@ -25,6 +25,7 @@ use trem_engine::budget::Budget;
 pub use document::{Item, Section};
 pub use locate::{Problem, Problems};
 pub use resolve::shared_objects;
+pub use secret::{HIDDEN, masked};
 pub use validated::{Config, Endpoint, TaskConfig};
 
 /// Bytes of a size such as `1GiB`.

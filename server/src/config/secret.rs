@@ -70,3 +70,41 @@ pub fn without_suspects(message: &str) -> String {
     let kept = parts.map(|(n, part)| if hidden(n, part) { HIDDEN } else { part });
     kept.collect::<Vec<_>>().join("`")
 }
+
+/// A text without the password of a URL. References to the environment are no secrets.
+pub fn masked(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let end = rest.find('/').unwrap_or(rest.len());
+    // A password may have an @ in it, the host has none.
+    let Some(at) = rest[..end].rfind('@').or_else(|| rest.rfind('@')) else { return text.to_owned() };
+    let (user, host) = rest.split_at(at);
+    match user.split_once(':') {
+        Some((user, password)) if !is_reference(password) => format!("{scheme}://{user}:{HIDDEN}{host}"),
+        _ => text.to_owned(),
+    }
+}
+
+fn is_reference(text: &str) -> bool {
+    text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).is_some_and(|name| !name.contains(['{', '}']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_hidden_and_references_are_not() {
+        for (text, expected) in [
+            ("postgres://u:hunter2@h:5432/d?sslmode=require", "postgres://u:***@h:5432/d?sslmode=require"),
+            ("postgres://u:hunt/er@2@h/d", "postgres://u:***@h/d"),
+            ("postgres://u:p@ss@h/d", "postgres://u:***@h/d"),
+            ("postgres://u:${PASSWORD}@h/d", "postgres://u:${PASSWORD}@h/d"),
+            ("postgres://u:${A}x${B}@h/d", "postgres://u:***@h/d"),
+            ("postgres://u@h/d", "postgres://u@h/d"),
+            ("postgres://h/d", "postgres://h/d"),
+            ("postgres", "postgres"),
+        ] {
+            assert_eq!(masked(text), expected);
+        }
+    }
+}

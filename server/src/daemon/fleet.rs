@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 use trem_engine::budget::Budget;
-use trem_engine::runner::{Task, Until};
+use trem_engine::runner::{Task, Until, outdated};
 use trem_engine::schema::TableId;
 use trem_engine::task::Glob;
+use utoipa::ToSchema;
 
 use super::refusal::{Code, Refusal};
-use super::specs::{Put, Specs};
+use super::specs::{Put, Specs, by};
 use super::status;
 use super::supervise::{News, Running};
-use super::views::{EndpointView, TableStatus, TaskStatus};
+use super::views::{EndpointView, RuleSetView, TableStatus, TaskStatus};
 use super::watch::watch;
 use crate::config::{self, TaskConfig};
 use crate::store::{Desired, Event, Store, StoredTask};
@@ -25,6 +27,25 @@ use crate::task;
 const STOP: Duration = Duration::from_secs(30);
 /// Events that a slow listener may miss before it is told to ask for them again.
 const EVENTS: usize = 1024;
+/// How long a target may take to say what it remembers of a task that is put.
+const ASK: Duration = Duration::from_secs(5);
+
+/// A table that has to be loaded again.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Outdated {
+    /// `schema.table` as the source has it.
+    pub table: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What has come of putting a task.
+pub struct TaskPut {
+    /// As it is now.
+    pub put: Put<StoredTask>,
+    /// The tables that have to be loaded again; `None` if the target could not be asked.
+    pub reload: Option<Vec<Outdated>>,
+}
 
 /// The tasks of a daemon. Clones share them.
 #[derive(Clone)]
@@ -121,29 +142,31 @@ impl Fleet {
     }
 
     /// Runs a task from now on; one that runs is left alone, one that is paused goes on.
-    pub async fn start(&self, name: &str, until: Until) -> Result<(), Refusal> {
+    pub async fn start(&self, name: &str, until: Until, who: &str) -> Result<(), Refusal> {
         let _turn = self.turn(name).await;
         self.stored(name)?;
-        if let Some(active) = self.active(name) {
-            self.store().want(name, Desired::Running)?;
+        let by = by(who, "start", ("task", name));
+        let active = self.active(name);
+        match (&active, until) {
+            (Some(_), _) | (None, Until::Stopped) => drop(self.store().want(name, Desired::Running, Some(by))?),
+            (None, Until::Current) => self.store().audit(by, &Value::Null, &Value::Null)?,
+        }
+        if let Some(active) = active {
             active.pause(false);
             return Ok(());
         }
-        if until == Until::Stopped {
-            self.store().want(name, Desired::Running)?;
-        }
         let launched = self.launch(name, until);
         if launched.is_err() && until == Until::Stopped {
-            self.store().want(name, Desired::Stopped)?;
+            self.store().want(name, Desired::Stopped, None)?;
         }
         launched
     }
 
     /// Ends a task; what is being applied is finished first.
-    pub async fn stop(&self, name: &str) -> Result<(), Refusal> {
+    pub async fn stop(&self, name: &str, who: &str) -> Result<(), Refusal> {
         let _turn = self.turn(name).await;
         self.stored(name)?;
-        self.store().want(name, Desired::Stopped)?;
+        self.store().want(name, Desired::Stopped, Some(by(who, "stop", ("task", name))))?;
         self.halt(name).await
     }
 
@@ -158,28 +181,30 @@ impl Fleet {
     }
 
     /// Moves no more rows of a task that runs.
-    pub async fn pause(&self, name: &str) -> Result<(), Refusal> {
+    pub async fn pause(&self, name: &str, who: &str) -> Result<(), Refusal> {
         let _turn = self.turn(name).await;
         self.stored(name)?;
         let active = self.active(name).ok_or_else(|| not_running(name, "paused"))?;
-        self.store().want(name, Desired::Paused)?;
+        self.store().want(name, Desired::Paused, Some(by(who, "pause", ("task", name))))?;
         active.pause(true);
         Ok(())
     }
 
     /// Goes on with a task that is paused.
-    pub async fn go_on(&self, name: &str) -> Result<(), Refusal> {
+    pub async fn go_on(&self, name: &str, who: &str) -> Result<(), Refusal> {
         let _turn = self.turn(name).await;
         self.stored(name)?;
         let active = self.active(name).ok_or_else(|| not_running(name, "resumed"))?;
-        self.store().want(name, Desired::Running)?;
+        self.store().want(name, Desired::Running, Some(by(who, "resume", ("task", name))))?;
         active.pause(false);
         Ok(())
     }
 
     /// Has both ends forget a task that does not run: its next start loads everything anew.
-    pub async fn reset(&self, name: &str) -> Result<(), Refusal> {
+    pub async fn reset(&self, name: &str, who: &str) -> Result<(), Refusal> {
         let _turn = self.turn(name).await;
+        self.stored(name)?;
+        self.store().audit(by(who, "reset", ("task", name)), &Value::Null, &Value::Null)?;
         self.retire(name).await
     }
 
@@ -198,9 +223,9 @@ impl Fleet {
     }
 
     /// Forgets a task that does not run. `drop`: what it has created at its ends goes first.
-    pub async fn delete(&self, name: &str, drop: bool) -> Result<StoredTask, Refusal> {
+    pub async fn delete(&self, name: &str, drop: bool, who: &str) -> Result<(), Refusal> {
         let _turn = self.turn(name).await;
-        let stored = self.stored(name)?;
+        self.stored(name)?;
         if self.active(name).is_some() {
             let what = format!("task {name} runs");
             return Err(Refusal::new(Code::Conflict, what).remedy(format!("stop it (POST /api/v1/tasks/{name}/stop)")));
@@ -208,9 +233,9 @@ impl Fleet {
         if drop {
             self.retire(name).await?;
         }
-        self.store().delete_task(name)?;
+        self.store().delete_task(name, by(who, "delete", ("task", name)))?;
         self.running().remove(name);
-        Ok(stored)
+        Ok(())
     }
 
     /// Puts a task. One that runs is started again with what it is now.
@@ -220,15 +245,24 @@ impl Fleet {
         spec: &Map<String, Value>,
         expected: Option<i64>,
         who: &str,
-    ) -> Result<Put<StoredTask>, Refusal> {
+    ) -> Result<TaskPut, Refusal> {
         let _turn = self.turn(name).await;
         let put = self.specs.put_task(name, spec, expected, who)?;
+        let reload = self.outdated(name).await;
         let outdated = self.active(name).is_some_and(|active| active.revision() != put.now.revision);
         if outdated {
             self.halt(name).await?;
             self.launch(name, Until::Stopped)?;
         }
-        Ok(put)
+        Ok(TaskPut { put, reload })
+    }
+
+    /// By what the target remembers.
+    async fn outdated(&self, name: &str) -> Option<Vec<Outdated>> {
+        let (_, task) = self.task(name).ok()?;
+        let record = tokio::time::timeout(ASK, task.target.record()).await.ok()?.ok()?.unwrap_or_default();
+        let one = |(table, reason): (TableId, String)| Outdated { table: table.to_string(), reason };
+        Some(outdated(task.rules.as_ref(), &record).into_iter().map(one).collect())
     }
 
     /// Puts an endpoint. Tasks that run with it go on as they are until they are started again.
@@ -237,22 +271,51 @@ impl Fleet {
         name: &str,
         spec: Map<String, Value>,
         expected: Option<i64>,
+        who: &str,
     ) -> Result<Put<EndpointView>, Refusal> {
-        let put = self.specs.put_endpoint(name, spec, expected)?;
+        let put = self.specs.put_endpoint(name, spec, expected, who)?;
         Ok(Put { now: put.now.into(), created: put.created })
     }
 
     /// Forgets an endpoint that no task uses.
-    pub fn delete_endpoint(&self, name: &str) -> Result<EndpointView, Refusal> {
-        let known = self.store().endpoint(name)?.ok_or_else(|| Refusal::not_found("endpoint", name))?;
+    pub fn delete_endpoint(&self, name: &str, who: &str) -> Result<(), Refusal> {
+        self.store().endpoint(name)?.ok_or_else(|| Refusal::not_found("endpoint", name))?;
         let uses = |task: &StoredTask| ["source", "target"].iter().any(|end| task.spec.get(*end) == Some(&name.into()));
         let users: Vec<String> = self.store().tasks()?.into_iter().filter(uses).map(|task| task.name).collect();
         if !users.is_empty() {
             let what = format!("endpoint {name} is used by {}", users.join(", "));
             return Err(Refusal::new(Code::Conflict, what).remedy("delete those tasks, or give them another endpoint"));
         }
-        self.store().delete_endpoint(name)?;
-        Ok(known.into())
+        self.store().delete_endpoint(name, by(who, "delete", ("endpoint", name)))?;
+        Ok(())
+    }
+
+    /// Puts a set of rules. Tasks that run with it go on as they are until they are started again.
+    pub fn put_rule_set(
+        &self,
+        name: &str,
+        spec: &Map<String, Value>,
+        expected: Option<i64>,
+        who: &str,
+    ) -> Result<Put<RuleSetView>, Refusal> {
+        let put = self.specs.put_rule_set(name, spec, expected, who)?;
+        Ok(Put { now: put.now.into(), created: put.created })
+    }
+
+    /// Forgets a set of rules that no task uses.
+    pub fn delete_rule_set(&self, name: &str, who: &str) -> Result<(), Refusal> {
+        self.store().rule_set(name)?.ok_or_else(|| Refusal::not_found("rule-set", name))?;
+        let uses = |task: &StoredTask| {
+            let sets = task.spec.get("rule-sets").and_then(Value::as_array);
+            sets.is_some_and(|sets| sets.contains(&name.into()))
+        };
+        let users: Vec<String> = self.store().tasks()?.into_iter().filter(uses).map(|task| task.name).collect();
+        if !users.is_empty() {
+            let what = format!("rule set {name} is used by {}", users.join(", "));
+            return Err(Refusal::new(Code::Conflict, what).remedy("take it out of `rule-sets` of those tasks"));
+        }
+        self.store().delete_rule_set(name, by(who, "delete", ("rule set", name)))?;
+        Ok(())
     }
 
     /// An endpoint that can be asked.
@@ -291,7 +354,7 @@ impl Fleet {
     }
 
     /// Has a table loaded again, now or when the task starts next. It is on record on the target before this returns.
-    pub async fn reload(&self, name: &str, table: &str) -> Result<TableId, Refusal> {
+    pub async fn reload(&self, name: &str, table: &str, who: &str) -> Result<TableId, Refusal> {
         let unknown = || {
             Refusal::new(Code::NotFound, format!("task {name} has not taken up a table {table}"))
                 .remedy(format!("GET /api/v1/tasks/{name}/tables lists its tables; names are case-sensitive"))
@@ -300,6 +363,9 @@ impl Fleet {
         let (_, task) = self.task(name)?;
         let record = task.target.record().await.map_err(|e| Refusal::of_task(name, &e))?.unwrap_or_default();
         let known = record.table(&id).or_else(|| record.of_target(&id)).ok_or_else(unknown)?;
+        let object = known.id().to_string();
+        let by = by(who, "reload", ("table", &object));
+        self.store().audit(by, &Value::Null, &json!({ "task": name }))?;
         task.target.request_reload(known.id()).await.map_err(|e| Refusal::of_task(name, &e))?;
         if let Some(active) = self.active(name) {
             active.look();

@@ -5,10 +5,8 @@ use trem_engine::budget::Budget;
 
 use super::refusal::{Code, Refusal};
 use crate::config::{self, Config, Item, Problem, Problems, Section, TaskConfig};
-use crate::store::{Store, StoredEndpoint, StoredTask};
+use crate::store::{By, Store, StoredEndpoint, StoredRuleSet, StoredTask};
 
-/// Stands for a password that is not shown.
-const HIDDEN: &str = "***";
 /// Characters of a name.
 const LONGEST_NAME: usize = 100;
 
@@ -30,8 +28,12 @@ pub struct Specs {
 }
 
 impl Specs {
-    fn config(&self, endpoints: Vec<Item>, tasks: Vec<Item>) -> Result<Config, Problems> {
-        let sections = [Section { key: "endpoints", items: endpoints }, Section { key: "tasks", items: tasks }];
+    fn config(&self, endpoints: Vec<Item>, rule_sets: Vec<Item>, tasks: Vec<Item>) -> Result<Config, Problems> {
+        let sections = [
+            Section { key: "endpoints", items: endpoints },
+            Section { key: "rule-sets", items: rule_sets },
+            Section { key: "tasks", items: tasks },
+        ];
         config::of_json(&sections, &|name| std::env::var(name).ok(), &self.memory)
     }
 
@@ -46,6 +48,31 @@ impl Specs {
         Ok(items)
     }
 
+    /// Those that a task uses; one that is not there is told of where the task is read.
+    fn rule_sets_of(&self, task: &Map<String, Value>) -> Result<Vec<Item>, Refusal> {
+        let names = task.get("rule-sets").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        let names: Vec<&str> = names.collect();
+        let sets = self.store.rule_sets()?.into_iter().filter(|set| names.contains(&set.name.as_str()));
+        let item = |StoredRuleSet { name, spec, .. }| Item { label: format!("rule set {name}: "), name, spec };
+        Ok(sets.map(item).collect())
+    }
+
+    /// Checks a set of rules, and the tasks that use it, then stores it.
+    pub fn put_rule_set(
+        &self,
+        name: &str,
+        spec: &Map<String, Value>,
+        expected: Option<i64>,
+        who: &str,
+    ) -> Result<Put<StoredRuleSet>, Refusal> {
+        check_name(name)?;
+        let item = Item { name: name.to_owned(), spec: spec.clone(), label: String::new() };
+        self.config(Vec::new(), vec![item], Vec::new())?;
+        let created = self.store.rule_set(name)?.is_none();
+        let by = by(who, "put", ("rule set", name));
+        Ok(Put { now: self.store.put_rule_set(name, spec, expected, by)?, created })
+    }
+
     /// A task that can be run, or what is wrong with it or with its endpoints.
     pub fn task(&self, name: &str, spec: &Map<String, Value>) -> Result<TaskConfig, Refusal> {
         let task = Item { name: name.to_owned(), spec: spec.clone(), label: String::new() };
@@ -56,7 +83,7 @@ impl Specs {
         for item in endpoints.iter_mut().filter(|item| !uses(item)) {
             item.spec = Map::from_iter([("kind".to_owned(), Value::from("null"))]);
         }
-        let mut config = self.config(endpoints, vec![task])?;
+        let mut config = self.config(endpoints, self.rule_sets_of(spec)?, vec![task])?;
         config.tasks.pop().ok_or_else(|| Refusal::new(Code::Invalid, "the task is none"))
     }
 
@@ -75,7 +102,7 @@ impl Specs {
 
     fn checked_endpoint(&self, name: &str, spec: &Map<String, Value>) -> Result<config::Endpoint, Refusal> {
         let item = Item { name: name.to_owned(), spec: spec.clone(), label: String::new() };
-        let mut config = self.config(vec![item], Vec::new())?;
+        let mut config = self.config(vec![item], Vec::new(), Vec::new())?;
         config.endpoints.remove(name).ok_or_else(|| Refusal::new(Code::Invalid, "the endpoint is none"))
     }
 
@@ -85,20 +112,21 @@ impl Specs {
         name: &str,
         mut spec: Map<String, Value>,
         expected: Option<i64>,
+        who: &str,
     ) -> Result<Put<StoredEndpoint>, Refusal> {
         check_name(name)?;
         let before = self.store.endpoint_spec(name)?;
         for (key, value) in &mut spec {
             let known = before.as_ref().and_then(|before| before.get(key));
             if let (Value::String(text), Some(Value::String(known))) = (&*value, known)
-                && *text == shown_text(known)
+                && *text == config::masked(known)
             {
                 *value = Value::from(known.clone());
             }
         }
         self.checked_endpoint(name, &spec)?;
         let shown = Value::Object(spec.iter().map(|(key, value)| (key.clone(), shown(value))).collect());
-        let now = self.store.put_endpoint(name, &spec, &shown, expected)?;
+        let now = self.store.put_endpoint(name, &spec, &shown, expected, by(who, "put", ("endpoint", name)))?;
         Ok(Put { now, created: before.is_none() })
     }
 
@@ -119,8 +147,14 @@ impl Specs {
             return Err(Problems(vec![Problem { file: String::new(), place: None, key, message }]).into());
         }
         let created = self.store.task(name)?.is_none();
-        Ok(Put { now: self.store.put_task(name, spec, expected, who)?, created })
+        let by = by(who, "put", ("task", name));
+        Ok(Put { now: self.store.put_task(name, spec, expected, by)?, created })
     }
+}
+
+/// Who does what.
+pub(super) fn by<'a>(who: &'a str, action: &'a str, object: (&'a str, &'a str)) -> By<'a> {
+    By { who, action, object }
 }
 
 /// A name stands in paths, in messages and in files.
@@ -136,45 +170,7 @@ fn check_name(name: &str) -> Result<(), Refusal> {
 /// What may be seen of a value of an endpoint.
 fn shown(value: &Value) -> Value {
     match value {
-        Value::String(text) => Value::from(shown_text(text)),
+        Value::String(text) => Value::from(config::masked(text)),
         other => other.clone(),
-    }
-}
-
-/// A text without the password of a URL. References to the environment are no secrets.
-fn shown_text(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let end = rest.find('/').unwrap_or(rest.len());
-    // A password may have an @ in it, the host has none.
-    let Some(at) = rest[..end].rfind('@').or_else(|| rest.rfind('@')) else { return text.to_owned() };
-    let (user, host) = rest.split_at(at);
-    match user.split_once(':') {
-        Some((user, password)) if !is_reference(password) => format!("{scheme}://{user}:{HIDDEN}{host}"),
-        _ => text.to_owned(),
-    }
-}
-
-fn is_reference(text: &str) -> bool {
-    text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).is_some_and(|name| !name.contains(['{', '}']))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords_are_hidden_and_references_are_not() {
-        for (text, expected) in [
-            ("postgres://u:hunter2@h:5432/d?sslmode=require", "postgres://u:***@h:5432/d?sslmode=require"),
-            ("postgres://u:hunt/er@2@h/d", "postgres://u:***@h/d"),
-            ("postgres://u:p@ss@h/d", "postgres://u:***@h/d"),
-            ("postgres://u:${PASSWORD}@h/d", "postgres://u:${PASSWORD}@h/d"),
-            ("postgres://u:${A}x${B}@h/d", "postgres://u:***@h/d"),
-            ("postgres://u@h/d", "postgres://u@h/d"),
-            ("postgres://h/d", "postgres://h/d"),
-            ("postgres", "postgres"),
-        ] {
-            assert_eq!(shown_text(text), expected);
-        }
     }
 }

@@ -9,7 +9,7 @@ use trem_engine::schema::TableId;
 use utoipa::ToSchema;
 
 use crate::remedy::Commands;
-use crate::store::{Desired, StoredEndpoint, StoredTask};
+use crate::store::{Desired, StoredEndpoint, StoredRuleSet, StoredTask};
 
 /// An endpoint, secrets hidden.
 #[derive(Debug, Serialize, ToSchema)]
@@ -28,6 +28,26 @@ pub struct EndpointView {
 impl From<StoredEndpoint> for EndpointView {
     fn from(StoredEndpoint { name, shown, revision, changed_at }: StoredEndpoint) -> Self {
         Self { name, revision, changed_at, spec: shown }
+    }
+}
+
+/// A set of rules that tasks use.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RuleSetView {
+    /// Its name.
+    pub name: String,
+    /// Counts its changes, from 1; also the ETag.
+    pub revision: i64,
+    /// When it was last changed.
+    pub changed_at: String,
+    /// What it is, with the keys of `[rule-sets.NAME]`.
+    #[schema(value_type = Object)]
+    pub spec: Value,
+}
+
+impl From<StoredRuleSet> for RuleSetView {
+    fn from(StoredRuleSet { name, spec, revision, changed_at }: StoredRuleSet) -> Self {
+        Self { name, revision, changed_at, spec: Value::Object(spec) }
     }
 }
 
@@ -136,6 +156,10 @@ pub struct TableStatus {
     pub updated: u64,
     /// Rows deleted.
     pub deleted: u64,
+    /// Times that the source emptied the table.
+    pub truncates: u64,
+    /// Changes of the table's shape that were followed.
+    pub ddl: u64,
     /// Changes that took effect through a later one of the same row.
     pub merged: u64,
     /// Changes that a filter kept away.
@@ -161,6 +185,8 @@ impl TableStatus {
             inserted: table.counts.inserted,
             updated: table.counts.updated,
             deleted: table.counts.deleted,
+            truncates: table.counts.truncates,
+            ddl: table.counts.ddl,
             merged: table.counts.merged,
             filtered: table.counts.filtered,
             quarantined: table.counts.quarantined,

@@ -1,6 +1,6 @@
 //! Who has changed what.
 
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -21,21 +21,37 @@ pub struct Entry {
     /// To what, such as `task shop`.
     pub object: String,
     /// What was there before.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     pub before: Value,
     /// What is there now.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     pub after: Value,
 }
 
+/// Who does what to what: written down in the transaction that does it, or before it is done.
+#[derive(Clone, Copy, Debug)]
+pub struct By<'a> {
+    /// Whose token.
+    pub who: &'a str,
+    /// What is done, such as `put` or `start`.
+    pub action: &'a str,
+    /// What kind of thing it is done to, and its name.
+    pub object: (&'a str, &'a str),
+}
+
+/// Writes it down, in the transaction at hand.
+pub(super) fn note(c: &Connection, by: By<'_>, before: &Value, after: &Value) -> Result<()> {
+    let sql = "INSERT INTO audit (at, who, action, object, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let By { who, action, object: (kind, name) } = by;
+    let object = format!("{kind} {name}");
+    c.execute(sql, params![now(), who, action, object, before.to_string(), after.to_string()])?;
+    Ok(())
+}
+
 impl Store {
-    /// Writes one down.
-    pub fn audit(&self, who: &str, action: &str, object: &str, before: &Value, after: &Value) -> Result<()> {
-        self.write(|c| {
-            let sql = "INSERT INTO audit (at, who, action, object, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            c.execute(sql, params![now(), who, action, object, before.to_string(), after.to_string()])?;
-            Ok(())
-        })
+    /// Writes down what is about to be done, and is not in this file.
+    pub fn audit(&self, by: By<'_>, before: &Value, after: &Value) -> Result<()> {
+        self.write(|c| note(c, by, before, after))
     }
 
     /// The latest, the latest first.

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Map, Value};
 
+use super::audit::{By, note};
 use super::{Result, Store, StoreError, now};
 
 /// An endpoint as it is stored.
@@ -43,20 +44,28 @@ impl Store {
         opened.map(Some).ok_or_else(broken)
     }
 
-    /// Writes one down. `expected`: the revision that it is to replace; 0 where there must be none.
+    /// Writes one down. `expected`: the revision that it is to replace; 0 where there must be none. What is as it was
+    /// is no new revision.
     pub fn put_endpoint(
         &self,
         name: &str,
         spec: &Map<String, Value>,
         shown: &Value,
         expected: Option<i64>,
+        by: By<'_>,
     ) -> Result<StoredEndpoint> {
         let sealed = self.key.seal(name, Value::Object(spec.clone()).to_string().as_bytes())?;
+        let known = self.endpoint_spec(name).ok().flatten();
         self.write(|c| {
-            let before = find(c, name)?.map_or(0, |e| e.revision);
+            let stored = find(c, name)?;
+            let before = stored.as_ref().map_or(0, |e| e.revision);
             if expected.is_some_and(|expected| expected != before) {
                 return Err(StoreError::Changed);
             }
+            if let Some(same) = stored.as_ref().filter(|_| known.as_ref() == Some(spec)) {
+                return Ok(same.clone());
+            }
+            note(c, by, &stored.map_or(Value::Null, |e| e.shown), shown)?;
             c.execute(
                 "INSERT INTO endpoint VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (name) DO UPDATE SET \
                  sealed = excluded.sealed, shown = excluded.shown, revision = excluded.revision, \
@@ -68,8 +77,12 @@ impl Store {
     }
 
     /// Forgets one; whether there was one.
-    pub fn delete_endpoint(&self, name: &str) -> Result<bool> {
-        self.write(|c| Ok(c.execute("DELETE FROM endpoint WHERE name = ?1", [name])? > 0))
+    pub fn delete_endpoint(&self, name: &str, by: By<'_>) -> Result<bool> {
+        self.write(|c| {
+            let Some(before) = find(c, name)? else { return Ok(false) };
+            note(c, by, &before.shown, &Value::Null)?;
+            Ok(c.execute("DELETE FROM endpoint WHERE name = ?1", [name])? > 0)
+        })
     }
 }
 

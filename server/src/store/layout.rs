@@ -7,7 +7,9 @@ use rusqlite::Connection;
 use super::error::{Result, StoreError};
 
 /// What makes version N + 1 of version N. Steps that have been released are never changed.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[VERSION_1, VERSION_2];
+
+const VERSION_1: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
     CREATE TABLE endpoint (
         name TEXT PRIMARY KEY, sealed BLOB NOT NULL, shown TEXT NOT NULL, revision INTEGER NOT NULL,
@@ -36,7 +38,16 @@ const STEPS: &[&str] = &["
     CREATE TABLE audit (
         id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL,
         object TEXT NOT NULL, before TEXT, after TEXT) STRICT;
-"];
+";
+
+const VERSION_2: &str = "
+    CREATE TABLE rule_set (
+        name TEXT PRIMARY KEY, spec TEXT NOT NULL, revision INTEGER NOT NULL, changed_at TEXT NOT NULL) STRICT;
+    CREATE TABLE answer (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, who TEXT NOT NULL, key TEXT NOT NULL,
+        request BLOB NOT NULL, status INTEGER NOT NULL, content_type TEXT NOT NULL, body BLOB NOT NULL,
+        UNIQUE (who, key)) STRICT;
+";
 
 /// Marks the file as ours (SQLite's `application_id`): the letters `trem`.
 const APPLICATION: i32 = 0x7472_656d;

@@ -1,12 +1,14 @@
 //! What people want and what has happened, in one SQLite file: endpoints, tasks and their revisions, runs, events, log
 //! lines, tokens, audit. What decides which change is applied is not here: that is on the targets (ADR 1).
 
+mod answers;
 mod audit;
 mod endpoints;
 mod error;
 mod events;
 mod layout;
 mod logs;
+mod rule_sets;
 mod runs;
 mod seal;
 mod tasks;
@@ -19,11 +21,13 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::Connection;
 
-pub use audit::Entry;
+pub use answers::Answer;
+pub use audit::{By, Entry};
 pub use endpoints::StoredEndpoint;
 pub use error::{Result, StoreError};
 pub use events::Event;
 pub use logs::Line;
+pub use rule_sets::StoredRuleSet;
 pub use runs::{Outcome, Run};
 pub use seal::Key;
 pub use tasks::{Desired, Revision, StoredTask};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::audit::{By, note};
 use super::{Result, Store, StoreError, now};
 
 /// What is wanted of a task: what it does when the daemon starts.
@@ -84,7 +85,7 @@ impl Store {
         name: &str,
         spec: &Map<String, Value>,
         expected: Option<i64>,
-        who: &str,
+        by: By<'_>,
     ) -> Result<StoredTask> {
         self.write(|c| {
             let before = find(c, name)?;
@@ -92,8 +93,8 @@ impl Store {
             if expected.is_some_and(|expected| expected != revision) {
                 return Err(StoreError::Changed);
             }
-            if let Some(same) = before.filter(|before| before.spec == *spec) {
-                return Ok(same);
+            if let Some(same) = before.as_ref().filter(|before| before.spec == *spec) {
+                return Ok(same.clone());
             }
             // Numbers go on where a task of that name was before: nobody takes one for the other.
             let sql = "SELECT coalesce(max(revision), 0) FROM revision WHERE task = ?1";
@@ -104,20 +105,31 @@ impl Store {
                  spec = excluded.spec, revision = excluded.revision, changed_at = excluded.changed_at",
                 params![name, text, last + 1, at],
             )?;
-            c.execute("INSERT INTO revision VALUES (?1, ?2, ?3, ?4, ?5)", params![name, last + 1, text, who, at])?;
+            c.execute("INSERT INTO revision VALUES (?1, ?2, ?3, ?4, ?5)", params![name, last + 1, text, by.who, at])?;
+            let before = before.map_or(Value::Null, |task| Value::Object(task.spec));
+            note(c, by, &before, &Value::Object(spec.clone()))?;
             find(c, name)?.ok_or(StoreError::Changed)
         })
     }
 
-    /// Says what is wanted of one; whether it is there.
-    pub fn want(&self, name: &str, desired: Desired) -> Result<bool> {
+    /// Says what is wanted of one; whether it is there. Without `by` nobody has asked for it.
+    pub fn want(&self, name: &str, desired: Desired, by: Option<By<'_>>) -> Result<bool> {
         let sql = "UPDATE task SET desired = ?2 WHERE name = ?1";
-        self.write(|c| Ok(c.execute(sql, [name, desired.word()])? > 0))
+        self.write(|c| {
+            if let Some(by) = by {
+                note(c, by, &Value::Null, &Value::Null)?;
+            }
+            Ok(c.execute(sql, [name, desired.word()])? > 0)
+        })
     }
 
     /// Forgets one, but for its past; whether there was one.
-    pub fn delete_task(&self, name: &str) -> Result<bool> {
-        self.write(|c| Ok(c.execute("DELETE FROM task WHERE name = ?1", [name])? > 0))
+    pub fn delete_task(&self, name: &str, by: By<'_>) -> Result<bool> {
+        self.write(|c| {
+            let Some(before) = find(c, name)? else { return Ok(false) };
+            note(c, by, &Value::Object(before.spec), &Value::Null)?;
+            Ok(c.execute("DELETE FROM task WHERE name = ?1", [name])? > 0)
+        })
     }
 
     /// What one was, the latest first.

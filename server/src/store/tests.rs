@@ -8,6 +8,10 @@ use super::*;
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
+fn by(who: &str) -> By<'_> {
+    By { who, action: "put", object: ("task", "t") }
+}
+
 fn key() -> Key {
     Key::of_text(KEY).unwrap()
 }
@@ -19,9 +23,11 @@ fn what_is_put_is_there_after_a_restart_and_no_secret_is_in_the_file() {
     let spec = json!({"kind": "postgres", "url": "postgres://u:hunter2@h/d"}).as_object().unwrap().clone();
     let task = json!({"source": "a"}).as_object().unwrap().clone();
     let store = Store::open(&file, key()).unwrap();
-    store.put_endpoint("shop", &spec, &json!({"kind": "postgres"}), Some(0)).unwrap();
-    store.put_task("t", &task, Some(0), "me").unwrap();
-    assert!(store.want("t", Desired::Paused).unwrap() && !store.want("no", Desired::Paused).unwrap());
+    store.put_endpoint("shop", &spec, &json!({"kind": "postgres"}), Some(0), by("me")).unwrap();
+    store.put_task("t", &task, Some(0), by("me")).unwrap();
+    assert!(
+        store.want("t", Desired::Paused, Some(by("me"))).unwrap() && !store.want("no", Desired::Paused, None).unwrap()
+    );
     let token = store.create_token("ann", Role::Operator).unwrap();
     let run = store.begin_run("t", 1).unwrap();
     drop(store);
@@ -49,14 +55,16 @@ fn revisions_are_counted_and_the_wrong_one_is_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("trem.db"), key()).unwrap();
     let spec = |n: i64| json!({ "n": n }).as_object().unwrap().clone();
-    assert_eq!(store.put_task("t", &spec(1), None, "a").unwrap().revision, 1);
-    assert_eq!(store.put_task("t", &spec(1), None, "a").unwrap().revision, 1, "it is as it was");
-    assert_eq!(store.put_task("t", &spec(2), Some(1), "b").unwrap().revision, 2);
-    assert!(matches!(store.put_task("t", &spec(3), Some(1), "c"), Err(StoreError::Changed)));
-    assert!(store.delete_task("t").unwrap());
-    assert_eq!(store.put_task("t", &spec(3), Some(0), "d").unwrap().revision, 3);
+    assert_eq!(store.put_task("t", &spec(1), None, by("a")).unwrap().revision, 1);
+    assert_eq!(store.put_task("t", &spec(1), None, by("a")).unwrap().revision, 1, "it is as it was");
+    assert_eq!(store.put_task("t", &spec(2), Some(1), by("b")).unwrap().revision, 2);
+    assert!(matches!(store.put_task("t", &spec(3), Some(1), by("c")), Err(StoreError::Changed)));
+    assert!(store.delete_task("t", by("d")).unwrap());
+    assert_eq!(store.put_task("t", &spec(3), Some(0), by("d")).unwrap().revision, 3);
     let who: Vec<String> = store.revisions("t").unwrap().into_iter().map(|r| r.who).collect();
     assert_eq!(who, ["d", "b", "a"]);
+    let audited: Vec<String> = store.audited(9).unwrap().into_iter().map(|entry| entry.who).collect();
+    assert_eq!(audited, ["d", "d", "b", "a"], "what was as it was is no change");
 }
 
 #[test]

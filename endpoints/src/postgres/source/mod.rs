@@ -3,6 +3,7 @@
 mod assemble;
 #[cfg(feature = "bench")]
 pub mod bench;
+mod browse;
 mod catalogue;
 mod catchup;
 mod check;
@@ -36,7 +37,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use trem_engine::change::ChangeBatch;
-use trem_engine::ports::{ChangeStream, Finding, Lag, Look, Snapshot, SnapshotKind, Source, StreamRequest};
+use trem_engine::ports::{
+    Browse, ChangeStream, Finding, Lag, Listed, Look, Snapshot, SnapshotKind, Source, StreamRequest,
+};
 use trem_engine::position::{Checkpoint, Lineage, Position};
 use trem_engine::schema::{Catalog, SchemaChange, TableId, TableSchema};
 use trem_engine::task::Selection;
@@ -140,6 +143,14 @@ impl Source for PostgresSource {
 
     async fn look(&self, table: &Arc<TableSchema>, rows: &Look) -> Result<ChangeBatch> {
         look::look(&self.inner, table, rows).await.map_err(|e| e.table(&table.id))
+    }
+
+    async fn browse(&self, which: &Browse) -> Result<Vec<Listed>> {
+        browse::browse(&*self.inner.client().await?, which).await
+    }
+
+    async fn count(&self, table: &TableId) -> Result<u64> {
+        browse::count(&*self.inner.client().await?, table).await
     }
 
     async fn retire(&self) -> Result<bool> {

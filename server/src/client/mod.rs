@@ -1,0 +1,7 @@
+//! The daemon as its clients see it: requests over HTTP, and what its refusals say.
+
+mod apply;
+mod connection;
+
+pub use apply::{Step, Wanted};
+pub use connection::{Client, segment};

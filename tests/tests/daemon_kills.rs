@@ -1,0 +1,207 @@
+//! The daemon under what befalls it: kill -9 while it is used, a second one on the same task, a full disk, an old state
+//! file.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+use trem_tests::daemon::{Daemon, spec};
+use trem_tests::{World, differences};
+
+use crate::{PATIENCE, seed};
+
+const TABLE: &str =
+    "CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) SELECT 'x' FROM generate_series(1, 500)";
+
+const CHANGES: &str = "INSERT INTO t (v) SELECT 'more' FROM generate_series(1, 10);
+                       UPDATE t SET v = v || 'y' WHERE id % 50 = 0";
+
+async fn equal(world: &World) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let found = differences(&world.source, &world.target, &["public.%"]).await;
+        if found.is_empty() {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{}", found.join("\n"));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What the daemon has said it has, as far as a request that was cut off leaves it open.
+struct Acknowledged {
+    /// One of these is the task's `rediscover`.
+    rediscover: Vec<String>,
+    /// One of these is wanted of it.
+    desired: Vec<&'static str>,
+    puts: usize,
+}
+
+/// Does something; whether it was answered.
+fn act(daemon: &Daemon, world: &World, random: &mut StdRng, known: &mut Acknowledged) -> bool {
+    let post = |path: &str| daemon.try_ask("POST", &format!("/api/v1/tasks/t/{path}"), None, &[]);
+    let want = |path: &str, desired: &'static str, known: &mut Acknowledged| {
+        known.desired.push(desired);
+        let answer = post(path);
+        match &answer {
+            Ok(answer) if answer.status == 200 => known.desired = vec![desired],
+            Ok(_) => drop(known.desired.pop()),
+            Err(_) => {}
+        }
+        answer.is_ok()
+    };
+    match random.random_range(0..8) {
+        0..2 => want("start", "running", known),
+        2 => want("stop", "stopped", known),
+        3 => want("pause", "paused", known),
+        4 => want("resume", "running", known),
+        5 => post("tables/public.t/reload").is_ok(),
+        _ => {
+            let (mut spec, value) = (spec(&world.config), format!("{}s", known.puts + 1));
+            known.puts += 1;
+            spec["rediscover"] = json!(value);
+            known.rediscover.push(value.clone());
+            let answer = daemon.try_ask("PUT", "/api/v1/tasks/t", Some(&spec), &[]);
+            match &answer {
+                Ok(answer) if answer.status == 200 => known.rediscover = vec![value],
+                Ok(answer) => panic!("{}", answer.text),
+                Err(_) => {}
+            }
+            answer.is_ok()
+        }
+    }
+}
+
+/// Killed fifty times while it is used: nothing that it has answered is lost, and both sides are the same in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_is_kept() {
+    let world = World::one().await;
+    world.source.exec(TABLE).await;
+    let seed = seed();
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut daemon = Daemon::start();
+    daemon.put_task(&world.config);
+    let mut known = Acknowledged { rediscover: vec!["1s".to_owned()], desired: vec!["stopped"], puts: 0 };
+    let mut answered = 0;
+    for round in 0..50 {
+        let pid = daemon.pid();
+        let (after, killer) = (Duration::from_millis(random.random_range(0..400)), std::thread::spawn);
+        let killed = killer(move || {
+            std::thread::sleep(after);
+            trem_tests::cluster::signal(pid, "KILL");
+        });
+        world.source.exec(CHANGES).await;
+        while act(&daemon, &world, &mut random, &mut known) {
+            answered += 1;
+        }
+        killed.join().unwrap();
+        daemon.kill();
+        daemon.launch();
+        let task = daemon.get("/tasks/t").expect(200).json;
+        let rediscover = task["spec"]["rediscover"].as_str().unwrap().to_owned();
+        assert!(
+            known.rediscover.contains(&rediscover),
+            "TREM_SEED={seed} round {round}: {rediscover} {:?}",
+            known.rediscover
+        );
+        let desired = task["desired"].as_str().unwrap();
+        let desired = known.desired.iter().find(|d| **d == desired);
+        known.desired =
+            vec![desired.unwrap_or_else(|| panic!("TREM_SEED={seed} round {round}: {task} {:?}", known.desired))];
+        known.rediscover = vec![rediscover];
+    }
+    eprintln!("TREM_SEED={seed}: {answered} requests answered");
+    assert!(answered > 50);
+    daemon.post("/tasks/t/start").expect(200);
+    daemon.wait_state("t", "following");
+    equal(&world).await;
+    assert_eq!(world.source.number("SELECT count(*) FROM t").await, 1000);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+/// Two daemons that have the same task: the later one takes it over, the earlier one says so, and never do both apply.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_daemons_has_a_task() {
+    let world = World::one().await;
+    world.source.exec(TABLE).await;
+    let (first, second) = (Daemon::start(), Daemon::start());
+    for daemon in [&first, &second] {
+        daemon.put_task(&world.config);
+    }
+    first.post("/tasks/t/start").expect(200);
+    first.wait_state("t", "following");
+    for (later, earlier) in [(&second, &first), (&first, &second)] {
+        world.source.exec("INSERT INTO t (v) VALUES ('in between')").await;
+        later.post("/tasks/t/start").expect(200);
+        later.wait_state("t", "following");
+        // The earlier one notices with the next that it would apply.
+        world.source.exec("UPDATE t SET v = v || 'z' WHERE id <= 10").await;
+        let status = earlier.wait_state("t", "failed");
+        let reason = status["reason"].as_str().unwrap();
+        assert!(reason.contains("another process"), "{reason}");
+        equal(&world).await;
+        assert_eq!(later.get("/tasks/t/status").json["state"], "following");
+    }
+}
+
+/// A state file that cannot grow: tasks go on, requests that change nothing are answered, others are refused, and what
+/// was answered before is there when there is room again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_stops_no_task() {
+    let world = World::one().await;
+    world.source.exec(TABLE).await;
+    let mut daemon = Daemon::start();
+    daemon.put_task(&world.config);
+    daemon.post("/tasks/t/start").expect(200);
+    daemon.stop();
+    // Of each file, KiB.
+    daemon.limit_files(Some(1024));
+    daemon.launch();
+    daemon.wait_state("t", "following");
+    let big = |n: usize| {
+        let value = format!("'{}'", "x".repeat(50_000));
+        let rule = json!({"match": "a.b", "action": "create-column", "column": "c", "type": "text", "value": value});
+        json!({"rules": [rule], "source": "source", "target": "target", "tables": [{"include": format!("n{n}.*")}]})
+    };
+    let mut stored = 0;
+    let refused = loop {
+        let answer = daemon.put(&format!("/tasks/big{stored}"), &big(stored));
+        if answer.status != 201 {
+            break answer;
+        }
+        stored += 1;
+        assert!(stored < 100, "the disk is never full");
+    };
+    assert_eq!((refused.status, &refused.json["code"]), (507, &json!("state")), "{}", refused.text);
+    // Until not even a word fits.
+    let put = |n: usize| daemon.put(&format!("/endpoints/e{n}"), &json!({"kind": "null"})).status;
+    assert!((0..2000).any(|n| put(n) == 507));
+    assert_eq!(daemon.post("/tasks/t/pause").status, 507);
+    world.source.exec("INSERT INTO t (v) VALUES ('on a full disk')").await;
+    equal(&world).await;
+    assert_eq!(daemon.get("/tasks/t/status").expect(200).json["state"], "following");
+    daemon.kill();
+    daemon.limit_files(None);
+    daemon.launch();
+    assert_eq!(daemon.get("/tasks").json["total"], stored + 1);
+    daemon.wait_state("t", "following");
+    world.source.exec("INSERT INTO t (v) VALUES ('with room again')").await;
+    equal(&world).await;
+}
+
+/// A file that the version before has written is taken up with all that is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_state_file_is_taken_up() {
+    let mut daemon = Daemon::start();
+    daemon.put("/endpoints/e", &json!({"kind": "null"})).expect(201);
+    daemon.stop();
+    let older = "DROP TABLE rule_set; DROP TABLE answer; PRAGMA user_version = 1";
+    rusqlite::Connection::open(daemon.state()).and_then(|state| state.execute_batch(older)).unwrap();
+    daemon.launch();
+    assert_eq!(daemon.get("/endpoints").json["endpoints"][0]["name"], "e");
+    let set = json!({"rules": [{"match": "*.*", "action": "rename-schema", "to": "x"}]});
+    daemon.put("/rule-sets/s", &set).expect(201);
+    let listed: Value = daemon.get("/rule-sets").expect(200).json;
+    assert_eq!(listed["rule_sets"][0]["spec"], set);
+}
