@@ -11,6 +11,8 @@ pub enum Point {
     LaneAfterCommit,
     /// A loader has committed and nobody knows yet.
     LoaderAfterCommit,
+    /// A set is applied, by code that is at fault.
+    LanePanics,
 }
 
 #[cfg(feature = "failpoints")]
@@ -42,6 +44,7 @@ mod armed {
             Point::LaneCommitLost => "lane-commit-lost",
             Point::LaneAfterCommit => "lane-after-commit",
             Point::LoaderAfterCommit => "loader-after-commit",
+            Point::LanePanics => "lane-panics",
         };
         armed().is_some_and(|a| a.name == name && a.hits.fetch_add(1, Ordering::Relaxed) + 1 == a.at)
     }
@@ -56,6 +59,11 @@ pub fn fires(point: Point) -> bool {
         let _ = point;
         false
     }
+}
+
+/// Panics, as a fault of the program would, if the place fires.
+pub fn panic(point: Point) {
+    assert!(!fires(point), "a fault was asked for");
 }
 
 /// Ends the process at once, as a crash would, if the place fires.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::binaries;
-use crate::cluster::signal;
+use crate::cluster::{PASSWORD, PASSWORD_IN_URL, signal};
 use crate::trem::TaskConfig;
 
 /// How long a daemon may take to do what it is asked.
@@ -210,6 +210,7 @@ impl Daemon {
         let header = |(name, value): (&ureq::http::HeaderName, &ureq::http::HeaderValue)| {
             (name.to_string(), value.to_str().unwrap_or_default().to_owned())
         };
+        assert_no_secret(&text, path);
         Ok(Answer {
             status: answer.status().as_u16(),
             headers: answer.headers().iter().map(header).collect(),
@@ -292,6 +293,13 @@ impl Daemon {
     }
 }
 
+/// Passwords of servers are in no answer, no log line and no file.
+#[track_caller]
+fn assert_no_secret(text: &str, place: &str) {
+    let shown = [PASSWORD, PASSWORD_IN_URL].iter().any(|secret| text.contains(secret));
+    assert!(!shown, "a password is in {place}: {text}");
+}
+
 /// A configuration as the API takes it.
 pub fn spec(config: &TaskConfig) -> Value {
     let tables = json!([{ "include": config.include, "exclude": config.exclude }]);
@@ -302,6 +310,12 @@ pub fn spec(config: &TaskConfig) -> Value {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
+        for file in std::fs::read_dir(self.dir.path()).into_iter().flatten().flatten() {
+            let bytes = std::fs::read(file.path()).unwrap_or_default();
+            if !std::thread::panicking() {
+                assert_no_secret(&String::from_utf8_lossy(&bytes), &file.path().display().to_string());
+            }
+        }
         if std::thread::panicking() {
             let log = self.log();
             let from = log.len().saturating_sub(6000);

@@ -226,6 +226,37 @@ async fn what_cannot_be_done_is_told() {
     assert_eq!(bad.status, 400);
 }
 
+/// Tasks that are the first on a target, all at once; one of them cannot be started, and the others notice nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tasks_start_together() {
+    const TASKS: usize = 12;
+    let world = World::one_with(trem_tests::PgOptions::default().conf("max_connections=200")).await;
+    let daemon = Daemon::start();
+    daemon.put_task(&world.config);
+    for n in 0..TASKS {
+        let sql =
+            format!("CREATE SCHEMA s{n}; CREATE TABLE s{n}.t (id int PRIMARY KEY); INSERT INTO s{n}.t VALUES (1)");
+        world.source.exec(&sql).await;
+        let mut spec = spec(&world.config);
+        spec["tables"] = json!([{"include": format!("s{n}.*")}]);
+        daemon.put(&format!("/tasks/s{n}"), &spec).expect(201);
+    }
+    world.source.exec("ALTER TABLE s0.t DROP CONSTRAINT t_pkey").await;
+    std::thread::scope(|scope| {
+        for n in 0..TASKS {
+            let daemon = &daemon;
+            scope.spawn(move || daemon.post(&format!("/tasks/s{n}/start")).expect(200));
+        }
+    });
+    for n in 1..TASKS {
+        daemon.wait_state(&format!("s{n}"), "following");
+    }
+    let failed = daemon.wait_state("s0", "failed");
+    assert!(failed["reason"].as_str().unwrap().contains("has no primary key"), "{failed}");
+    let listed = daemon.get("/tasks?state=following&sort=-name&limit=2").expect(200).json;
+    assert_eq!((&listed["total"], &listed["tasks"][0]["name"]), (&json!(TASKS - 1), &json!("s9")));
+}
+
 /// Passwords are neither shown nor kept in the clear, and one that was shown as hidden stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_stay_secret() {

@@ -145,6 +145,39 @@ async fn one_of_two_daemons_has_a_task() {
     }
 }
 
+/// A fault in one task is started again apart from the other, which notices nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_stays_where_it_is() {
+    let world = World::one().await;
+    world.source.exec("CREATE TABLE a (id serial PRIMARY KEY, v text); CREATE TABLE b (LIKE a INCLUDING ALL)").await;
+    let daemon = Daemon::start_with(&[], &[("TREM_FAILPOINT", "lane-panics:7")]);
+    daemon.put_task(&world.config);
+    for name in ["a", "b"] {
+        let mut spec = spec(&world.config);
+        spec["tables"] = json!([{"include": format!("public.{name}")}]);
+        daemon.put(&format!("/tasks/{name}"), &spec).expect(201);
+        daemon.post(&format!("/tasks/{name}/start")).expect(200);
+    }
+    for name in ["a", "b"] {
+        daemon.wait_state(name, "following");
+    }
+    let runs = |name: &str| {
+        let runs = daemon.get(&format!("/tasks/{name}/runs")).expect(200).json;
+        runs["runs"].as_array().unwrap().iter().map(|run| run["outcome"].clone()).collect::<Vec<Value>>()
+    };
+    for n in 0..20 {
+        world.source.exec(&format!("INSERT INTO a (v) VALUES ('{n}'); INSERT INTO b (v) VALUES ('{n}')")).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    equal(&world).await;
+    let retried = daemon.events(0, |event| event["data"]["state"] == "retrying");
+    let retried = retried.last().unwrap();
+    assert!(retried["data"]["reason"].as_str().unwrap().contains("panicked"), "{retried}");
+    let (hit, other) = if retried["task"] == "a" { ("a", "b") } else { ("b", "a") };
+    daemon.wait_state(hit, "following");
+    assert_eq!((runs(hit), runs(other)), (vec![Value::Null, json!("failed")], vec![Value::Null]));
+}
+
 /// A state file that cannot grow: tasks go on, requests that change nothing are answered, others are refused, and what
 /// was answered before is there when there is room again.
 #[tokio::test(flavor = "multi_thread")]

@@ -241,8 +241,8 @@ async fn main() {
     }
     let (ratio, median, p99) = (at(&mut ratios, 0.5), at(&mut answers, 0.5), at(&mut answers, 0.99));
     out.push_str(&format!(
-        "\n## Replicating at full rate\n\nA backlog of {} changes, drained by `trem serve` while it is asked for tasks, \
-         status, tables and endpoints, and by `trem run`, turn about; {} rounds.\n\n| | |\n|---|---|\n| rate, \
+        "\n## Replicating at full rate\n\nA backlog of {} changes, drained by `trem serve` while it is asked for \
+         tasks, status, tables and endpoints, and by `trem run`, turn about; {} rounds.\n\n| | |\n|---|---|\n| rate, \
          relative to `trem run` (median) | {ratio:.2} |\n| answers, median | {:.1} ms |\n| answers, p99 | {:.1} ms \
          |\n| answers measured | {} |\n",
         arguments.changes,

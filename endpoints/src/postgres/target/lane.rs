@@ -426,6 +426,7 @@ impl TargetLane for PgLane {
             return Err(Error::fatal("internal: the beginning of this transaction has been rolled back"));
         }
         let span = set.span.clone();
+        failpoint::panic(Point::LanePanics);
         let applied = self.steps(set).await?;
         if span.open {
             self.open_set = true;

@@ -98,11 +98,11 @@ pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(8387219012217)";
 
 /// The format of what is there; `None` without bookkeeping. Refuses one that a newer program wrote.
 pub(in super::super) async fn format(client: &Client) -> Result<Option<i32>> {
-    let found: bool = client
-        .query_one("SELECT to_regclass('trem.meta') IS NOT NULL AND to_regclass('trem.chunk') IS NOT NULL", &[])
-        .await
-        .and_then(|r| r.try_get(0))
-        .map_err(pg)?;
+    // Read as rows: what a session remembers of names (`to_regclass`) it brings up to date when it locks a table, and
+    // it may have waited for others without.
+    let sql = "SELECT count(*) = 2 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE n.nspname = 'trem' AND c.relname IN ('meta', 'chunk')";
+    let found: bool = client.query_one(sql, &[]).await.and_then(|r| r.try_get(0)).map_err(pg)?;
     if !found {
         return Ok(None);
     }
