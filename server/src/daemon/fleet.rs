@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use trem_engine::budget::Budget;
 use trem_engine::runner::{Task, Until, outdated};
 use trem_engine::schema::TableId;
@@ -25,6 +25,8 @@ use crate::task;
 
 /// How long somebody who stops a task is kept waiting for its end.
 const STOP: Duration = Duration::from_secs(30);
+/// Tasks that start at a time: each has several connections to open, and a look at its databases to take.
+const STARTS: usize = 8;
 /// Events that a slow listener may miss before it is told to ask for them again.
 const EVENTS: usize = 1024;
 /// How long a target may take to say what it remembers of a task that is put.
@@ -61,7 +63,8 @@ impl Fleet {
     /// With nothing running yet. `memory`: bytes of row buffers for all tasks together.
     pub fn new(store: Store, memory: usize) -> Self {
         let specs = Specs { store: store.clone(), memory: Budget::new(memory) };
-        let news = News { store, events: broadcast::channel(EVENTS).0 };
+        let starts = Arc::new(Semaphore::new(STARTS));
+        let news = News { store, events: broadcast::channel(EVENTS).0, starts };
         Self { specs, news, running: Arc::default(), turns: Arc::default() }
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use trem_engine::progress::{Phase, Reporter, Trouble};
 use trem_engine::runner::{Command, Control, Task, Until};
@@ -34,11 +34,13 @@ pub struct Running {
     ended: watch::Sender<bool>,
 }
 
-/// Where what happens is told.
+/// What all tasks share: where what happens is told, and how many may start at a time.
 #[derive(Clone)]
 pub struct News {
     pub(super) store: Store,
     pub(super) events: broadcast::Sender<Event>,
+    /// Hundreds of tasks that all look at their databases at once would find none that answers in time.
+    pub(super) starts: Arc<Semaphore>,
 }
 
 impl News {
@@ -175,6 +177,15 @@ impl Running {
         self.ended.send_replace(true);
     }
 
+    /// Keeps its turn until the task has started.
+    async fn started(&self, _turn: Option<OwnedSemaphorePermit>) {
+        let mut changes = self.task.reporter.changes();
+        while self.task.reporter.snapshot().phase == Phase::Starting {
+            // The sender lives as long as the task.
+            let _ = changes.changed().await;
+        }
+    }
+
     /// One run to its end, which is written down.
     async fn once(&self, until: Until, news: &News) -> Result<(), Error> {
         let name = &self.task.plan.name;
@@ -183,8 +194,17 @@ impl Running {
         if self.paused.load(Ordering::Relaxed) {
             control.pause();
         }
+        self.task.reporter.update(|p| p.phase = Phase::Starting);
+        let turn = tokio::select! {
+            turn = Arc::clone(&news.starts).acquire_owned() => turn.ok(),
+            () = self.stop.cancelled() => None,
+        };
         let task = self.task.clone();
-        let ended = tokio::spawn(async move { task.run(until, &control).await }).await;
+        let mut running = tokio::spawn(async move { task.run(until, &control).await });
+        let ended = tokio::select! {
+            ended = &mut running => ended,
+            () = self.started(turn) => running.await,
+        };
         let ended = ended.unwrap_or_else(|panic| {
             let error = Error::fatal("the task panicked: this is a fault of trem").cause(panic);
             Err(error.remedy("report it, with the daemon's log"))
