@@ -24,7 +24,8 @@ pub struct Daemon {
     pub address: String,
     /// The token that requests are sent with.
     pub token: String,
-    env: Vec<(String, String)>,
+    /// Variables of processes that are started from here on.
+    pub env: Vec<(String, String)>,
     args: Vec<String>,
     starts: usize,
     /// KiB that each file may have.

@@ -257,6 +257,28 @@ async fn many_tasks_start_together() {
     assert_eq!((&listed["total"], &listed["tasks"][0]["name"]), (&json!(TASKS - 1), &json!("s9")));
 }
 
+/// What should run and cannot is told as such, and runs when it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_started_is_told() {
+    let world = World::one().await;
+    world.source.exec(TABLE).await;
+    let mut daemon = Daemon::start_with(&[], &[("SHOP_URL", &world.config.source)]);
+    daemon.put_task(&world.config);
+    daemon.put("/endpoints/source", &json!({"kind": "postgres", "url": "${SHOP_URL}"})).expect(200);
+    daemon.post("/tasks/t/start").expect(200);
+    daemon.wait_state("t", "following");
+    daemon.stop();
+    let variables = std::mem::take(&mut daemon.env);
+    daemon.launch();
+    let status = daemon.wait_state("t", "failed");
+    assert!(status["reason"].as_str().unwrap().contains("SHOP_URL is not set"), "{status}");
+    assert_eq!(daemon.get("/tasks/t").json["desired"], "running");
+    daemon.stop();
+    daemon.env = variables;
+    daemon.launch();
+    daemon.wait_state("t", "following");
+}
+
 /// Passwords are neither shown nor kept in the clear, and one that was shown as hidden stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_stay_secret() {
@@ -265,6 +287,8 @@ async fn secrets_stay_secret() {
     let put = daemon.put("/endpoints/shop", &json!({"kind": "postgres", "url": url})).expect(201);
     assert_eq!(put.json["spec"]["url"], "postgres://u:***@127.0.0.1:1/d");
     daemon.put("/endpoints/shop", &put.json["spec"]).expect(200);
+    let elsewhere = json!({"kind": "postgres", "url": "postgres://u:***@127.0.0.2:1/d"});
+    assert_eq!(daemon.put("/endpoints/shop", &elsewhere).expect(422).json["errors"][0]["pointer"], "/url");
     let tested = daemon.post("/endpoints/shop/test").expect(200);
     assert_eq!(tested.json["ok"], false, "{}", tested.text);
     let reference = json!({"kind": "postgres", "url": "postgres://u:${SHOP_PASSWORD}@127.0.0.1:1/d"});

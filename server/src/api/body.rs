@@ -23,8 +23,11 @@ impl<S: Send + Sync> FromRequest<S> for Spec {
                 .remedy("send Content-Type: application/json"));
         }
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            let detail = rejection.body_text();
-            Problem::new(rejection.status(), "bad-request", "The request cannot be read", detail)
+            let (status, detail) = (rejection.status(), rejection.body_text());
+            match status {
+                StatusCode::PAYLOAD_TOO_LARGE => Problem::new(status, "too-large", "The body is too large", detail),
+                status => Problem::new(status, "bad-request", "The request cannot be read", detail),
+            }
         })?;
         // Its own message says line and column, and repeats nothing of the text.
         let value: Value =

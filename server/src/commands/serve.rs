@@ -20,7 +20,7 @@ use crate::client::Wanted;
 use crate::daemon::{Fleet, Refusal};
 use crate::exit::{Exit, Failure};
 use crate::store::{Desired, Key, Store};
-use crate::{config, logging, output};
+use crate::{config, logging};
 
 /// The key that secrets are sealed with, as hexadecimal digits.
 const KEY: &str = "TREM_KEY";
@@ -68,7 +68,7 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
     let address = listener.local_addr().map_err(|e| Failure::System(format!("no address: {e}")))?;
     if !args.no_auth && store.tokens().map_err(system)?.is_empty() {
         let file = args.state.state.display();
-        output::note(format_args!("no token yet: make one with `trem token create --state {file} --role admin`"));
+        tracing::warn!("no token yet: make one with `trem token create --state {file} --role admin`");
     }
     let (stop, fleet) = (CancellationToken::new(), Fleet::new(store, memory));
     watch_signals(&stop)?;

@@ -20,7 +20,7 @@ use super::supervise::{News, Running};
 use super::views::{EndpointView, RuleSetView, TableStatus, TaskStatus};
 use super::watch::watch;
 use crate::config::{self, TaskConfig};
-use crate::store::{Desired, Event, Store, StoredTask};
+use crate::store::{Desired, Event, Outcome, Store, StoredTask};
 use crate::task;
 
 /// How long somebody who stops a task is kept waiting for its end.
@@ -88,8 +88,12 @@ impl Fleet {
     }
 
     async fn turn(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
-        let turn =
-            self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default().clone();
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those that nobody has or waits for.
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            Arc::clone(turns.entry(name.to_owned()).or_default())
+        };
         turn.lock_owned().await
     }
 
@@ -105,8 +109,11 @@ impl Fleet {
             {
                 let (name, detail) = (&task.name, &refusal.detail);
                 let problems: Vec<String> = refusal.problems.iter().map(|(at, what)| format!("{at}: {what}")).collect();
-                tracing::error!(task = %name, "is not started: {detail} {}", problems.join("; "));
+                let reason = format!("{detail} {}", problems.join("; "));
+                tracing::error!(task = %name, "is not started: {reason}");
                 self.news.tell(Some(name), "task-not-started", json!({ "reason": detail, "errors": problems }));
+                let run = self.store().begin_run(name, task.revision)?;
+                self.store().end_run(run, &Outcome::not_started(reason, refusal.remedy))?;
             }
         }
         Ok(())

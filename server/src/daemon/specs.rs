@@ -124,6 +124,7 @@ impl Specs {
                 *value = Value::from(known.clone());
             }
         }
+        refuse_hidden(&spec)?;
         self.checked_endpoint(name, &spec)?;
         let shown = Value::Object(spec.iter().map(|(key, value)| (key.clone(), shown(value))).collect());
         let now = self.store.put_endpoint(name, &spec, &shown, expected, by(who, "put", ("endpoint", name)))?;
@@ -150,6 +151,16 @@ impl Specs {
         let by = by(who, "put", ("task", name));
         Ok(Put { now: self.store.put_task(name, spec, expected, by)?, created })
     }
+}
+
+/// A password that is not shown stays where it was: nobody can have it sent to another server.
+fn refuse_hidden(spec: &Map<String, Value>) -> Result<(), Refusal> {
+    let hidden = |value: &Value| value.as_str().is_some_and(|text| text.contains(&format!(":{}@", config::HIDDEN)));
+    let Some((key, _)) = spec.iter().find(|(_, value)| hidden(value)) else { return Ok(()) };
+    let message =
+        "the password is hidden, and the rest is not what it was: write the password, or ${NAME} for a variable";
+    let problem = Problem { file: String::new(), place: None, key: format!("/{key}"), message: message.to_owned() };
+    Err(Problems(vec![problem]).into())
 }
 
 /// Who does what.

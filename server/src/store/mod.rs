@@ -69,11 +69,14 @@ impl Store {
 
     /// In one transaction, which is on the disk on return.
     fn write<T>(&self, write: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let mut connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let done = write(&transaction)?;
-        transaction.commit()?;
-        Ok(done)
+        // Others go on while this waits for the disk.
+        tokio::task::block_in_place(|| {
+            let mut connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let done = write(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        })
     }
 }
 

@@ -44,6 +44,13 @@ pub struct Outcome {
     pub changes: u64,
 }
 
+impl Outcome {
+    /// Of what could not even be begun.
+    pub fn not_started(reason: String, remedy: Option<String>) -> Self {
+        Self { outcome: "failed", reason: Some(reason), remedy, rows_loaded: 0, changes: 0 }
+    }
+}
+
 /// Runs of a task that are kept.
 const KEPT: i64 = 1000;
 
