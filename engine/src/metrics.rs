@@ -167,7 +167,7 @@ mod tests {
 
     fn told() -> (Progress, SystemTime) {
         let (reporter, committed_at) = (Reporter::default(), SystemTime::UNIX_EPOCH + Duration::from_secs(100));
-        let lag = Lag { current: Position::new(9, "9"), bytes: Some(7), retained_bytes: Some(8), waits_for: None };
+        let lag = Lag { retained_bytes: Some(8), ..Lag::of(Position::new(9, "9"), Some(7)) };
         reporter.update(|p| (p.lag, p.committed_at) = (Some(lag), Some(committed_at)));
         reporter.passed(Station::Read, 3, Duration::from_millis(500));
         reporter.passed(Station::Read, 4, Duration::from_millis(250));

@@ -207,11 +207,18 @@ pub struct Lag {
     pub bytes: Option<u64>,
     /// Bytes of log that the source retains for this task; `None` where it cannot say.
     pub retained_bytes: Option<u64>,
+    /// Bytes of log above which the source lets go of what it retains; `None` where there is no such limit.
+    pub retained_limit_bytes: Option<u64>,
     /// What a load waits for that wants to begin: whose transaction, how old, and what it did last.
     pub waits_for: Option<String>,
 }
 
 impl Lag {
+    /// Of a source that says no more than this.
+    pub fn of(current: Position, bytes: Option<u64>) -> Self {
+        Self { current, bytes, retained_bytes: None, retained_limit_bytes: None, waits_for: None }
+    }
+
     /// Seconds behind: the age of the last commit applied, unless nothing is missing; `None` where the log has no
     /// measure or nothing was applied. The source's clock may be ahead of this machine's: that is no lag either.
     pub fn seconds(&self, committed_at: Option<SystemTime>, now: SystemTime) -> Option<f64> {

@@ -247,10 +247,8 @@ mod tests {
     fn lag_is_the_age_of_the_last_commit_unless_nothing_is_missing() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
         let at = |ms: u64| Some(SystemTime::UNIX_EPOCH + Duration::from_millis(ms));
-        let seconds = |bytes: Option<u64>, committed_at| {
-            Lag { current: Position::new(1, "1"), bytes, retained_bytes: None, waits_for: None }
-                .seconds(committed_at, now)
-        };
+        let seconds =
+            |bytes: Option<u64>, committed_at| Lag::of(Position::new(1, "1"), bytes).seconds(committed_at, now);
         assert_eq!(seconds(Some(0), at(1000)), Some(0.0));
         assert_eq!(seconds(Some(9), at(98_750)), Some(1.25));
         assert_eq!(seconds(Some(9), at(101_000)), Some(0.0));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::binaries;
-use crate::cluster::signal;
+use crate::cluster::{PASSWORD, PASSWORD_IN_URL, signal};
 
 /// One task of a configuration file.
 #[derive(Clone, Debug)]
@@ -269,6 +269,8 @@ impl Running {
                 self.told = true;
                 self.keeps_what_check_said();
                 let (stdout, stderr) = (read(&self.stdout), read(&self.stderr));
+                let shown = [PASSWORD, PASSWORD_IN_URL].iter().find(|s| stdout.contains(**s) || stderr.contains(**s));
+                assert_eq!(shown, None, "a password was shown:\n{stdout}\n{stderr}");
                 return Outcome { code: status.code(), stdout, stderr, took: self.started.elapsed() };
             }
             assert!(Instant::now() < deadline, "trem goes on after {limit:?}");

@@ -124,6 +124,7 @@ async fn a_daemon_starts_with_a_configuration() {
     let file = world.trem.config();
     let mut daemon = Daemon::start_with(&["--config", file.to_str().unwrap()], &[]);
     daemon.wait_state("t", "following");
+    assert!(daemon.log().contains("\"subject\":\"tasks.t\""), "{}", daemon.log());
     world.target.wait_for("SELECT count(*)::text FROM t", "1", crate::PATIENCE).await;
     daemon.post("/tasks/t/stop").expect(200);
     daemon.stop();

@@ -218,7 +218,7 @@ impl Source for MemorySource {
     async fn lag(&self, from: Option<&Position>) -> Result<Lag> {
         let end = self.0.lock().unwrap().log.len() as u64;
         let bytes = from.map(|p| end.saturating_sub(p.order() as u64));
-        Ok(Lag { current: after(end as usize), bytes, retained_bytes: None, waits_for: None })
+        Ok(Lag::of(after(end as usize), bytes))
     }
 }
 

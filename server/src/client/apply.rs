@@ -73,9 +73,9 @@ impl Wanted {
             for (name, spec) in wanted.iter() {
                 let (subject, path) = (format!("{word} {name}"), format!("/{path}/{}", segment(name)));
                 let new = known(name).is_none();
-                let changes = difference(known(name).unwrap_or(&Value::Null), &masked(spec));
+                let changes = difference(known(name).unwrap_or(&Value::Null), &shown(spec));
                 // What is hidden may be another one: the daemon knows.
-                if new || !changes.is_empty() || masked(spec) != *spec {
+                if new || !changes.is_empty() || shown(spec) != *spec {
                     let revision = revision(name);
                     puts.push(Step { subject, changes, new, revision, path, spec: Some(spec.clone()) });
                 }
@@ -119,9 +119,9 @@ impl Step {
 }
 
 /// As the daemon would show it.
-fn masked(spec: &Value) -> Value {
+pub fn shown(spec: &Value) -> Value {
     match spec {
-        Value::Object(all) => all.iter().map(|(key, value)| (key.clone(), masked(value))).collect(),
+        Value::Object(all) => all.iter().map(|(key, value)| (key.clone(), shown(value))).collect(),
         Value::String(text) => Value::from(crate::config::masked(text)),
         other => other.clone(),
     }

@@ -3,5 +3,5 @@
 mod apply;
 mod connection;
 
-pub use apply::{Step, Wanted};
+pub use apply::{Step, Wanted, shown};
 pub use connection::{Client, segment};

@@ -55,8 +55,7 @@ fn show(step: &Step) {
         return;
     }
     for change in &step.changes {
-        let shown = |value: &Value| if value.is_null() { "nothing".to_owned() } else { value.to_string() };
-        output::tell("  ", format_args!("{}: {} -> {}", change.pointer, shown(&change.before), shown(&change.after)));
+        output::tell("  ", change);
     }
 }
 

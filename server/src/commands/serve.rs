@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api, Tls};
 use crate::cli::{LogFormat, Serve, State};
-use crate::client::Wanted;
-use crate::daemon::{Fleet, Refusal};
+use crate::client::{Wanted, shown};
+use crate::daemon::{Change, Fleet, Refusal, difference};
 use crate::exit::{Exit, Failure};
 use crate::store::{Desired, Key, Store};
 use crate::{config, logging};
@@ -186,6 +186,27 @@ fn listen(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|e| Failure::System(format!("cannot listen for signals: {e}")))
 }
 
+/// What a file has otherwise than the state file, as far as it is shown.
+fn differences(fleet: &Fleet, wanted: &Wanted) -> Result<Vec<(String, Vec<Change>)>, Failure> {
+    let store = fleet.store();
+    let mut there: Vec<(&str, String, Value)> = Vec::new();
+    there.extend(store.endpoints().map_err(system)?.into_iter().map(|e| ("endpoints", e.name, e.shown)));
+    let object = Value::Object;
+    there.extend(store.rule_sets().map_err(system)?.into_iter().map(|s| ("rule-sets", s.name, object(s.spec))));
+    there.extend(store.tasks().map_err(system)?.into_iter().map(|t| ("tasks", t.name, object(t.spec))));
+    let mut found = Vec::new();
+    for kind in ["endpoints", "rule-sets", "tasks"] {
+        for (name, spec) in wanted.of(kind) {
+            let known = there.iter().find(|(of, known, _)| *of == kind && *known == name).map(|(.., spec)| spec);
+            let changes = difference(known.unwrap_or(&Value::Null), &shown(&spec));
+            if !changes.is_empty() {
+                found.push((format!("{kind}.{name}"), changes));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Puts what a file says; tasks that are new are to run.
 async fn configure(fleet: &Fleet, file: &Path) -> Result<(), Failure> {
     const WHO: &str = "--config";
@@ -195,6 +216,10 @@ async fn configure(fleet: &Fleet, file: &Path) -> Result<(), Failure> {
         let places: String = refusal.problems.iter().map(|(at, what)| format!("\n  {at}: {what}")).collect();
         Failure::Usage(format!("{}: {subject}: {}{places}", file.display(), refusal.detail))
     };
+    for (subject, changes) in differences(fleet, &wanted)? {
+        let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        tracing::info!(%subject, changes = changes.join(", "), "the configuration says otherwise");
+    }
     for (name, spec) in wanted.of("endpoints") {
         fleet.put_endpoint(&name, object(spec), None, WHO).map_err(|e| wrong(format!("endpoint {name}"), e))?;
     }

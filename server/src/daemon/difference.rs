@@ -1,5 +1,7 @@
 //! What has changed between two specifications, place by place.
 
+use std::fmt;
+
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -15,6 +17,13 @@ pub struct Change {
     /// What is there now; null where there is nothing.
     #[schema(value_type = Value)]
     pub after: Value,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |value: &Value| if value.is_null() { "nothing".to_owned() } else { value.to_string() };
+        write!(f, "{}: {} -> {}", self.pointer, shown(&self.before), shown(&self.after))
+    }
 }
 
 /// All of them. Lists are compared as a whole where their lengths differ.

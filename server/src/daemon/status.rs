@@ -29,6 +29,7 @@ pub(super) fn of_run(name: &str, running: &Running) -> TaskStatus {
         lag_seconds: lag.and_then(|_| progress.lag_seconds(SystemTime::now())),
         lag_bytes: lag.and_then(|l| l.bytes),
         retained_bytes: lag.and_then(|l| l.retained_bytes),
+        retained_limit_bytes: lag.and_then(|l| l.retained_limit_bytes),
         waits_for: lag.and_then(|l| l.waits_for.clone()),
         rows_loaded: progress.rows_loaded(),
         rows_estimated: tables.clone().map(|t| t.rows_estimated.max(t.rows_read)).sum(),

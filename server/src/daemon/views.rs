@@ -104,6 +104,8 @@ pub struct TaskStatus {
     pub lag_bytes: Option<u64>,
     /// Bytes of log that the source retains for the task.
     pub retained_bytes: Option<u64>,
+    /// Bytes of log above which the source lets go of what it retains; none where there is no such limit.
+    pub retained_limit_bytes: Option<u64>,
     /// The transactions at the source that a load waits for.
     pub waits_for: Option<String>,
     /// Rows loaded and committed.

@@ -162,14 +162,19 @@ impl Source for PostgresSource {
         let bytes = from.map(lsn::of).transpose()?.map(|at| current.saturating_sub(at));
         let now = lsn::now("pg_current_wal_lsn");
         let sql = format!(
-            "SELECT pg_wal_lsn_diff({now}::pg_lsn, restart_lsn)::int8 FROM pg_replication_slots WHERE slot_name = $1"
+            "SELECT pg_wal_lsn_diff({now}::pg_lsn, restart_lsn)::int8, \
+               (SELECT nullif(setting::int8, -1) * 1048576 FROM pg_settings WHERE name = 'max_slot_wal_keep_size') \
+             FROM pg_replication_slots WHERE slot_name = $1"
         );
         let client = self.inner.client().await?;
         let row = client.query_opt(&sql, &[&self.inner.name]).await.map_err(sqlstate::error)?;
-        let retained: Option<i64> = row.map(|r| get(&r, 0)).transpose()?.flatten();
-        let retained_bytes = retained.and_then(|b| u64::try_from(b).ok());
+        let size = |at| -> Result<Option<u64>> {
+            let bytes: Option<i64> = row.as_ref().map(|r| get(r, at)).transpose()?.flatten();
+            Ok(bytes.and_then(|b| u64::try_from(b).ok()))
+        };
+        let (retained_bytes, retained_limit_bytes) = (size(0)?, size(1)?);
         let waits_for = holder::waits_for(&self.inner, &client).await?;
-        Ok(Lag { current: lsn::position(current), bytes, retained_bytes, waits_for })
+        Ok(Lag { current: lsn::position(current), bytes, retained_bytes, retained_limit_bytes, waits_for })
     }
 }
 
