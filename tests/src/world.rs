@@ -1,6 +1,6 @@
 //! What most tests start from: a source database, a target database and a task between them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::binaries::PgBinaries;
 use crate::cluster::{PgCluster, PgOptions};
@@ -71,6 +71,19 @@ impl World {
     /// The target's server.
     pub fn target_cluster(&self) -> &PgCluster {
         self.second.as_ref().unwrap_or(&self.cluster)
+    }
+
+    /// Waits until both sides are the same, whoever replicates.
+    pub async fn same(&self, tables: &[&str]) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = compare::differences(&self.source, &self.target, tables).await;
+            if found.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{}", found.join("\n"));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Changes the task and rewrites its file.

@@ -1,28 +1,13 @@
 //! The daemon over HTTP: the life of a task, restarts, what is refused, who may do what.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use trem_tests::daemon::{Daemon, spec};
-use trem_tests::{World, assert_equal, differences};
-
-use crate::PATIENCE;
+use trem_tests::{World, assert_equal};
 
 const TABLE: &str =
     "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT n, 'x' FROM generate_series(1, 100) n";
-
-/// Waits until both sides are the same.
-async fn equal(world: &World) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let found = differences(&world.source, &world.target, &["public.%"]).await;
-        if found.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{}", found.join("\n"));
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_lives() {
@@ -44,7 +29,7 @@ async fn a_task_lives() {
         .source
         .exec("UPDATE t SET v = 'y' WHERE id <= 10; DELETE FROM t WHERE id > 90; INSERT INTO t VALUES (500, 'z')")
         .await;
-    equal(&world).await;
+    world.same(&["public.%"]).await;
     let status = daemon.wait_status("t", "lag of nothing", |s| s["lag_bytes"] == 0 && s["changes"] == 21);
     assert_eq!(
         (&status["rows_loaded"], &status["tables"]["ready"], &status["lag_seconds"]),
@@ -65,16 +50,16 @@ async fn a_task_lives() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(world.target.number("SELECT count(*) FROM t WHERE id = 501").await, 0);
     daemon.post("/tasks/t/resume").expect(200);
-    equal(&world).await;
+    world.same(&["public.%"]).await;
     world.source.exec("TRUNCATE t").await;
     world.source.exec("ALTER TABLE t ADD w int DEFAULT 0; INSERT INTO t VALUES (1, 'a', 2)").await;
-    equal(&world).await;
+    world.same(&["public.%"]).await;
     let table = &daemon.get("/tasks/t/tables").json["tables"][0];
     assert_eq!((&table["truncates"], &table["ddl"]), (&json!(1), &json!(1)));
     // A table is loaded again, named as at the source.
     world.target.exec("DELETE FROM t WHERE id < 50").await;
     daemon.post("/tasks/t/tables/public.t/reload").expect(200);
-    equal(&world).await;
+    world.same(&["public.%"]).await;
     assert_eq!(daemon.post("/tasks/t/tables/public.no/reload").status, 404);
     daemon.wait_status("t", "table that is ready", |s| s["tables"]["ready"] == 1);
     // A stop is a stop, also for a daemon that comes after.
@@ -110,7 +95,7 @@ async fn what_should_run_runs_again() {
     world.source.exec("INSERT INTO t VALUES (600, 'while it was dead')").await;
     daemon.launch();
     daemon.events(0, |event| following(event) && event["data"]["run"] == 2);
-    equal(&world).await;
+    world.same(&["public.%"]).await;
     daemon.post("/tasks/t/pause").expect(200);
     assert_eq!(daemon.stop(), Some(0));
     daemon.launch();
@@ -119,7 +104,7 @@ async fn what_should_run_runs_again() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(world.target.number("SELECT count(*) FROM t WHERE id = 601").await, 0);
     daemon.post("/tasks/t/start").expect(200);
-    equal(&world).await;
+    world.same(&["public.%"]).await;
     let runs = daemon.get("/tasks/t/runs").json;
     let outcomes: Vec<&Value> = runs["runs"].as_array().unwrap().iter().map(|run| &run["outcome"]).collect();
     assert_eq!(outcomes, [&Value::Null, &json!("stopped"), &json!("cut-off")]);

@@ -6,28 +6,16 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
+use trem_tests::World;
 use trem_tests::daemon::{Daemon, spec};
-use trem_tests::{World, differences};
 
-use crate::{PATIENCE, seed};
+use crate::seed;
 
 const TABLE: &str =
     "CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) SELECT 'x' FROM generate_series(1, 500)";
 
 const CHANGES: &str = "INSERT INTO t (v) SELECT 'more' FROM generate_series(1, 10);
                        UPDATE t SET v = v || 'y' WHERE id % 50 = 0";
-
-async fn equal(world: &World) {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    loop {
-        let found = differences(&world.source, &world.target, &["public.%"]).await;
-        if found.is_empty() {
-            return;
-        }
-        assert!(std::time::Instant::now() < deadline, "{}", found.join("\n"));
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
 
 /// What the daemon has said it has, as far as a request that was cut off leaves it open.
 struct Acknowledged {
@@ -115,7 +103,7 @@ async fn what_was_answered_is_kept() {
     assert!(answered > 50);
     daemon.post("/tasks/t/start").expect(200);
     daemon.wait_state("t", "following");
-    equal(&world).await;
+    world.same(&["public.%"]).await;
     assert_eq!(world.source.number("SELECT count(*) FROM t").await, 1000);
     assert_eq!(daemon.stop(), Some(0));
 }
@@ -140,7 +128,7 @@ async fn one_of_two_daemons_has_a_task() {
         let status = earlier.wait_state("t", "failed");
         let reason = status["reason"].as_str().unwrap();
         assert!(reason.contains("another process"), "{reason}");
-        equal(&world).await;
+        world.same(&["public.%"]).await;
         assert_eq!(later.get("/tasks/t/status").json["state"], "following");
     }
 }
@@ -169,7 +157,7 @@ async fn a_fault_stays_where_it_is() {
         world.source.exec(&format!("INSERT INTO a (v) VALUES ('{n}'); INSERT INTO b (v) VALUES ('{n}')")).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    equal(&world).await;
+    world.same(&["public.%"]).await;
     let retried = daemon.events(0, |event| event["data"]["state"] == "retrying");
     let retried = retried.last().unwrap();
     assert!(retried["data"]["reason"].as_str().unwrap().contains("panicked"), "{retried}");
@@ -212,7 +200,7 @@ async fn a_full_disk_stops_no_task() {
     assert!((0..2000).any(|n| put(n) == 507));
     assert_eq!(daemon.post("/tasks/t/pause").status, 507);
     world.source.exec("INSERT INTO t (v) VALUES ('on a full disk')").await;
-    equal(&world).await;
+    world.same(&["public.%"]).await;
     assert_eq!(daemon.get("/tasks/t/status").expect(200).json["state"], "following");
     daemon.kill();
     daemon.limit_files(None);
@@ -220,7 +208,7 @@ async fn a_full_disk_stops_no_task() {
     assert_eq!(daemon.get("/tasks").json["total"], stored + 1);
     daemon.wait_state("t", "following");
     world.source.exec("INSERT INTO t (v) VALUES ('with room again')").await;
-    equal(&world).await;
+    world.same(&["public.%"]).await;
 }
 
 /// A file that the version before has written is taken up with all that is in it.
