@@ -264,6 +264,25 @@ async fn what_cannot_be_started_is_told() {
     daemon.wait_state("t", "following");
 }
 
+/// Two tasks that write one table: a check says so, and the second one does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_in_each_others_way_are_told() {
+    let world = World::one().await;
+    world.source.exec(TABLE).await;
+    let daemon = Daemon::start();
+    daemon.put_task(&world.config);
+    daemon.put("/tasks/u", &spec(&world.config)).expect(201);
+    assert_eq!(daemon.post("/tasks/u/check").expect(200).json["ready"], true);
+    daemon.post("/tasks/t/start").expect(200);
+    daemon.wait_state("t", "following");
+    let checked = daemon.post("/tasks/u/check").expect(200);
+    assert_eq!(checked.json["ready"], false);
+    assert!(checked.text.contains("tasks u and t both write this table"), "{}", checked.text);
+    daemon.post("/tasks/u/start").expect(200);
+    let status = daemon.wait_state("u", "failed");
+    assert!(status["reason"].as_str().unwrap().contains("writes this table of the target already"), "{status}");
+}
+
 /// Passwords are neither shown nor kept in the clear, and one that was shown as hidden stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_stay_secret() {
@@ -279,6 +298,13 @@ async fn secrets_stay_secret() {
     let reference = json!({"kind": "postgres", "url": "postgres://u:${SHOP_PASSWORD}@127.0.0.1:1/d"});
     let put = daemon.put("/endpoints/other", &reference).expect(201);
     assert_eq!(put.json["spec"], reference);
+    let secret = daemon.dir().join("secret");
+    let url = format!("postgres://u:${{file:{}}}@127.0.0.1:1/d", secret.display());
+    let by_file = json!({"kind": "postgres", "url": url});
+    assert!(daemon.put("/endpoints/file", &by_file).expect(422).text.contains("cannot be read"));
+    std::fs::write(&secret, "hunt:er4\n").unwrap();
+    assert_eq!(daemon.put("/endpoints/file", &by_file).expect(201).json["spec"], by_file);
+    std::fs::remove_file(&secret).unwrap();
     let missing = json!({"kind": "postgres", "url": "postgres://u:${NO_SUCH}@127.0.0.1:1/d"});
     assert!(daemon.put("/endpoints/third", &missing).expect(422).text.contains("NO_SUCH"));
     let all = [daemon.get("/endpoints").text, daemon.get("/audit").expect(200).text, daemon.log(), tested.text];

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use trem_engine::runner::Until;
+use trem_engine::runner::{Found, Until};
 use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Admin, Operator};
@@ -124,7 +124,8 @@ pub async fn reset(
 pub async fn check(_: Operator, State(api): State<Shared>, Path(name): Path<String>) -> Result<Json<Checked>, Problem> {
     let (config, task) = api.fleet.task(&name)?;
     let (found, _) = check::look(&config, &task).await;
-    let findings = FindingView::all(found, &Commands::of_daemon(&name));
+    let overlaps = api.fleet.overlaps(&config, &task).await.into_iter().map(Found::of_task);
+    let findings = FindingView::all(overlaps.chain(found), &Commands::of_daemon(&name));
     Ok(Json(Checked { ready: findings.iter().all(FindingView::allows), findings }))
 }
 

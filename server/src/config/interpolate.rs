@@ -1,4 +1,5 @@
-//! `${NAME}` in strings: replaced by the environment variable, `$${` is a literal `${`.
+//! `${NAME}` in strings: replaced by the environment variable; `${file:PATH}` by what the file holds, without the end
+//! of its last line. `$${` is a literal `${`.
 
 /// Replaces every variable; the error says what is wrong and never holds a value.
 pub fn interpolate(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
@@ -16,9 +17,15 @@ pub fn interpolate(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<S
         let Some((name, tail)) = after.split_once('}') else {
             return Err("`${` has no closing `}` (write `$${` for a literal `${`)".to_owned());
         };
+        if let Some(path) = name.strip_prefix("file:") {
+            out.push_str(&held(path)?);
+            rest = tail;
+            continue;
+        }
         if !is_name(name) {
             return Err(
-                "between `${` and `}` stands the name of an environment variable, such as ${DB_PASSWORD}".into()
+                "between `${` and `}` stands the name of an environment variable, such as ${DB_PASSWORD}, or `file:`"
+                    .into(),
             );
         }
         let value = env(name).ok_or_else(|| {
@@ -29,6 +36,14 @@ pub fn interpolate(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<S
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// A secret as orchestrators put them there. The path is named, its content never.
+fn held(path: &str) -> Result<String, String> {
+    let text =
+        std::fs::read_to_string(path).map_err(|e| format!("the file of ${{file:{path}}} cannot be read: {e}"))?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }
 
 fn is_name(name: &str) -> bool {

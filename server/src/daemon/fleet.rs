@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, broadcast};
 use trem_engine::budget::Budget;
+use trem_engine::ports::Finding;
 use trem_engine::runner::{Task, Until, outdated};
 use trem_engine::schema::TableId;
 use trem_engine::task::Glob;
@@ -20,6 +21,7 @@ use super::supervise::{News, Running};
 use super::views::{EndpointView, RuleSetView, TableStatus, TaskStatus};
 use super::watch::watch;
 use crate::config::{self, TaskConfig};
+use crate::overlap::overlaps;
 use crate::store::{Desired, Event, Outcome, Store, StoredTask};
 use crate::task;
 
@@ -127,21 +129,35 @@ impl Fleet {
         tokio::time::timeout(within, all).await.is_ok()
     }
 
+    /// What the other tasks run with.
+    fn active_configs(&self, name: &str) -> Vec<TaskConfig> {
+        let running = self.running();
+        let others = running.iter().filter(|(other, running)| *other != name && !running.has_ended());
+        others.map(|(_, running)| running.config().clone()).collect()
+    }
+
+    /// What stands against a task beside those that run: they would undo each other's work.
+    pub async fn overlaps(&self, config: &TaskConfig, task: &Task) -> Vec<Finding> {
+        let name = &config.plan.name;
+        let (mut all, mut tasks) = (self.active_configs(name), Vec::new());
+        tasks.extend(self.all_running().into_iter().filter(|(other, _)| other != name).map(|(_, r)| r.task().clone()));
+        all.push(config.clone());
+        tasks.push(task.clone());
+        // An answer for each, this one's last.
+        overlaps(&all, &tasks).await.pop().unwrap_or_default()
+    }
+
     fn launch(&self, name: &str, until: Until) -> Result<(), Refusal> {
         let (stored, config) = self.specs.stored_task(name)?;
-        let others: Vec<String> =
-            self.running().iter().filter(|(_, r)| !r.has_ended()).map(|(n, _)| n.clone()).collect();
-        for other in others.iter().filter(|other| *other != name) {
-            let Ok((_, other)) = self.specs.stored_task(other) else { continue };
-            if let Some(why) = config::shared_objects(&config, std::slice::from_ref(&other)) {
-                return Err(Refusal::new(Code::Conflict, why));
-            }
+        let others = self.active_configs(name);
+        if let Some(why) = config::shared_objects(&config, &others) {
+            return Err(Refusal::new(Code::Conflict, why));
         }
         let task = task::build(&config).map_err(|e| Refusal::of_task(name, &e))?;
         let (from, to) = (&config.source, &config.target);
         tracing::info!(task = %name, %from, %to, revision = stored.revision, "starting");
         let paused = stored.desired == Desired::Paused;
-        let running = Running::start(task, stored.revision, until, paused, &self.news);
+        let running = Running::start((config, task), stored.revision, until, paused, &self.news);
         tokio::spawn(watch(Arc::clone(&running), self.news.clone()));
         self.running().insert(name.to_owned(), running);
         Ok(())

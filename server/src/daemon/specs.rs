@@ -141,7 +141,11 @@ impl Specs {
     ) -> Result<Put<StoredTask>, Refusal> {
         check_name(name)?;
         let config = self.task(name, spec)?;
-        let others = self.store.tasks()?.into_iter().filter(|other| other.name != name);
+        // Names come from a task's alone: the others need not be read.
+        let source = &config.source.configured;
+        let named = |task: &str| source.objects(task).map(|objects| objects.name);
+        let alike = |other: &StoredTask| other.name != name && named(&other.name) == named(name);
+        let others = self.store.tasks()?.into_iter().filter(alike);
         let others: Vec<TaskConfig> = others.filter_map(|other| self.task(&other.name, &other.spec).ok()).collect();
         if let Some(message) = config::shared_objects(&config, &others) {
             let key = String::new();

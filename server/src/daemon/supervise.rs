@@ -12,6 +12,7 @@ use trem_engine::runner::{Command, Control, Task, Until};
 use trem_engine::{Class, Error};
 
 use super::views::remedy;
+use crate::config::TaskConfig;
 use crate::progress::changes;
 use crate::store::{Event, Outcome, Store};
 
@@ -26,6 +27,7 @@ const WELL: Duration = Duration::from_secs(600);
 pub struct Running {
     revision: i64,
     began: Instant,
+    config: TaskConfig,
     task: Task,
     control: Mutex<Control>,
     run: AtomicI64,
@@ -56,7 +58,13 @@ impl News {
 
 impl Running {
     /// Starts a task, paused if it is to be.
-    pub(super) fn start(task: Task, revision: i64, until: Until, paused: bool, news: &News) -> Arc<Self> {
+    pub(super) fn start(
+        (config, task): (TaskConfig, Task),
+        revision: i64,
+        until: Until,
+        paused: bool,
+        news: &News,
+    ) -> Arc<Self> {
         let stop = CancellationToken::new();
         let running = Arc::new(Self {
             control: Mutex::new(Control::stopped_by(stop.clone())),
@@ -66,6 +74,7 @@ impl Running {
             ended: watch::channel(false).0,
             revision,
             began: Instant::now(),
+            config,
             task,
         });
         tokio::spawn(Arc::clone(&running).supervise(until, news.clone()));
@@ -90,6 +99,11 @@ impl Running {
     /// Where its progress is.
     pub fn reporter(&self) -> &Reporter {
         &self.task.reporter
+    }
+
+    /// What it was started with.
+    pub fn config(&self) -> &TaskConfig {
+        &self.config
     }
 
     /// What it is made of.
