@@ -108,6 +108,56 @@ async fn what_was_answered_is_kept() {
     assert_eq!(daemon.stop(), Some(0));
 }
 
+/// Whatever a task is about when the daemon is killed, it goes on with that.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_state_survives_a_kill() {
+    let world = World::two().await;
+    world.source.exec(TABLE).await;
+    let mut daemon = Daemon::start();
+    daemon.put_task(&world.config);
+    let kill_and_start = |daemon: &mut Daemon| {
+        daemon.kill();
+        daemon.launch();
+    };
+    // Refused, until somebody mends it.
+    world.source.exec("ALTER TABLE t DROP CONSTRAINT t_pkey").await;
+    daemon.post("/tasks/t/start").expect(200);
+    daemon.wait_state("t", "failed");
+    kill_and_start(&mut daemon);
+    daemon.wait_state("t", "failed");
+    world.source.exec("ALTER TABLE t ADD PRIMARY KEY (id)").await;
+    // A load that cannot go on.
+    let locked = world.cluster.connect("shop").await;
+    locked.exec("BEGIN; INSERT INTO t (v) VALUES ('open')").await;
+    daemon.post("/tasks/t/start").expect(200);
+    daemon.wait_status("t", "start that waits", |s| s["state"] == "starting" || s["state"] == "loading");
+    kill_and_start(&mut daemon);
+    daemon.wait_status("t", "start that waits", |s| s["state"] == "starting" || s["state"] == "loading");
+    locked.exec("COMMIT").await;
+    daemon.wait_state("t", "following");
+    world.same(&["public.%"]).await;
+    // A target that lets nobody in.
+    let server = world.target_cluster().connect("postgres").await;
+    server.exec("ALTER DATABASE reports ALLOW_CONNECTIONS false").await;
+    let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                  WHERE application_name LIKE 'trem%' AND application_name <> current_setting('application_name')";
+    server.exec(others).await;
+    world.source.exec("INSERT INTO t (v) VALUES ('meanwhile')").await;
+    daemon.wait_state("t", "retrying");
+    kill_and_start(&mut daemon);
+    let status = daemon.wait_state("t", "retrying");
+    assert!(status["reason"].as_str().unwrap().contains("not currently accepting connections"), "{status}");
+    server.exec("ALTER DATABASE reports ALLOW_CONNECTIONS true").await;
+    daemon.wait_state("t", "following");
+    world.same(&["public.%"]).await;
+    // What ends by itself has ended.
+    daemon.post("/tasks/t/stop").expect(200);
+    assert_eq!(daemon.post("/tasks/t/start?until=current").expect(200).json["name"], "t");
+    daemon.wait_state("t", "done");
+    kill_and_start(&mut daemon);
+    assert_eq!(daemon.get("/tasks/t/status").json["state"], "done", "by its last run");
+}
+
 /// Two daemons that have the same task: the later one takes it over, the earlier one says so, and never do both apply.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_daemons_has_a_task() {

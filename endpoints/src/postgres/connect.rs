@@ -77,7 +77,7 @@ impl PgConfig {
             }
             other => other?,
         };
-        client.batch_execute(&session_sql()).await.map_err(sqlstate::error).map_err(pooled)?;
+        client.batch_execute(&session_sql()).await.map_err(sqlstate::error).map_err(opening)?;
         Ok(client)
     }
 
@@ -139,17 +139,21 @@ where
     }
 }
 
-/// What a connection pooler does not pass on, it calls a violation of the protocol.
-pub(super) fn pooled(error: Error) -> Error {
+/// What an error means while a session is opened. What a connection pooler does not pass on, it calls a violation of
+/// the protocol.
+pub(super) fn opening(error: Error) -> Error {
     match sqlstate::code(&error) {
         Some("08P01") => Error::refused(format!("a connection pooler may stand in between: {}", error.message()))
             .remedy("name the server itself in the endpoint's url, past a pooler such as PgBouncer"),
+        // Of a table it would be that table's matter; here it is said of the database.
+        Some("55000") => Error::transient(error.message())
+            .remedy("let the database accept connections (ALTER DATABASE ... ALLOW_CONNECTIONS true)"),
         _ => error,
     }
 }
 
 fn connect_error(e: tokio_postgres::Error) -> Error {
-    let error = pooled(sqlstate::error(e));
+    let error = opening(sqlstate::error(e));
     match error.class() {
         Class::Transient if error.advice().is_none() => {
             error.remedy("see that the server runs and accepts connections at this host and port")

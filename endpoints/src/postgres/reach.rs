@@ -7,7 +7,7 @@ use trem_engine::ports::{Finding, Severity};
 use trem_engine::{Remedy, Result};
 
 use super::config::PgConfig;
-use super::connect::pooled;
+use super::connect::opening;
 use super::quote;
 use super::row::get;
 use super::sqlstate;
@@ -28,7 +28,7 @@ pub(super) async fn sessions(config: &PgConfig, application: &str, subject: &str
         // A connection that was cut says nothing of how many there may be.
         Ok(Err(error)) if sqlstate::is_cut(&error) => return Err(error),
         Ok(Err(error)) => {
-            let error = pooled(error);
+            let error = opening(error);
             (error.reason(), error.advice().cloned().unwrap_or_else(|| "let the role connect twice at a time".into()))
         }
         Err(_) => (

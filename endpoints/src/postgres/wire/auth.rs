@@ -10,7 +10,7 @@ use super::frame::Frame;
 use super::reader::{Malformed, Reader};
 use super::{Conn, server_error};
 use crate::postgres::config::{PgConfig, SslMode};
-use crate::postgres::connect::{SESSION_SETTINGS, pooled, session_sql};
+use crate::postgres::connect::{SESSION_SETTINGS, opening, session_sql};
 use crate::postgres::transport::Transport;
 
 const PROTOCOL_3: [u8; 4] = [0, 3, 0, 0];
@@ -67,7 +67,7 @@ impl Conn {
             Ok(conn)
         };
         match tokio::time::timeout(config.connect_timeout, start).await {
-            Ok(result) => result.map_err(|e| pooled(e).context(format!("connecting to {}", config.describe()))),
+            Ok(result) => result.map_err(|e| opening(e).context(format!("connecting to {}", config.describe()))),
             Err(_) => Err(Error::transient(format!("connecting to {}: timed out", config.describe()))),
         }
     }
