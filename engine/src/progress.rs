@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use crate::change::TableCounts;
-use crate::error::{Class, Error};
+use crate::error::{Class, Error, Result};
 use crate::ports::Lag;
 use crate::position::Position;
 use crate::record::TableState;
@@ -164,6 +164,16 @@ impl Reporter {
         if progress.phase != before {
             self.tell();
         }
+    }
+
+    /// The task runs no more.
+    pub fn ended(&self, how: &Result<()>) {
+        self.update(|p| {
+            p.phase = match how {
+                Ok(()) => Phase::Done,
+                Err(error) => Phase::Failed(Trouble::from(error)),
+            }
+        });
     }
 
     /// Changes one table.

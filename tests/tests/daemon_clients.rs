@@ -48,6 +48,7 @@ async fn tasks_are_run_from_the_command_line() {
     world.target.exec("DELETE FROM t").await;
     says(&daemon, &["task", "reload", "t", "public.t"], 0, &["public.t: it will be loaded again"]);
     world.target.wait_for("SELECT count(*)::text FROM t", "9", crate::PATIENCE).await;
+    daemon.wait_status("t", "loaded table", |s| s["tables"]["ready"] == 1);
     says(&daemon, &["task", "show", "t"], 0, &["running is wanted", "public.t ready 9"]);
     let shown = says(&daemon, &["task", "show", "t", "--json"], 0, &[]);
     let shown: Value = serde_json::from_str(&shown).unwrap();

@@ -158,6 +158,34 @@ async fn every_state_survives_a_kill() {
     assert_eq!(daemon.get("/tasks/t/status").json["state"], "done", "by its last run");
 }
 
+/// The end of a run is told when it is kept, and not before: a daemon that is killed in between has told nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_is_told_when_it_is_kept() {
+    let world = World::one().await;
+    world.source.exec(TABLE).await;
+    let mut daemon = Daemon::start_with(&["--no-auth"], &[]);
+    daemon.put_task(&world.config);
+    let state = rusqlite::Connection::open(daemon.state()).unwrap();
+    // As after a failure while it was paused: what is to come to an end moves all the same.
+    state.execute_batch("UPDATE task SET desired = 'paused'").unwrap();
+    let held = world.cluster.connect("shop").await;
+    held.exec("BEGIN; INSERT INTO t (v) VALUES ('the load waits for this')").await;
+    daemon.post("/tasks/t/start?until=current").expect(200);
+    state.execute_batch("BEGIN IMMEDIATE").unwrap();
+    held.exec("COMMIT").await;
+    world.same(&["public.%"]).await;
+    for _ in 0..20 {
+        assert_ne!(daemon.get("/tasks/t/status").expect(200).json["state"], "done");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    state.execute_batch("COMMIT").unwrap();
+    daemon.wait_state("t", "done");
+    daemon.kill();
+    state.execute_batch("UPDATE task SET desired = 'stopped'").unwrap();
+    daemon.launch();
+    assert_eq!(daemon.get("/tasks/t/status").expect(200).json["state"], "done");
+}
+
 /// Two daemons that have the same task: the later one takes it over, the earlier one says so, and never do both apply.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_daemons_has_a_task() {

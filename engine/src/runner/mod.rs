@@ -48,7 +48,8 @@ pub enum Until {
 }
 
 impl Task {
-    /// Runs the task until it is done or told to stop, retrying what may heal.
+    /// Runs the task until it is done or told to stop, retrying what may heal. Its end is for
+    /// the caller to report, once it has been kept: [`Reporter::ended`].
     ///
     /// # Errors
     /// Whatever the operator has to look at: every class but `Transient` and `Locked`, and those too when the retry
@@ -60,10 +61,7 @@ impl Task {
         loop {
             let before = self.reporter.snapshot();
             let error = match self.attempt(until, &mut goal, &mut epoch, control).await {
-                Ok(()) => {
-                    self.reporter.update(|p| p.phase = Phase::Done);
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 Err(error) if stop.is_cancelled() => {
                     tracing::warn!(task = %self.plan.name, "while stopping: {error}");
                     return Ok(());
@@ -94,10 +92,7 @@ impl Task {
             };
             let heals = matches!(error.class(), Class::Transient | Class::Locked);
             let pause = if heals { backoff.next() } else { None };
-            let Some(pause) = pause else {
-                self.reporter.update(|p| p.phase = Phase::Failed(Trouble::from(&error)));
-                return Err(error);
-            };
+            let Some(pause) = pause else { return Err(error) };
             tracing::warn!(task = %self.plan.name, retry_in_ms = pause.as_millis() as u64, "attempt failed: {error}");
             if let Some(failing) = backoff.lasting(&self.plan.name, &error, &[])
                 && let Some(epoch) = epoch

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use trem_engine::Error;
 use trem_engine::ports::{Finding, Severity};
-use trem_engine::progress::{Phase, Progress, Trouble};
+use trem_engine::progress::Progress;
 use trem_engine::record::TableState;
 use trem_engine::runner::{Control, Task, Until};
 
@@ -66,12 +66,10 @@ async fn one(file: PathBuf, task: Arc<Task>, refusal: Vec<Finding>, until: Until
         tracing::warn!(task = %name, "{}{remedy}", found.message);
     }
     let ended = match refused(&refusal) {
-        Some(error) => {
-            task.reporter.update(|p| p.phase = Phase::Failed(Trouble::from(&error)));
-            Err(error)
-        }
+        Some(error) => Err(error),
         None => task.run(until, &Control::stopped_by(stop.clone())).await,
     };
+    task.reporter.ended(&ended);
     let progress = task.reporter.snapshot();
     let (rows, changes) = (progress.rows_loaded(), progress::changes(&progress));
     let position = progress.applied.as_ref().map(ToString::to_string);

@@ -156,7 +156,8 @@ impl Fleet {
         let task = task::build(&config).map_err(|e| Refusal::of_task(name, &e))?;
         let (from, to) = (&config.source, &config.target);
         tracing::info!(task = %name, %from, %to, revision = stored.revision, "starting");
-        let paused = stored.desired == Desired::Paused;
+        // Whoever wants a task to come to an end wants it to move.
+        let paused = stored.desired == Desired::Paused && until == Until::Stopped;
         let running = Running::start((config, task), stored.revision, until, paused, &self.news);
         tokio::spawn(watch(Arc::clone(&running), self.news.clone()));
         self.running().insert(name.to_owned(), running);

@@ -223,13 +223,13 @@ impl Running {
             let error = Error::fatal("the task panicked: this is a fault of trem").cause(panic);
             Err(error.remedy("report it, with the daemon's log"))
         });
+        let stopped = self.was_stopped();
         if let Err(error) = &ended {
-            self.task.reporter.update(|p| p.phase = Phase::Failed(Trouble::from(error)));
             tracing::error!(task = %name, class = ?error.class(), run, "failed: {error}");
         }
         let progress = self.task.reporter.snapshot();
         let outcome = Outcome {
-            outcome: match (&ended, self.was_stopped()) {
+            outcome: match (&ended, stopped) {
                 (Err(_), false) => "failed",
                 (_, true) => "stopped",
                 (Ok(()), false) => "done",
@@ -243,6 +243,10 @@ impl Running {
         tracing::info!(task = %name, run, rows_loaded, changes, "{how}");
         if let Err(error) = news.store.end_run(run, &outcome) {
             tracing::warn!(task = %name, "the end of a run is not written down: {error}");
+        }
+        // What is told is kept: a daemon that is killed from here on comes back with the same answer.
+        if !stopped {
+            self.task.reporter.ended(&ended);
         }
         ended
     }
