@@ -2,6 +2,8 @@
 
 use trem_tests::{PgOptions, World};
 
+use crate::conserved;
+
 /// Each of a kind that the source can be told, or may not be.
 const FILTERS: [&str; 22] = [
     "i > 1",
@@ -72,10 +74,11 @@ async fn a_load_reads_what_changes_let_through() {
         let told = reads(n).expect("it was read").contains(" WHERE ");
         assert_eq!(told, !UNTOLD.contains(filter), "{filter}: {:?}", reads(n));
     }
+    let mut changed = 0;
     for (n, _) in FILTERS.iter().enumerate() {
-        world.source.exec(&format!("INSERT INTO changed.t{n} VALUES {ROWS}")).await;
+        changed += conserved::changed(&world, &format!("INSERT INTO changed.t{n} VALUES {ROWS}")).await;
     }
-    world.trem.until_current().expect(0);
+    world.trem.until_current().expect(0).says(&[&format!("changes={changed} ")]);
     for (n, filter) in FILTERS.iter().enumerate() {
         let ids = |how: &str| format!("SELECT coalesce(string_agg(id::text, ' ' ORDER BY id), '') FROM {how}.t{n}");
         let loaded = world.target.one(&ids("loaded")).await;

@@ -3,7 +3,7 @@
 
 use trem_tests::World;
 
-use crate::PATIENCE;
+use crate::{PATIENCE, conserved};
 
 const RULES: &str = r#"
 [[TASK.rules]]
@@ -103,6 +103,32 @@ async fn renamed_tables_are_followed_through_everything() {
     world.trem.command(&["reload", "--task", "t", "--table", "public.whole"]).expect(0);
     world.trem.until_current().expect(0);
     world.assert_equal(&["public.whole", "public.lines"]).await;
+    changes_are_accounted_for(&world).await;
+}
+
+/// All that the source counts of its changes is applied.
+async fn changes_are_accounted_for(world: &World) {
+    let mut changed = 0;
+    for sql in [
+        "INSERT INTO orders SELECT i, repeat('y' || i, 3000), i FROM generate_series(10, 90) i",
+        "UPDATE orders SET n = -n WHERE id % 2 = 0; UPDATE orders SET n = 3 WHERE id % 5 = 0",
+        "UPDATE orders SET id = id + 5000 WHERE id % 3 = 0; DELETE FROM orders WHERE id % 7 = 0",
+        "INSERT INTO lines SELECT id, n, note FROM orders WHERE n <> 3; UPDATE lines SET line = 1 - line WHERE id > 50",
+        "UPDATE whole SET v = v || id; DELETE FROM whole WHERE id = 2; INSERT INTO whole SELECT * FROM whole",
+        "INSERT INTO late SELECT i, i FROM generate_series(100, 120) i; DELETE FROM late WHERE id > 110",
+    ] {
+        changed += conserved::changed(world, sql).await;
+    }
+    assert!(changed > 300, "{changed}");
+    world.trem.until_current().expect(0).says(&[&format!("changes={changed} ")]);
+    world
+        .target
+        .exec(
+            "DROP VIEW orders; CREATE VIEW orders AS SELECT \"no.\" AS id, id AS note, n, twice, more FROM \
+                       dw.\"Sales \"\"x\"\"\"; CREATE VIEW late AS SELECT \"no.\" AS id, v FROM dw.late",
+        )
+        .await;
+    world.assert_equal(&["public.%"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
