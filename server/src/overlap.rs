@@ -11,8 +11,8 @@ use trem_engine::schema::TableId;
 use crate::config::TaskConfig;
 
 /// What breaks a circle.
-const APART: &str = "never run them at the same time (`--task` picks one), exclude the tables from `tables` of one, or \
-                     give one of them mode \"full-load\"";
+const APART: &str = "never run them at the same time (`trem run --task` picks one), exclude the tables from `tables` of \
+                     one, or give one of them mode \"full-load\"";
 
 /// A table at the source, and what it is on the target.
 type Way = (TableId, TableId);
@@ -31,42 +31,63 @@ struct Flow<'a> {
     ways: Option<Vec<Way>>,
 }
 
+impl<'a> Flow<'a> {
+    fn of(config: &'a TaskConfig, [source, target]: [usize; 2], picked: bool) -> Self {
+        Self { name: &config.plan.name, source, target, follows: config.plan.mode.follows(), picked, ways: None }
+    }
+}
+
 /// For each of the picked tasks the findings against it. Sources are asked only where tasks may meet.
 pub async fn overlaps(all: &[TaskConfig], picked: &[Task]) -> Vec<Vec<Finding>> {
-    let mut flows = flows(all, picked);
+    let mut flows = flows(all, |name| picked.iter().any(|t| t.plan.name == name));
     let near: Vec<usize> = (0..flows.len()).filter(|n| may_meet(&flows, *n)).collect();
+    ask(&mut flows, all, &near).await;
+    (0..flows.len()).filter(|n| flows[*n].picked).map(|n| judge(&flows, n)).collect()
+}
+
+/// What stands against running the last of these tasks beside the others, if it brings changes back to where they came
+/// from. That two write one table is what the target itself refuses.
+pub async fn circle_of_last(all: &[TaskConfig]) -> Option<Finding> {
+    let mut flows = flows(all, |_| true);
+    let last = flows.len().checked_sub(1)?;
+    let near: Vec<usize> = (0..flows.len()).filter(|n| on_a_circle(&flows, *n)).collect();
+    if !near.contains(&last) {
+        return None;
+    }
+    ask(&mut flows, all, &near).await;
+    circles(&flows, last).pop()
+}
+
+/// Asks sources which tables go where.
+async fn ask(flows: &mut [Flow<'_>], all: &[TaskConfig], near: &[usize]) {
     for n in near {
-        let config = &all[n];
+        let config = &all[*n];
         let Some(source) = config.source.configured.source(&config.plan.name) else { continue };
         if let Ok(catalog) = source.discover(&config.plan.selection).await {
             let routes = Routes::of(&config.rules, &catalog);
             let ways = routes.all().iter().map(|r| (r.source().id.clone(), r.target().id.whole()));
-            flows[n].ways = Some(ways.collect());
+            flows[*n].ways = Some(ways.collect());
         }
     }
-    (0..flows.len()).filter(|n| flows[*n].picked).map(|n| judge(&flows, n)).collect()
 }
 
-fn flows<'a>(all: &'a [TaskConfig], picked: &[Task]) -> Vec<Flow<'a>> {
+fn flows(all: &[TaskConfig], picked: impl Fn(&str) -> bool) -> Vec<Flow<'_>> {
     let ends: Vec<_> = all.iter().flat_map(|c| [&c.source, &c.target]).collect();
     let number = |n: usize| ends.iter().position(|e| e.name == ends[n].name || e.same_database(ends[n])).unwrap_or(n);
-    let one = |(n, config): (usize, &'a TaskConfig)| Flow {
-        name: &config.plan.name,
-        source: number(2 * n),
-        target: number(2 * n + 1),
-        follows: config.plan.mode.follows(),
-        picked: picked.iter().any(|t| t.plan.name == config.plan.name),
-        ways: None,
-    };
+    let one = |(n, config)| Flow::of(config, [number(2 * n), number(2 * n + 1)], picked(&config.plan.name));
     all.iter().enumerate().map(one).collect()
 }
 
 /// Whether a task can get in the way of another, as far as the databases tell.
 fn may_meet(flows: &[Flow<'_>], n: usize) -> bool {
     let shares = |m: usize| m != n && flows[m].target == flows[n].target;
-    let reach =
-        |from: usize| circle(flows, n, from, &flows[n].source, &|flow, at| (flow.source == *at).then_some(flow.target));
-    (0..flows.len()).any(shares) || reach(flows[n].target).is_some()
+    (0..flows.len()).any(shares) || on_a_circle(flows, n)
+}
+
+/// Whether tasks lead back from its target to its source.
+fn on_a_circle(flows: &[Flow<'_>], n: usize) -> bool {
+    let next = |flow: &Flow<'_>, at: &usize| (flow.source == *at).then_some(flow.target);
+    circle(flows, n, flows[n].target, &flows[n].source, &next).is_some()
 }
 
 /// The tasks by which one gets on from `from` until it is at `goal` again, where what `next` says of a task is where

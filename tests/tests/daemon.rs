@@ -281,6 +281,23 @@ async fn tasks_in_each_others_way_are_told() {
     daemon.post("/tasks/u/start").expect(200);
     let status = daemon.wait_state("u", "failed");
     assert!(status["reason"].as_str().unwrap().contains("writes this table of the target already"), "{status}");
+    // One that would bring every change back.
+    let mut back = spec(&world.config);
+    (back["source"], back["target"]) = (json!("target"), json!("source"));
+    daemon.put("/tasks/back", &back).expect(201);
+    let refused = daemon.post("/tasks/back/start").expect(409).json;
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("task back is not started: together with t it brings changes of public.t back"),
+        "{detail}"
+    );
+    assert!(refused["remedy"].as_str().unwrap().contains("never run them at the same time"), "{refused}");
+    assert_eq!(daemon.get("/tasks/back").json["desired"], "stopped");
+    daemon.post("/tasks/t/stop").expect(200);
+    daemon.post("/tasks/u/stop").expect(200);
+    daemon.post("/tasks/back/start").expect(200);
+    let refused = daemon.post("/tasks/t/start").expect(409).json;
+    assert!(refused["detail"].as_str().unwrap().contains("together with back"), "{refused}");
 }
 
 /// Passwords are neither shown nor kept in the clear, and one that was shown as hidden stays.

@@ -18,10 +18,10 @@ use super::refusal::{Code, Refusal};
 use super::specs::{Put, Specs, by};
 use super::status;
 use super::supervise::{News, Running};
-use super::views::{EndpointView, RuleSetView, TableStatus, TaskStatus};
+use super::views::{EndpointView, RuleSetView, TableStatus, TaskStatus, remedy};
 use super::watch::watch;
 use crate::config::{self, TaskConfig};
-use crate::overlap::overlaps;
+use crate::overlap::{circle_of_last, overlaps};
 use crate::store::{Desired, Event, Outcome, Store, StoredTask};
 use crate::task;
 
@@ -31,7 +31,7 @@ const STOP: Duration = Duration::from_secs(30);
 const STARTS: usize = 8;
 /// Events that a slow listener may miss before it is told to ask for them again.
 const EVENTS: usize = 1024;
-/// How long a target may take to say what it remembers of a task that is put.
+/// How long a database may take to answer what is asked before a task is put or started.
 const ASK: Duration = Duration::from_secs(5);
 
 /// A table that has to be loaded again.
@@ -59,6 +59,7 @@ pub struct Fleet {
     running: Arc<Mutex<BTreeMap<String, Arc<Running>>>>,
     /// Whatever changes one task waits for its turn.
     turns: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
+    launches: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Fleet {
@@ -67,7 +68,7 @@ impl Fleet {
         let specs = Specs { store: store.clone(), memory: Budget::new(memory) };
         let starts = Arc::new(Semaphore::new(STARTS));
         let news = News { store, events: broadcast::channel(EVENTS).0, starts };
-        Self { specs, news, running: Arc::default(), turns: Arc::default() }
+        Self { specs, news, running: Arc::default(), turns: Arc::default(), launches: Arc::default() }
     }
 
     /// The state file.
@@ -107,7 +108,7 @@ impl Fleet {
         self.store().cut_off_runs()?;
         for task in self.store().tasks()? {
             if task.desired != Desired::Stopped
-                && let Err(refusal) = self.launch(&task.name, Until::Stopped)
+                && let Err(refusal) = self.launch(&task.name, Until::Stopped).await
             {
                 let (name, detail) = (&task.name, &refusal.detail);
                 let problems: Vec<String> = refusal.problems.iter().map(|(at, what)| format!("{at}: {what}")).collect();
@@ -147,11 +148,20 @@ impl Fleet {
         overlaps(&all, &tasks).await.pop().unwrap_or_default()
     }
 
-    fn launch(&self, name: &str, until: Until) -> Result<(), Refusal> {
+    async fn launch(&self, name: &str, until: Until) -> Result<(), Refusal> {
+        // Of two that would undo each other's work and start at once, the second sees the first.
+        let _one = self.launches.lock().await;
         let (stored, config) = self.specs.stored_task(name)?;
-        let others = self.active_configs(name);
-        if let Some(why) = config::shared_objects(&config, &others) {
+        let mut beside = self.active_configs(name);
+        if let Some(why) = config::shared_objects(&config, &beside) {
             return Err(Refusal::new(Code::Conflict, why));
+        }
+        beside.push(config.clone());
+        // A source that does not answer is told of by its own task.
+        let circle = tokio::time::timeout(ASK, circle_of_last(&beside)).await.ok().flatten();
+        if let Some(Finding { message, remedy: help, .. }) = circle {
+            let refusal = Refusal::new(Code::Conflict, format!("task {name} is not started: {message}"));
+            return Err(Refusal { remedy: help.map(|help| remedy(name, &help)), ..refusal });
         }
         let task = task::build(&config).map_err(|e| Refusal::of_task(name, &e))?;
         let (from, to) = (&config.source, &config.target);
@@ -182,7 +192,7 @@ impl Fleet {
             active.pause(false);
             return Ok(());
         }
-        let launched = self.launch(name, until);
+        let launched = self.launch(name, until).await;
         if launched.is_err() && until == Until::Stopped {
             self.store().want(name, Desired::Stopped, None)?;
         }
@@ -279,7 +289,7 @@ impl Fleet {
         let outdated = self.active(name).is_some_and(|active| active.revision() != put.now.revision);
         if outdated {
             self.halt(name).await?;
-            self.launch(name, Until::Stopped)?;
+            self.launch(name, Until::Stopped).await?;
         }
         Ok(TaskPut { put, reload })
     }
