@@ -21,6 +21,14 @@ pub(crate) use input::Input;
 use plan::Planned;
 pub(crate) use values::{convert, converts, text};
 
+/// Fails unless this is an expression, as far as can be told without a table.
+///
+/// # Errors
+/// Class `Refused`, with what is wrong and where in the text.
+pub fn check_expression(formula: &Formula) -> Result<()> {
+    plan::check(formula.text()).map_err(|e| formula.error(e))
+}
+
 /// A compiled expression.
 #[derive(Clone, Debug)]
 pub(crate) struct Expression {

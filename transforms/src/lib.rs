@@ -21,6 +21,7 @@ pub use action::Action;
 pub use columns::{ColumnPattern, Columns};
 pub use conversion::{OnMisfit, To};
 pub use entry::TableEntry;
+pub use expression::check_expression;
 pub use formula::Formula;
 pub use mask::{Masking, Salt};
 pub use naming::Naming;

@@ -6,7 +6,7 @@ use trem_engine::type_name;
 use trem_engine::types::{Dialect, Type};
 use trem_transforms::{
     Action, ColumnPattern, Columns, Formula, Masking, Naming, OnMisfit, OnRowError, Rule, RuleList, Salt, TableEntry,
-    To,
+    To, check_expression,
 };
 
 use super::raw::{self, Leaf};
@@ -291,7 +291,12 @@ impl Resolver<'_> {
         }
         // A variable may be a secret.
         let secret = leaf.get_ref().as_str().is_none_or(|written| written.replace("$${", "").contains("${"));
-        Some(Formula::new(text, secret))
+        let formula = Formula::new(text, secret);
+        if let Err(error) = check_expression(&formula) {
+            self.problem(leaf.span(), error.reason());
+            return None;
+        }
+        Some(formula)
     }
 
     fn type_of(&mut self, leaf: &Leaf) -> Option<Type> {

@@ -51,11 +51,20 @@ pub(super) struct Planned {
     pub(super) condition: Option<Condition>,
 }
 
-/// Compiles on a stack of its own: how deep an expression nests is the operator's choice.
 pub(super) fn compile(text: &str, columns: &[Input<'_>]) -> Result<Planned> {
+    deep(|| plan(text, columns))
+}
+
+/// Fails unless the text is an expression, whatever the columns.
+pub(super) fn check(text: &str) -> Result<()> {
+    deep(|| parse(text).map(drop))
+}
+
+/// On a stack of its own: how deep an expression nests is the operator's choice.
+fn deep<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let planner = std::thread::Builder::new().stack_size(STACK);
-        let planned = planner.spawn_scoped(scope, || plan(text, columns));
+        let planned = planner.spawn_scoped(scope, work);
         let planned = planned.map_err(|e| Error::transient("no thread for planning an expression").cause(e))?;
         planned.join().unwrap_or_else(|_| Err(Error::refused("the expression cannot be planned")))
     })

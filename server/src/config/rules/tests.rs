@@ -85,6 +85,10 @@ fn actions_and_their_keys() {
     refused(create, "the key `type` is missing, which create-column needs");
     refused(&format!("{create}\ntype = 'int'"), "rules[0].type: no type is called \"int\": expected one of bool, int8");
     refused("match = 'a.*'\naction = 'set-value'\ncolumn = 'c'\nvalue = ' '", "found an empty one");
+    refused(
+        "match = 'a.*'\naction = 'set-value'\ncolumn = 'c'\nvalue = 'a > AND b'",
+        "rules[0].value: expression `a > AND b`: nothing is expected after the expression, found b",
+    );
     refused("match = 'a.*'\naction = 'set-key'\ncolumns = 'id'", "rules[0].columns: expected a list of names");
     refused("match = 'a.*'\naction = 'set-key'\ncolumns = []", "rules[0].columns: expected a list of names");
     refused("match = 'a.*'\naction = 'set-key'\ncolumns = [1]", "expected a name, such as");
