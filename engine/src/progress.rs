@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
@@ -100,6 +100,10 @@ pub struct TableProgress {
     pub rows_loaded: u64,
     /// Rows read by the load so far, committed or not.
     pub rows_read: u64,
+    /// Bytes of the rows that have been loaded and committed since the task was started, as they are in memory.
+    pub bytes_loaded: u64,
+    /// When its load began, and how many rows had been read before.
+    pub load_began: Option<(Instant, u64)>,
     /// Changes applied.
     pub counts: TableCounts,
     /// Values that did not fit their column and were put in as others, by the target's column.
@@ -108,6 +112,20 @@ pub struct TableProgress {
     pub reason: Option<String>,
     /// What the operator should do about it.
     pub remedy: Option<Remedy>,
+}
+
+/// Seconds until these tables are loaded, if it goes on as it has gone; `None` while that cannot be told.
+pub fn load_seconds_left<'t>(tables: impl IntoIterator<Item = &'t TableProgress>) -> Option<f64> {
+    let (mut left, mut read, mut began) = (0, 0, None);
+    for table in tables.into_iter().filter(|t| t.state == Some(TableState::Loading)) {
+        left += table.rows_estimated.saturating_sub(table.rows_read);
+        if let Some((at, before)) = table.load_began {
+            read += table.rows_read.saturating_sub(before);
+            began = began.into_iter().chain([at]).min();
+        }
+    }
+    let rate = read as f64 / began?.elapsed().as_secs_f64();
+    (left > 0 && rate > 0.0).then(|| left as f64 / rate)
 }
 
 /// A task at one moment.
@@ -252,6 +270,26 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_of_a_load_is_told_by_what_this_run_has_read() {
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).expect("a machine that has run");
+        let table = |estimated, read, began| TableProgress {
+            state: Some(TableState::Loading),
+            rows_estimated: estimated,
+            rows_read: read,
+            load_began: began,
+            ..TableProgress::default()
+        };
+        let near = |left: Option<f64>, seconds: f64| left.is_some_and(|left| (left - seconds).abs() < seconds / 10.0);
+        let (half, waits) = (table(400, 300, Some((ago(10), 200))), table(100, 0, None));
+        assert!(near(load_seconds_left([&half]), 10.0), "100 rows in 10 s, and 100 to come");
+        assert!(near(load_seconds_left([&half, &waits]), 20.0));
+        assert_eq!((load_seconds_left([&waits]), load_seconds_left([])), (None, None));
+        let ready = TableProgress { state: Some(TableState::Ready), ..half.clone() };
+        assert_eq!(load_seconds_left([&ready]), None);
+        assert_eq!(load_seconds_left([&table(100, 150, Some((ago(10), 0)))]), None, "more than was estimated");
+    }
 
     #[test]
     fn lag_is_the_age_of_the_last_commit_unless_nothing_is_missing() {

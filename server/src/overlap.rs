@@ -11,8 +11,8 @@ use trem_engine::schema::TableId;
 use crate::config::TaskConfig;
 
 /// What breaks a circle.
-const APART: &str = "never run them at the same time (`trem run --task` picks one), exclude the tables from `tables` of \
-                     one, or give one of them mode \"full-load\"";
+const APART: &str = "never run them at the same time (`trem run --task` picks one), exclude the tables from `tables` \
+                     of one, or give one of them mode \"full-load\"";
 
 /// A table at the source, and what it is on the target.
 type Way = (TableId, TableId);

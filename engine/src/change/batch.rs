@@ -173,6 +173,12 @@ impl ChangeBatch {
         u16::try_from(place).map_err(|_| Error::fatal("internal: more than 65,535 column masks in one batch"))
     }
 
+    /// Bytes of the rows' values alone, wherever they are held.
+    pub fn bytes_of_values(&self) -> usize {
+        // What has no such size has no values either.
+        self.rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+    }
+
     /// Bytes of the buffers held.
     pub fn bytes(&self) -> usize {
         self.rows.get_array_memory_size()

@@ -99,6 +99,10 @@ fn report(reporter: &Reporter, table: &TableRecord) {
         t.remedy = table.remedy.clone();
         t.rows_loaded = table.rows_loaded();
         t.rows_read = t.rows_loaded;
+        t.load_began = t.load_began.filter(|_| table.state == TableState::Loading);
+        if t.rows_loaded == 0 {
+            t.bytes_loaded = 0;
+        }
         t.rows_estimated = table.chunks.iter().map(|c| c.chunk.rows).sum();
     });
 }

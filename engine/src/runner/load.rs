@@ -108,6 +108,8 @@ impl Worker {
             let next = self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some((table, chunk)) = next else { return Ok(()) };
             let id = table.record.id();
+            let now = Instant::now().into_std();
+            self.run.task.reporter.table(id, |t| t.load_began = t.load_began.or(Some((now, t.rows_read))));
             let change = self.chunk(loader.as_mut(), &table, &chunk).await.map_err(|e| e.table(id))?;
             self.run.book.note(&[change])?;
             let rows = self.run.book.read(|r| r.table(id).map_or(0, TableRecord::rows_loaded));
@@ -135,7 +137,7 @@ impl Worker {
         reading.spawn(reader.run(send));
         let id = table.record.id();
         loader.start_chunk(&table.record).await?;
-        let (mut rows, mut quarantined) = (0, Vec::new());
+        let (mut rows, mut bytes, mut quarantined) = (0, 0, Vec::new());
         while let Some(batch) = batches.recv().await {
             let (batch, _room) = batch?;
             let (reporter, read, began) = (&self.run.task.reporter, batch.len(), Instant::now());
@@ -149,6 +151,7 @@ impl Worker {
             }
             quarantined.extend(mapped.quarantined);
             let (count, began) = (mapped.rows.len() as u64, Instant::now());
+            bytes += mapped.rows.bytes_of_values() as u64;
             loader.load(mapped.rows).await?;
             reporter.passed(Station::Applied, count as usize, began.elapsed());
             rows += count;
@@ -164,6 +167,7 @@ impl Worker {
             changes.push(RecordChange::Quarantine(quarantined));
         }
         loader.finish_chunk(&changes).await?;
+        self.run.task.reporter.table(id, |t| t.bytes_loaded += bytes);
         Ok(done)
     }
 }

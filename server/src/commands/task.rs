@@ -1,5 +1,8 @@
 //! `trem task`: the tasks of a daemon.
 
+use std::time::Duration;
+
+use indicatif::HumanDuration;
 use serde_json::Value;
 
 use crate::cli::{OfServer, TaskCommand};
@@ -9,7 +12,7 @@ use crate::layout::{Table, width};
 use crate::output;
 
 /// How often it is asked whether a run has ended.
-const ASK: std::time::Duration = std::time::Duration::from_millis(500);
+const ASK: Duration = Duration::from_millis(500);
 
 /// Asks a daemon about tasks, or tells it to do something with one.
 pub fn task(command: &TaskCommand) -> Result<Exit, Failure> {
@@ -80,6 +83,9 @@ fn show(of: &OfServer, name: &str) -> Result<Exit, Failure> {
         let source = text(status, "source_position");
         output::tell("  ", format_args!("applied up to {position}, source at {source}"));
     }
+    if let Some(left) = left(status) {
+        output::tell("  ", left);
+    }
     let mut table = Table::new(&["table", "state", "rows loaded", "inserted", "updated", "deleted"], width());
     let tables = tables["tables"].as_array().cloned().unwrap_or_default();
     for one in &tables {
@@ -95,6 +101,14 @@ fn show(of: &OfServer, name: &str) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// How far a load has come.
+fn left(status: &Value) -> Option<String> {
+    let seconds = status["load_seconds_left"].as_f64()?;
+    let (loaded, all) = (number(&status["rows_loaded"]), number(&status["rows_estimated"]));
+    let left = HumanDuration(Duration::from_secs(seconds.ceil() as u64));
+    Some(format!("{loaded} of about {all} rows are loaded; {left} left"))
 }
 
 fn told(of: &OfServer, name: &str, status: &Value) -> Result<Exit, Failure> {
@@ -174,4 +188,18 @@ fn remove(of: &OfServer, name: &str, drop: bool) -> Result<Exit, Failure> {
     Client::new(&of.server)?.ask("DELETE", &path, None)?;
     output::tell("", format_args!("task {name}: deleted"));
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_load_says_how_far_it_is() {
+        let status = json!({"load_seconds_left": 179.2, "rows_loaded": 1000, "rows_estimated": 4000});
+        assert_eq!(left(&status).as_deref(), Some("1000 of about 4000 rows are loaded; 3 minutes left"));
+        assert_eq!(left(&json!({"load_seconds_left": null})), None);
+    }
 }

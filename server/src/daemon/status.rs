@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use trem_engine::progress::{Phase, Progress};
+use trem_engine::progress::{Phase, Progress, load_seconds_left};
 use trem_engine::record::TableState;
 
 use super::supervise::Running;
@@ -33,7 +33,7 @@ pub(super) fn of_run(name: &str, running: &Running) -> TaskStatus {
         waits_for: lag.and_then(|l| l.waits_for.clone()),
         rows_loaded: progress.rows_loaded(),
         rows_estimated: tables.clone().map(|t| t.rows_estimated.max(t.rows_read)).sum(),
-        load_seconds_left: seconds_left(&progress, running),
+        load_seconds_left: load_seconds_left(tables.clone()),
         changes: changes(&progress),
         transactions: progress.transactions,
         retries: progress.retries,
@@ -63,18 +63,6 @@ fn phase(task: &str, progress: &Progress, running: &Running) -> (String, Option<
         Phase::Loading | Phase::Following if paused => plain("paused"),
         phase => plain(phase.name()),
     }
-}
-
-/// By the rows that are still missing and those that have come.
-fn seconds_left(progress: &Progress, running: &Running) -> Option<f64> {
-    let loading = progress.tables.values().filter(|t| t.state == Some(TableState::Loading));
-    let (mut left, mut read) = (0, 0);
-    for table in loading {
-        left += table.rows_estimated.saturating_sub(table.rows_read);
-        read += table.rows_read;
-    }
-    let rate = read as f64 / running.seconds();
-    (left > 0 && rate > 0.0).then(|| left as f64 / rate)
 }
 
 /// A task that has not run since the daemon started, by its last run.

@@ -26,7 +26,6 @@ const WELL: Duration = Duration::from_secs(600);
 /// A task that runs, or has run.
 pub struct Running {
     revision: i64,
-    began: Instant,
     config: TaskConfig,
     task: Task,
     control: Mutex<Control>,
@@ -73,7 +72,6 @@ impl Running {
             paused: AtomicBool::new(paused),
             ended: watch::channel(false).0,
             revision,
-            began: Instant::now(),
             config,
             task,
         });
@@ -89,11 +87,6 @@ impl Running {
     /// The number of the run.
     pub fn run(&self) -> i64 {
         self.run.load(Ordering::Relaxed)
-    }
-
-    /// Seconds since it was started.
-    pub fn seconds(&self) -> f64 {
-        self.began.elapsed().as_secs_f64()
     }
 
     /// Where its progress is.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 use trem_engine::Remedy;
-use trem_engine::progress::TableProgress;
+use trem_engine::progress::{TableProgress, load_seconds_left};
 use trem_engine::record::{TableRecord, TableState};
 use trem_engine::schema::TableId;
 use utoipa::ToSchema;
@@ -152,6 +152,10 @@ pub struct TableStatus {
     pub rows_loaded: u64,
     /// Rows that the load will bring, estimated.
     pub rows_estimated: u64,
+    /// Bytes of the rows that have been loaded and committed since the task was started, as they are in memory.
+    pub bytes_loaded: u64,
+    /// Seconds until it is loaded, if it goes on as it has gone; none while that cannot be told.
+    pub load_seconds_left: Option<f64>,
     /// Rows inserted since the task was started.
     pub inserted: u64,
     /// Rows updated.
@@ -184,6 +188,8 @@ impl TableStatus {
             state: table.state.map(|s| s.name().to_owned()),
             rows_loaded: table.rows_loaded,
             rows_estimated: table.rows_estimated.max(table.rows_read),
+            bytes_loaded: table.bytes_loaded,
+            load_seconds_left: load_seconds_left([table]),
             inserted: table.counts.inserted,
             updated: table.counts.updated,
             deleted: table.counts.deleted,
