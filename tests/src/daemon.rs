@@ -211,7 +211,7 @@ impl Daemon {
         let header = |(name, value): (&ureq::http::HeaderName, &ureq::http::HeaderValue)| {
             (name.to_string(), value.to_str().unwrap_or_default().to_owned())
         };
-        assert_no_secret(&text, path);
+        self.assert_no_secret(&text, path);
         Ok(Answer {
             status: answer.status().as_u16(),
             headers: answer.headers().iter().map(header).collect(),
@@ -285,6 +285,7 @@ impl Daemon {
         for line in BufReader::new(answer.into_body().into_reader()).lines() {
             let line = line.unwrap_or_else(|e| panic!("no event that was waited for ({e}): {events:?}"));
             let Some(data) = line.strip_prefix("data: ") else { continue };
+            self.assert_no_secret(data, "an event");
             events.push(serde_json::from_str(data).expect("JSON"));
             if events.last().is_some_and(&until) {
                 return events;
@@ -292,13 +293,13 @@ impl Daemon {
         }
         panic!("the stream has ended: {events:?}");
     }
-}
 
-/// Passwords of servers are in no answer, no log line and no file.
-#[track_caller]
-fn assert_no_secret(text: &str, place: &str) {
-    let shown = [PASSWORD, PASSWORD_IN_URL].iter().any(|secret| text.contains(secret));
-    assert!(!shown, "a password is in {place}: {text}");
+    /// Passwords of servers and the token are in no answer, no metric, no log line and no file.
+    #[track_caller]
+    fn assert_no_secret(&self, text: &str, place: &str) {
+        let shown = [PASSWORD, PASSWORD_IN_URL, &self.token].iter().any(|secret| text.contains(*secret));
+        assert!(!shown, "a secret is in {place}: {text}");
+    }
 }
 
 /// A configuration as the API takes it.
@@ -310,11 +311,15 @@ pub fn spec(config: &TaskConfig) -> Value {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if self.child.is_some() && !std::thread::panicking() {
+            // Looks at what it is answered; one that has ended by itself answers nothing.
+            let _ = self.try_ask("GET", "/metrics", None, &[]);
+        }
         self.kill();
         for file in std::fs::read_dir(self.dir.path()).into_iter().flatten().flatten() {
             let bytes = std::fs::read(file.path()).unwrap_or_default();
             if !std::thread::panicking() {
-                assert_no_secret(&String::from_utf8_lossy(&bytes), &file.path().display().to_string());
+                self.assert_no_secret(&String::from_utf8_lossy(&bytes), &file.path().display().to_string());
             }
         }
         if std::thread::panicking() {

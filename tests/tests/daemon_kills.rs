@@ -259,9 +259,9 @@ async fn a_full_disk_stops_no_task() {
     daemon.launch();
     daemon.wait_state("t", "following");
     let big = |n: usize| {
-        let value = format!("'{}'", "x".repeat(50_000));
+        let value = format!("'{}'", "x".repeat(15_000));
         let rule = json!({"match": "a.b", "action": "create-column", "column": "c", "type": "text", "value": value});
-        json!({"rules": [rule], "source": "source", "target": "target", "tables": [{"include": format!("n{n}.*")}]})
+        json!({"rules": vec![rule; 3], "source": "source", "target": "target", "tables": [{"include": format!("n{n}.*")}]})
     };
     let mut stored = 0;
     let refused = loop {
