@@ -261,7 +261,8 @@ async fn a_full_disk_stops_no_task() {
     let big = |n: usize| {
         let value = format!("'{}'", "x".repeat(15_000));
         let rule = json!({"match": "a.b", "action": "create-column", "column": "c", "type": "text", "value": value});
-        json!({"rules": vec![rule; 3], "source": "source", "target": "target", "tables": [{"include": format!("n{n}.*")}]})
+        let tables = json!([{"include": format!("n{n}.*")}]);
+        json!({"rules": vec![rule; 3], "source": "source", "target": "target", "tables": tables})
     };
     let mut stored = 0;
     let refused = loop {

@@ -318,11 +318,8 @@ impl Fleet {
     pub fn delete_endpoint(&self, name: &str, who: &str) -> Result<(), Refusal> {
         self.store().endpoint(name)?.ok_or_else(|| Refusal::not_found("endpoint", name))?;
         let uses = |task: &StoredTask| ["source", "target"].iter().any(|end| task.spec.get(*end) == Some(&name.into()));
-        let users: Vec<String> = self.store().tasks()?.into_iter().filter(uses).map(|task| task.name).collect();
-        if !users.is_empty() {
-            let what = format!("endpoint {name} is used by {}", users.join(", "));
-            return Err(Refusal::new(Code::Conflict, what).remedy("delete those tasks, or give them another endpoint"));
-        }
+        let remedy = "delete those tasks, or give them another endpoint";
+        self.unused(&format!("endpoint {name}"), uses, remedy)?;
         self.store().delete_endpoint(name, by(who, "delete", ("endpoint", name)))?;
         Ok(())
     }
@@ -346,13 +343,18 @@ impl Fleet {
             let sets = task.spec.get("rule-sets").and_then(Value::as_array);
             sets.is_some_and(|sets| sets.contains(&name.into()))
         };
-        let users: Vec<String> = self.store().tasks()?.into_iter().filter(uses).map(|task| task.name).collect();
-        if !users.is_empty() {
-            let what = format!("rule set {name} is used by {}", users.join(", "));
-            return Err(Refusal::new(Code::Conflict, what).remedy("take it out of `rule-sets` of those tasks"));
-        }
+        self.unused(&format!("rule set {name}"), uses, "take it out of `rule-sets` of those tasks")?;
         self.store().delete_rule_set(name, by(who, "delete", ("rule set", name)))?;
         Ok(())
+    }
+
+    /// Fails if a task uses what is to go.
+    fn unused(&self, what: &str, uses: impl Fn(&StoredTask) -> bool, remedy: &str) -> Result<(), Refusal> {
+        let users: Vec<String> = self.store().tasks()?.into_iter().filter(uses).map(|task| task.name).collect();
+        if users.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::new(Code::Conflict, format!("{what} is used by {}", users.join(", "))).remedy(remedy))
     }
 
     /// An endpoint that can be asked.
