@@ -1,5 +1,6 @@
 //! Sources and targets of trem: every database driver lives in this crate, one folder for each database.
 
+pub mod address;
 pub(crate) mod failpoint;
 pub mod kind;
 pub mod kinds;

@@ -7,8 +7,9 @@ use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use trem_engine::{Class, Error, Result};
 
-use super::config::{Host, PgConfig, SslMode};
+use super::config::PgConfig;
 use super::{quote, sqlstate, tls};
+use crate::address::{Host, SslMode};
 
 /// Settings of every session of ours, replication included: canonical text must not depend on a role's,
 /// a database's or a server's own settings.
@@ -72,9 +73,7 @@ impl PgConfig {
 
     async fn open(&self, application_name: &str) -> Result<Client> {
         let client = match self.login(application_name).await {
-            Err(error) if self.goes_plain(&error) => {
-                Self { ssl_mode: SslMode::Disable, ..self.clone() }.login(application_name).await?
-            }
+            Err(error) if self.goes_plain(&error) => self.plain().login(application_name).await?,
             other => other?,
         };
         client.batch_execute(&session_sql()).await.map_err(sqlstate::error).map_err(opening)?;

@@ -12,7 +12,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use trem_engine::{Error, Result};
 
-use super::config::{PgConfig, SslMode};
+use super::config::PgConfig;
+use crate::address::SslMode;
 
 /// The TLS settings that the endpoint's `sslmode` asks for; `None` when it asks for none.
 pub fn client_config(config: &PgConfig) -> Result<Option<ClientConfig>> {

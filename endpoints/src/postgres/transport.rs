@@ -13,10 +13,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use trem_engine::{Error, Result};
 
-use super::config::{Host, PgConfig, SslMode};
+use super::config::PgConfig;
 use super::connect::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, UNANSWERED};
 use super::sqlstate;
 use super::tls::client_config;
+use crate::address::{Host, SslMode};
 
 /// A connection to the server on which nothing but the TLS negotiation has been said.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use trem_engine::{Error, Result};
 use super::frame::Frame;
 use super::reader::{Malformed, Reader};
 use super::{Conn, server_error};
-use crate::postgres::config::{PgConfig, SslMode};
+use crate::postgres::config::PgConfig;
 use crate::postgres::connect::{SESSION_SETTINGS, opening, session_sql};
 use crate::postgres::transport::Transport;
 
@@ -32,7 +32,7 @@ impl Conn {
     pub(crate) async fn connect(config: &PgConfig, application: &str, replication: bool) -> Result<Self> {
         match Self::login(config, application, replication).await {
             Err(error) if config.goes_plain(&error) => {
-                let plain = PgConfig { ssl_mode: SslMode::Disable, ..config.clone() };
+                let plain = config.plain();
                 Self::login(&plain, application, replication).await
             }
             other => other,
