@@ -122,7 +122,8 @@ async fn what_should_run_runs_again() {
     assert_eq!(daemon.events(middle, |_| true)[0]["id"], middle + 1);
     let logs = daemon.get("/tasks/t/logs?limit=1000").expect(200).json;
     let said = |text: &str| logs["lines"].as_array().unwrap().iter().any(|line| line["message"] == text);
-    assert!(said("starting") && said("the log is retained from here on") && said("stopped"), "{logs}");
+    // Of what was killed the last lines may be lost.
+    assert!(said("starting") && said("told to pause or to go on") && said("stopped"), "{logs}");
 }
 
 /// What is wrong is told with its place before anything is stored, and what was changed meanwhile is not overwritten.
