@@ -1,11 +1,12 @@
 //! The kinds of endpoint that there are, in one list.
 
 use crate::kind::Kind;
+use crate::mysql::kind::Mysql;
 use crate::null::Null;
 use crate::postgres::kind::Postgres;
 
 /// Every kind there is.
-pub const KINDS: &[&dyn Kind] = &[&Postgres, &Null];
+pub const KINDS: &[&dyn Kind] = &[&Postgres, &Mysql, &Null];
 
 /// The kind of this name.
 pub fn find(name: &str) -> Option<&'static dyn Kind> {

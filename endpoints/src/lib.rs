@@ -4,5 +4,6 @@ pub mod address;
 pub(crate) mod failpoint;
 pub mod kind;
 pub mod kinds;
+pub mod mysql;
 pub mod null;
 pub mod postgres;

@@ -275,7 +275,8 @@ pub trait Snapshot: Send + Sync {
 #[async_trait]
 pub trait ChangeStream: Send {
     /// Reads on until something may be taken from the set or its limits are reached: not to be called before there is
-    /// room. Cancel-safe. Answers the server's keepalives.
+    /// room. Where something may be taken already it waits for more, and never returns at once. Cancel-safe. Answers
+    /// the server's keepalives.
     async fn fill(&mut self, into: &mut Gather) -> Result<()>;
 
     /// Tells whether the target has nothing to do: then reading may take more of the source. Called before each fill.

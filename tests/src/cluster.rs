@@ -337,13 +337,13 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// Copies a folder with everything that belongs to its files.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     let done = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp starts");
     assert!(done.success(), "cp -a {} {}: {done}", from.display(), to.display());
 }
 
 /// Gives a file or folder to the server's user, and to nobody else.
-fn own(path: &Path) {
+pub(crate) fn own(path: &Path) {
     if is_root() {
         chown(path, Some(NOBODY), Some(NOBODY)).unwrap_or_else(|e| panic!("chown {}: {e}", path.display()));
     }

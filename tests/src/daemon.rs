@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::binaries;
 use crate::cluster::{PASSWORD, PASSWORD_IN_URL, signal};
-use crate::trem::TaskConfig;
+use crate::trem::{TaskConfig, kind};
 
 /// How long a daemon may take to do what it is asked.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -248,7 +248,7 @@ impl Daemon {
     #[track_caller]
     pub fn put_task(&self, config: &TaskConfig) {
         for (name, url) in [("source", &config.source), ("target", &config.target)] {
-            let answer = self.put(&format!("/endpoints/{name}"), &json!({ "kind": "postgres", "url": url }));
+            let answer = self.put(&format!("/endpoints/{name}"), &json!({ "kind": kind(url), "url": url }));
             assert!(answer.status < 300, "{}", answer.text);
         }
         let answer = self.put(&format!("/tasks/{}", config.name), &spec(config));

@@ -44,14 +44,21 @@ impl TaskConfig {
         let sections = sections.replace("TASK", &format!("tasks.{name}"));
         // Debug formatting of these strings is TOML's basic string.
         format!(
-            "[endpoints.source]\nkind = \"postgres\"\nurl = {source:?}\n\n\
-             [endpoints.target]\nkind = \"postgres\"\nurl = {target:?}\n\n\
+            "[endpoints.source]\nkind = {:?}\nurl = {source:?}\n\n\
+             [endpoints.target]\nkind = {:?}\nurl = {target:?}\n\n\
              [tasks.{name}]\nsource = \"source\"\ntarget = \"target\"\nrediscover = \"1s\"\n{}\n\n\
              [[tasks.{name}.tables]]\ninclude = {include:?}\nexclude = {exclude:?}\n\n\
              [tasks.{name}.retry]\ninitial = \"50ms\"\nmax = \"500ms\"\n\n{sections}\n",
+            kind(source),
+            kind(target),
             keys.join("\n")
         )
     }
+}
+
+/// The kind of endpoint that a URL is of.
+pub fn kind(url: &str) -> &str {
+    url.split(':').next().unwrap_or_default()
 }
 
 /// A folder with a configuration file and the log of the processes that ran it.

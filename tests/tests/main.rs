@@ -26,6 +26,8 @@ mod interference;
 mod left_behind;
 mod lineage;
 mod manual;
+mod mariadb;
+mod mariadb_types;
 mod merge;
 mod one_table;
 mod past;

@@ -1,0 +1,244 @@
+//! The tables of a stream: how each stands in the log, and what of it the target has already.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use trem_engine::change::{BatchBuilder, ColumnMask, Gather, Op};
+use trem_engine::ports::StreamTable;
+use trem_engine::position::Position;
+use trem_engine::schema::{Identity, SchemaChange, SchemaChangeKind, TableId, TableSchema};
+use trem_engine::{Error, Result};
+
+use crate::mysql::binlog::bytes::Bytes;
+use crate::mysql::binlog::event::{Change, Rows};
+use crate::mysql::binlog::row::{self, Reading};
+use crate::mysql::binlog::table_map::{Logged, TableMap};
+
+/// A table that is followed.
+struct Followed {
+    schema: Arc<TableSchema>,
+    /// Changes up to here are on the target.
+    has: Option<Position>,
+    /// Not any more.
+    left: bool,
+}
+
+/// How a table's rows stand in the log.
+struct Layout {
+    /// What it was made of.
+    map: TableMap,
+    /// The table's place among those that are followed; `None` for one that is not.
+    table: Option<usize>,
+    columns: Vec<Slot>,
+}
+
+/// A column of the log; how it is read and where it goes, unless it is passed over.
+type Slot = (Logged, Option<(usize, Reading)>);
+
+#[derive(Default)]
+pub(super) struct Tables {
+    followed: Vec<Followed>,
+    /// By the numbers by which events name them.
+    layouts: HashMap<u64, Layout>,
+}
+
+/// Where the values of a row are in an event; `None` is NULL.
+type Image<'a> = Vec<Option<&'a [u8]>>;
+
+impl Tables {
+    pub(super) fn add(&mut self, tables: Vec<StreamTable>) -> Result<()> {
+        for table in tables {
+            let mut has = table.from;
+            for chunk in table.loaded {
+                if has.as_ref().is_some_and(|has| *has != chunk.snapshot) {
+                    let what = "internal: parts of a table that were read at different places";
+                    return Err(Error::fatal(what).table(&table.schema.id));
+                }
+                has = Some(chunk.snapshot);
+            }
+            self.followed.push(Followed { schema: table.schema, has, left: false });
+        }
+        self.layouts.clear();
+        Ok(())
+    }
+
+    /// The log begins anew to number its tables.
+    pub(super) fn forget_numbers(&mut self) {
+        self.layouts.clear();
+    }
+
+    fn find(&self, schema: &str, table: &str) -> Option<usize> {
+        let is = |f: &Followed| !f.left && f.schema.id.schema == schema && f.schema.id.table == table;
+        self.followed.iter().position(is)
+    }
+
+    /// The tables that are followed.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &TableId> {
+        self.followed.iter().filter(|f| !f.left).map(|f| &f.schema.id)
+    }
+
+    /// Where a table has to be emptied that is followed, and has not been so already.
+    pub(super) fn emptied(&self, id: &TableId, at: &Position) -> Option<Arc<TableSchema>> {
+        let followed = &self.followed[self.find(&id.schema, &id.table)?];
+        followed.misses(at).then(|| Arc::clone(&followed.schema))
+    }
+
+    /// No later row of this table is delivered.
+    pub(super) fn leave(&mut self, id: &TableId, kind: SchemaChangeKind, into: &mut Gather) -> Result<()> {
+        let Some(at) = self.find(&id.schema, &id.table) else { return Ok(()) };
+        self.followed[at].left = true;
+        self.layouts.clear();
+        into.schema(SchemaChange { table: Arc::clone(&self.followed[at].schema), kind })
+    }
+
+    /// Suspends a table, unless what is told of it is on the target already.
+    pub(super) fn suspend(&mut self, id: &TableId, reason: String, at: &Position, into: &mut Gather) -> Result<()> {
+        let Some(place) = self.find(&id.schema, &id.table) else { return Ok(()) };
+        if !self.followed[place].misses(at) {
+            return Ok(());
+        }
+        let remedy = trem_engine::Remedy::from("see that it is what you want").then_reload(id);
+        self.leave(id, SchemaChangeKind::Suspend { reason, remedy }, into)
+    }
+
+    /// Rows of a table follow.
+    pub(super) fn map(&mut self, map: TableMap, at: &Position, into: &mut Gather) -> Result<()> {
+        if self.layouts.get(&map.number).is_some_and(|layout| layout.map == map) {
+            return Ok(());
+        }
+        let table = self.find(&map.schema, &map.table).filter(|table| self.followed[*table].misses(at));
+        let columns = match table {
+            None => Vec::new(),
+            Some(table) => match layout(&self.followed[table].schema, &map) {
+                Ok(columns) => columns,
+                Err(reason) => {
+                    let id = self.followed[table].schema.id.clone();
+                    return self.suspend(&id, reason, at, into);
+                }
+            },
+        };
+        self.layouts.insert(map.number, Layout { map, table, columns });
+        Ok(())
+    }
+
+    /// Takes rows in that are of the transaction which ends at `at`.
+    pub(super) fn rows(&self, rows: &Rows<'_>, at: &Position, into: &mut Gather) -> Result<()> {
+        // Of a table that is left there is no layout.
+        let Some(layout) = self.layouts.get(&rows.table) else { return Ok(()) };
+        let Some(table) = layout.table else { return Ok(()) };
+        let followed = &self.followed[table];
+        if !followed.misses(at) {
+            return Ok(());
+        }
+        let schema = &followed.schema;
+        put(rows, layout, table, schema, into).map_err(|e| e.table(&schema.id))
+    }
+}
+
+impl Followed {
+    /// Whether the target lacks what ends at this place.
+    fn misses(&self, at: &Position) -> bool {
+        self.has.as_ref().is_none_or(|has| at > has)
+    }
+}
+
+/// How rows stand in the log.
+///
+/// # Errors
+/// Why they cannot be read as the table that is known.
+fn layout(table: &TableSchema, map: &TableMap) -> Result<Vec<Slot>, String> {
+    if map.names.len() != map.columns.len() {
+        return Err("its rows came without the names of their columns: binlog_row_metadata is not FULL".to_owned());
+    }
+    let generated = |name: &str| table.generated.iter().any(|g| g.name == name);
+    let mut columns = Vec::with_capacity(map.columns.len());
+    for (name, logged) in map.names.iter().zip(&map.columns) {
+        let column = match table.column(name) {
+            Some(at) => {
+                let reading = Reading::new(&table.columns[at], *logged);
+                Some((at, reading.ok_or_else(|| format!("its column {name} has another type now"))?))
+            }
+            None if generated(name) => None,
+            None => return Err(format!("it has a column {name} now")),
+        };
+        columns.push((*logged, column));
+    }
+    let there = |at: usize| columns.iter().any(|(_, column)| column.as_ref().is_some_and(|(to, _)| *to == at));
+    match table.columns.iter().enumerate().find(|(at, _)| !there(*at)) {
+        Some((_, column)) => Err(format!("it has no column {} any more", column.name)),
+        None => Ok(columns),
+    }
+}
+
+fn put(rows: &Rows<'_>, layout: &Layout, table: usize, schema: &Arc<TableSchema>, into: &mut Gather) -> Result<()> {
+    let whole = |present: &[u8]| (0..rows.columns).all(|at| present[at / 8] >> (at % 8) & 1 == 1);
+    if rows.columns != layout.columns.len() || !whole(rows.first) || !whole(rows.second) {
+        return Err(Error::new(trem_engine::Class::Table, "its rows came without some of their columns")
+            .remedy("set binlog_row_image = FULL at the source, in every session that writes"));
+    }
+    let mut bytes = Bytes::new(rows.data);
+    while !bytes.is_empty() {
+        let start = bytes.len();
+        let first = image(layout, schema, &mut bytes)?;
+        let second = if rows.change == Change::Update { Some(image(layout, schema, &mut bytes)?) } else { None };
+        into.row(table, schema, start - bytes.len(), |builder| {
+            row(builder, layout, schema, rows.change, &first, second)
+        })?;
+    }
+    Ok(())
+}
+
+/// Finds the values of one image.
+fn image<'a>(layout: &Layout, schema: &TableSchema, bytes: &mut Bytes<'a>) -> Result<Image<'a>> {
+    let nulls = bytes.take(layout.columns.len().div_ceil(8))?;
+    let mut image = vec![None; schema.columns.len()];
+    for (at, (logged, column)) in layout.columns.iter().enumerate() {
+        if nulls[at / 8] >> (at % 8) & 1 == 1 {
+            continue;
+        }
+        let value = row::value(*logged, bytes)?;
+        if let Some((to, _)) = column {
+            image[*to] = Some(value);
+        }
+    }
+    Ok(image)
+}
+
+fn row(
+    builder: &mut BatchBuilder,
+    layout: &Layout,
+    schema: &TableSchema,
+    change: Change,
+    first: &Image<'_>,
+    second: Option<Image<'_>>,
+) -> Result<()> {
+    let readings: Vec<&(usize, Reading)> = layout.columns.iter().filter_map(|(_, column)| column.as_ref()).collect();
+    let now = second.as_ref().unwrap_or(first);
+    for (at, reading) in &readings {
+        let column = &mut builder.columns()[*at];
+        match now[*at] {
+            Some(raw) => {
+                reading.push(column, raw).map_err(|e| e.context(format!("column {}", schema.columns[*at].name)))?
+            }
+            None => column.push_null(),
+        }
+    }
+    let moved = second.is_some() && schema.key.iter().any(|at| first[*at] != now[*at]);
+    if second.is_some() && (moved || schema.identity != Identity::Key) {
+        let (columns, places) = builder.old_columns();
+        for (column, at) in columns.iter_mut().zip(places) {
+            let reading = readings.iter().find(|(to, _)| to == at).map(|(_, reading)| reading);
+            match first[*at].zip(reading) {
+                Some((raw, reading)) => reading.push(column, raw)?,
+                None => column.push_null(),
+            }
+        }
+        builder.end_old();
+    }
+    let op = match change {
+        Change::Insert => Op::Insert,
+        Change::Update => Op::Update,
+        Change::Delete => Op::Delete,
+    };
+    builder.end_row(op, &ColumnMask::default())
+}

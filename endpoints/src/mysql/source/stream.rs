@@ -1,0 +1,268 @@
+//! The change stream: the binary log from a place on, transaction by transaction.
+
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use futures::{FutureExt, StreamExt};
+use mysql_async::binlog::BinlogChecksumAlg;
+use mysql_async::binlog::events::Event as Raw;
+use mysql_async::prelude::Queryable;
+use mysql_async::{BinlogStream, BinlogStreamRequest};
+use trem_engine::change::{Commit, Gather, Truncate};
+use trem_engine::ports::{ChangeStream, StreamRequest, StreamTable};
+use trem_engine::position::Position;
+use trem_engine::schema::{SchemaChangeKind, TableId};
+use trem_engine::{Error, Remedy, Result};
+
+use super::followed::Tables;
+use super::place::Place;
+use super::shared::Inner;
+use super::statement::{Statement, mentions, words};
+use crate::mysql::binlog::event::Event;
+use crate::mysql::error::error;
+use crate::mysql::quote;
+use crate::mysql::row::get;
+
+/// How often an idle server says that it is there.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// A server that has said nothing for this long is gone.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// A transaction that has begun.
+struct Open {
+    domain: u32,
+    server: u32,
+    sequence: u64,
+    /// It is the next event alone.
+    standalone: bool,
+    /// Where the log stands behind it.
+    end: Position,
+}
+
+pub(super) struct MyStream {
+    log: Pin<Box<BinlogStream>>,
+    tables: Tables,
+    /// Behind the last transaction that has been read.
+    place: Place,
+    open: Option<Open>,
+    /// What the server says before it says that events have checksums has one all the same.
+    checksums: bool,
+}
+
+/// Asks a server for its log. (MariaDB knowledge base, "Replication Protocol: 5. Slave registration".)
+pub(super) async fn open_log(inner: &Inner, from: &Place, to_its_end: bool) -> Result<BinlogStream> {
+    let mut session = inner.open().await?;
+    let gtids = quote::literal(&from.gtids.to_string());
+    for statement in [
+        // Of GTIDs, and of what came with them.
+        "SET @mariadb_slave_capability = 4".to_owned(),
+        format!("SET @slave_connect_state = {gtids}"),
+        "SET @slave_gtid_strict_mode = 1, @slave_gtid_ignore_duplicates = 0".to_owned(),
+        format!("SET @master_heartbeat_period = {}", HEARTBEAT.as_nanos()),
+    ] {
+        session.conn.query_drop(statement).await.map_err(error)?;
+    }
+    // Two readers of one number would cut each other off.
+    let request = BinlogStreamRequest::new(rand::random::<u32>() | 1 << 31).with_pos(4);
+    let request = if to_its_end { request.with_non_blocking() } else { request };
+    session.conn.get_binlog_stream(request).await.map_err(error)
+}
+
+impl MyStream {
+    pub(super) async fn open(inner: &Inner, request: StreamRequest) -> Result<Self> {
+        let place = Place::of(&request.from)?;
+        let log = open_log(inner, &place, false).await?;
+        let rows = inner.rows("SHOW GLOBAL VARIABLES LIKE 'binlog_checksum'").await?;
+        let checksums = rows.first().is_some_and(|row| get::<String>(row, 1).is_ok_and(|value| value != "NONE"));
+        let mut tables = Tables::default();
+        tables.add(request.tables)?;
+        tracing::debug!(task = inner.task, from = %request.from, "following the log");
+        Ok(Self { log: Box::pin(log), tables, place, open: None, checksums })
+    }
+
+    fn next(&mut self, next: Option<mysql_async::Result<Raw>>, into: &mut Gather) -> Result<()> {
+        let raw = next.ok_or_else(|| Error::transient("the source has ended its log"))?.map_err(error)?;
+        self.take(&raw, into)
+    }
+
+    /// Takes an event in.
+    fn take(&mut self, raw: &Raw, into: &mut Gather) -> Result<()> {
+        verified(raw)?;
+        let header = raw.header();
+        let sum = if self.checksums && raw.checksum().is_none() { 4 } else { 0 };
+        let data = raw.data();
+        let data = &data[..data.len().saturating_sub(sum)];
+        let event = Event::parse(header.event_type_raw(), header.flags_raw(), data)?;
+        if header.log_pos() != 0 && !matches!(event, Event::Rotate { .. }) {
+            self.place.offset = header.log_pos().into();
+        }
+        match event {
+            Event::Gtid { prepared: true, .. } => Err(xa()),
+            Event::Gtid { domain, sequence, standalone, .. } => {
+                self.begin(raw, (domain, header.server_id(), sequence), standalone, into)
+            }
+            Event::Rotate { file, offset } => {
+                (self.place.file, self.place.offset) = (file, offset);
+                self.tables.forget_numbers();
+                Ok(())
+            }
+            Event::TableMap(map) => {
+                let at = self.end();
+                self.tables.map(map, &at, into)
+            }
+            Event::Rows(rows) => {
+                let open = self.open.as_ref().ok_or_else(outside)?;
+                self.tables.rows(&rows, &open.end, into)
+            }
+            Event::Query { schema, sql } => self.query(&schema, &sql, into),
+            Event::Commit => self.commit(into),
+            Event::Nothing => Ok(()),
+        }
+    }
+
+    /// Where the log stands behind the transaction at hand.
+    fn end(&self) -> Position {
+        self.open.as_ref().map_or_else(|| self.place.position(), |open| open.end.clone())
+    }
+
+    fn begin(
+        &mut self,
+        raw: &Raw,
+        (domain, server, sequence): (u32, u32, u64),
+        standalone: bool,
+        into: &mut Gather,
+    ) -> Result<()> {
+        if self.open.is_some() {
+            return Err(Error::fatal("a transaction of the binary log begins inside of another one"));
+        }
+        let mut behind = self.place.clone();
+        behind.gtids.advance(domain, server, sequence)?;
+        let end = behind.position();
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(raw.header().timestamp().into());
+        let transaction = format!("{domain}-{server}-{sequence}");
+        into.begin(Commit { position: end.clone(), at: Some(at), transaction });
+        self.open = Some(Open { domain, server, sequence, standalone, end });
+        Ok(())
+    }
+
+    fn commit(&mut self, into: &mut Gather) -> Result<()> {
+        let open = self.open.take().ok_or_else(outside)?;
+        self.place.gtids.advance(open.domain, open.server, open.sequence)?;
+        into.commit(self.place.position(), true);
+        Ok(())
+    }
+
+    fn query(&mut self, schema: &str, sql: &str, into: &mut Gather) -> Result<()> {
+        let words = words(sql);
+        let standalone = self.open.as_ref().is_some_and(|open| open.standalone);
+        match Statement::of(&words, schema) {
+            Statement::Marker => return Ok(()),
+            Statement::End => return self.commit(into),
+            Statement::Xa => return Err(xa()),
+            Statement::RollbackTo => {
+                return Err(taken_back());
+            }
+            Statement::Truncate(id) => self.truncate(&id, into)?,
+            Statement::Other => self.other(&words, schema, sql, standalone, into)?,
+        }
+        if standalone { self.commit(into) } else { Ok(()) }
+    }
+
+    fn truncate(&mut self, id: &TableId, into: &mut Gather) -> Result<()> {
+        let Some(table) = self.tables.emptied(id, &self.end()) else { return Ok(()) };
+        into.truncate(Truncate { tables: vec![table], cascade: false, restart_identity: true, commit: None })
+    }
+
+    /// A change of a table's shape, or of rows that the log has no images of.
+    fn other(
+        &mut self,
+        words: &[super::statement::Word],
+        schema: &str,
+        sql: &str,
+        standalone: bool,
+        into: &mut Gather,
+    ) -> Result<()> {
+        let at = self.end();
+        let about: Vec<TableId> = self.tables.ids().filter(|id| mentions(words, schema, id)).cloned().collect();
+        let shown: String = sql.chars().take(200).collect();
+        for id in about {
+            let reason = match standalone {
+                true => format!("a statement at the source may have changed it: {shown}"),
+                false => {
+                    format!("a session at the source wrote a statement in the place of rows (binlog_format): {shown}")
+                }
+            };
+            self.tables.suspend(&id, reason, &at, into)?;
+        }
+        Ok(())
+    }
+}
+
+/// Fails if an event is not what the server wrote.
+fn verified(raw: &Raw) -> Result<()> {
+    let algorithm = raw.footer().get_checksum_alg();
+    let checked = matches!(algorithm, Ok(Some(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32)));
+    match raw.checksum() {
+        Some(sum)
+            if checked
+                && u32::from_le_bytes(sum) != raw.calc_checksum(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32) =>
+        {
+            Err(Error::transient("an event of the binary log came with a wrong checksum"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn outside() -> Error {
+    Error::fatal("rows of the binary log are outside of any transaction")
+}
+
+fn xa() -> Error {
+    let keep = "let XA transactions write no table that is replicated";
+    Error::fatal("the binary log has a distributed transaction (XA), which this version does not follow")
+        .remedy(Remedy::from(keep).then(Remedy::StartAnew))
+}
+
+fn taken_back() -> Error {
+    let keep = "let no transaction write tables that have none (MyISAM, temporary ones) between its savepoints";
+    Error::fatal("the binary log takes a transaction back in part (ROLLBACK TO SAVEPOINT)")
+        .remedy(Remedy::from(keep).then(Remedy::StartAnew))
+}
+
+#[async_trait]
+impl ChangeStream for MyStream {
+    async fn fill(&mut self, into: &mut Gather) -> Result<()> {
+        // Once at least: whoever asks again while there is something to be taken wants to wait for more.
+        loop {
+            let waited = tokio::time::timeout(SILENCE, self.log.next()).await;
+            let silent = |_| Error::transient(format!("the source has been silent for {} s", SILENCE.as_secs()));
+            self.next(waited.map_err(silent)?, into)?;
+            while !into.full()
+                && let Some(next) = self.log.next().now_or_never()
+            {
+                self.next(next, into)?;
+            }
+            if into.ready() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn ack(&mut self, _durable: Option<&Position>) -> Result<()> {
+        // The server keeps its log for as long as it likes, whoever reads it.
+        Ok(())
+    }
+
+    async fn add(&mut self, tables: Vec<StreamTable>) -> Result<()> {
+        self.tables.add(tables)
+    }
+
+    fn withdraw(&mut self, table: &TableId, last: SchemaChangeKind, into: &mut Gather) -> Result<()> {
+        self.tables.leave(table, last, into)
+    }
+
+    async fn close(&mut self, _durable: Option<&Position>) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! Private, throw-away servers of MariaDB, and a session of the test itself with one.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, OptsBuilder, Value};
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use crate::binaries::target_dir;
+use crate::cluster::{NOBODY, PASSWORD, PASSWORD_IN_URL, copy, free_port, is_root, own, signal};
+
+/// What a server that is followed needs.
+const OPTIONS: &[&str] = &[
+    "--log-bin=binlog",
+    "--binlog-format=ROW",
+    "--binlog-row-image=FULL",
+    "--binlog-row-metadata=FULL",
+    "--server-id=101",
+    "--gtid-domain-id=1",
+    "--gtid-strict-mode=1",
+    "--innodb-flush-log-at-trx-commit=0",
+    "--innodb-buffer-pool-size=64M",
+    "--skip-name-resolve",
+];
+
+/// A running (or stopped) server; ended and removed when dropped.
+#[derive(Debug)]
+pub struct MariaCluster {
+    dir: TempDir,
+    options: Vec<String>,
+    port: u16,
+    server: Option<Child>,
+}
+
+impl MariaCluster {
+    /// Starts a server with these options beside those that every one has.
+    pub fn start(options: &[&str]) -> Self {
+        let dir = tempfile::Builder::new().prefix("trem-my-").tempdir().expect("a temporary folder");
+        own(dir.path());
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut cluster = Self { dir, options, port: free_port(), server: None };
+        copy(&template(), &cluster.dir.path().join("data"));
+        cluster.up();
+        cluster
+    }
+
+    /// A URL for trem: over TCP, as a user that may do everything, with the password.
+    pub fn url(&self) -> String {
+        format!("mysql://trem:{PASSWORD_IN_URL}@127.0.0.1:{}", self.port)
+    }
+
+    /// A session for the test itself.
+    pub async fn connect(&self) -> My {
+        let options = OptsBuilder::default()
+            .ip_or_hostname("127.0.0.1")
+            .tcp_port(self.port)
+            .user(Some("trem"))
+            .pass(Some(PASSWORD))
+            .prefer_socket(false)
+            .setup(vec!["SET SESSION time_zone = '+00:00'"]);
+        let conn = Conn::new(options).await.unwrap_or_else(|e| panic!("connecting on port {}: {e}", self.port));
+        My { conn: Mutex::new(conn) }
+    }
+
+    /// Starts the server.
+    pub fn up(&mut self) {
+        let path = self.dir.path();
+        let log = fs::File::options().create(true).append(true).open(path.join("log")).expect("the log");
+        let mut command = program("mariadbd", path);
+        command.arg("--no-defaults").arg(format!("--datadir={}", path.join("data").display()));
+        command.arg(format!("--port={}", self.port)).arg("--bind-address=127.0.0.1");
+        command.arg(format!("--socket={}", path.join("s").display()));
+        command.arg(format!("--pid-file={}", path.join("pid").display()));
+        command.args(OPTIONS).args(&self.options).stdout(log.try_clone().expect("the log")).stderr(log);
+        let mut child = command.spawn().expect("mariadbd starts");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            if let Some(status) = child.try_wait().expect("the server is our child") {
+                panic!("mariadbd ended at once ({status}):\n{}", self.log());
+            }
+            assert!(Instant::now() < deadline, "mariadbd is not ready after a minute:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.server = Some(child);
+    }
+
+    /// Brings it down: in order, or as in a crash.
+    pub fn down(&mut self, in_order: bool) {
+        let Some(mut child) = self.server.take() else { return };
+        signal(child.id(), if in_order { "TERM" } else { "KILL" });
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while child.try_wait().expect("the server is our child").is_none() {
+            if Instant::now() > deadline {
+                let _ = child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for MariaCluster {
+    fn drop(&mut self) {
+        self.down(false);
+    }
+}
+
+/// A program of the package, run as a user that the server accepts.
+fn program(name: &str, dir: &Path) -> Command {
+    let found = ["/usr/sbin", "/usr/bin", "/usr/local/bin"].iter().map(|folder| Path::new(folder).join(name));
+    let path = found.into_iter().find(|path| path.exists());
+    let path = path.unwrap_or_else(|| panic!("{name} is not installed: scripts/setup tests brings it"));
+    let mut command = Command::new(path);
+    command.current_dir(dir).stdin(Stdio::null()).env("LC_ALL", "C");
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+/// Data of a server that was never used, kept below cargo's folder.
+fn template() -> PathBuf {
+    let folder = target_dir().join("tmp/clusters");
+    let user = if is_root() { "nobody" } else { "own" };
+    let template = folder.join(format!("mariadb-{user}"));
+    if template.exists() {
+        return template;
+    }
+    fs::create_dir_all(&folder).expect("a folder for templates");
+    let fresh = tempfile::Builder::new().prefix("trem-my-").tempdir().expect("a temporary folder");
+    own(fresh.path());
+    let mut install = program("mariadb-install-db", fresh.path());
+    install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+    install.arg(format!("--datadir={}", fresh.path().join("data").display()));
+    let out = install.output().expect("mariadb-install-db starts");
+    assert!(out.status.success(), "mariadb-install-db: {}", String::from_utf8_lossy(&out.stderr));
+    make_user(fresh.path());
+    let whole = tempfile::tempdir_in(&folder).expect("a folder for a template");
+    copy(&fresh.path().join("data"), &whole.path().join("data"));
+    // Another test may be at it, too: the first to have all of it in place wins.
+    if let Err(e) = fs::rename(whole.path().join("data"), &template) {
+        assert!(template.exists(), "{}: {e}", template.display());
+    }
+    template
+}
+
+/// The user of all tests, made by the server itself without network.
+fn make_user(dir: &Path) {
+    let sql = format!(
+        "CREATE USER trem@'%' IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO trem@'%' WITH GRANT OPTION;\nSHUTDOWN;\n"
+    );
+    fs::write(dir.join("init.sql"), sql).expect("the user's statements");
+    own(&dir.join("init.sql"));
+    let mut server = program("mariadbd", dir);
+    server.args(["--no-defaults", "--skip-networking"]);
+    server.arg(format!("--datadir={}", dir.join("data").display()));
+    server.arg(format!("--socket={}", dir.join("s").display()));
+    server.arg(format!("--init-file={}", dir.join("init.sql").display()));
+    let out = server.output().expect("mariadbd starts");
+    assert!(out.status.success(), "mariadbd: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// A session. SQL that fails is a failed test, except through the `try_` methods.
+#[derive(Debug)]
+pub struct My {
+    conn: Mutex<Conn>,
+}
+
+impl My {
+    /// Runs statements.
+    #[track_caller]
+    pub fn exec(&self, sql: &str) -> impl Future<Output = ()> + Send {
+        let at = std::panic::Location::caller();
+        async move {
+            if let Err(e) = self.try_exec(sql).await {
+                panic!("{at}: {e}\nin: {sql}");
+            }
+        }
+    }
+
+    /// Runs statements; the error is the server's message.
+    pub async fn try_exec(&self, sql: &str) -> Result<(), String> {
+        self.conn.lock().await.query_drop(sql).await.map_err(|e| e.to_string())
+    }
+
+    /// The rows of a query, as the server prints them.
+    pub async fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
+        let rows: Vec<mysql_async::Row> =
+            self.conn.lock().await.query(sql).await.unwrap_or_else(|e| panic!("{e}\nin: {sql}"));
+        let text = |value: Value| match value {
+            Value::NULL => None,
+            Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            other => panic!("{other:?} is no text"),
+        };
+        rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect()
+    }
+}
