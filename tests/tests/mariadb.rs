@@ -1,15 +1,20 @@
 //! MariaDB to PostgreSQL, as a user would run it.
 
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use trem_tests::{Db, MariaCluster, My, PgCluster, PgOptions, TaskConfig, Trem};
 
-use crate::PATIENCE;
+use crate::{PATIENCE, seed};
 
 /// Two servers and the task between them.
 pub struct Across {
     pub source: My,
     pub target: Db,
     pub trem: Trem,
-    _maria: MariaCluster,
+    pub config: TaskConfig,
+    pub maria: MariaCluster,
     _postgres: PgCluster,
 }
 
@@ -21,28 +26,176 @@ pub async fn across(include: &[&str]) -> Across {
     let target = postgres.create_database("reports").await;
     let mut config = TaskConfig::new(maria.url(), postgres.url("reports"));
     config.include = include.iter().map(|pattern| (*pattern).to_owned()).collect();
-    Across { source, target, trem: Trem::new(&config), _maria: maria, _postgres: postgres }
+    Across { source, target, trem: Trem::new(&config), config, maria, _postgres: postgres }
 }
+
+impl Across {
+    /// The tables of database `shop`.
+    async fn shop() -> Self {
+        let world = across(&["shop.*"]).await;
+        world.source.exec("CREATE DATABASE shop; USE shop").await;
+        world
+    }
+
+    /// Fails unless these columns of a table are the same on both sides.
+    async fn assert_equal(&self, table: &str, columns: &str) {
+        let sql = format!("SELECT {columns} FROM shop.{table} ORDER BY {columns}");
+        let (source, target) = (self.source.rows(&sql).await, self.target.rows(&sql).await);
+        assert_eq!(target.len(), source.len(), "rows of {table}");
+        for (target, source) in target.iter().zip(&source) {
+            assert_eq!(target, source, "{table}");
+        }
+    }
+}
+
+const ROWS: &str = "SELECT string_agg(concat_ws(':', id, v, n), ' ' ORDER BY id) FROM shop.t";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_is_loaded_and_followed() {
-    let world = across(&["shop.*"]).await;
-    world.source.exec("CREATE DATABASE shop; USE shop").await;
+    let world = Across::shop().await;
     world.source.exec("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20), n BIGINT UNSIGNED)").await;
     world.source.exec("INSERT INTO t VALUES (1, 'a', 18446744073709551615), (2, NULL, NULL)").await;
+    world.trem.command(&["check"]).expect(0);
     world.trem.until_current().expect(0).says(&["rows_loaded=2"]);
-    let rows = "SELECT string_agg(concat_ws(':', id, v, n), ' ' ORDER BY id) FROM shop.t";
-    assert_eq!(world.target.one(rows).await, "1:a:18446744073709551615 2");
+    assert_eq!(world.target.one(ROWS).await, "1:a:18446744073709551615 2");
     let mut running = world.trem.start();
     running.wait_log("starting", PATIENCE).await;
-    world
-        .source
-        .exec("INSERT INTO t VALUES (3, 'é', 3), (4, 'd', 4); UPDATE t SET id = 10, v = 'x' WHERE id = 1")
-        .await;
+    let changes = "INSERT INTO t VALUES (3, 'é', 3), (4, 'd', 4); UPDATE t SET id = 10, v = 'x' WHERE id = 1";
+    world.source.exec(changes).await;
     world.source.exec("DELETE FROM t WHERE id = 2; UPDATE t SET n = 5 WHERE id = 4").await;
-    world.target.wait_for(rows, "3:é:3 4:d:5 10:x:18446744073709551615", PATIENCE).await;
+    world.target.wait_for(ROWS, "3:é:3 4:d:5 10:x:18446744073709551615", PATIENCE).await;
     running.stop(PATIENCE).expect(0);
     world.source.exec("TRUNCATE t; INSERT INTO t VALUES (7, 'while it was away', 7)").await;
     world.trem.until_current().expect(0).says(&["changes=1 "]);
-    assert_eq!(world.target.one(rows).await, "7:while it was away:7");
+    assert_eq!(world.target.one(ROWS).await, "7:while it was away:7");
+}
+
+/// Changes while it loads, and kills: nothing is lost or doubled.
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_lose_and_double_nothing() {
+    let world = Across::shop().await;
+    let seed = seed();
+    let mut random = StdRng::seed_from_u64(seed);
+    for table in ["a", "b"] {
+        world.source.exec(&format!("CREATE TABLE {table} (id INT PRIMARY KEY, v VARCHAR(200), n INT)")).await;
+        let rows = format!("INSERT INTO {table} SELECT seq, repeat('x', 100), 0 FROM shop.numbers");
+        world.source.exec("CREATE TABLE IF NOT EXISTS numbers (seq INT PRIMARY KEY)").await;
+        world.source.exec("INSERT IGNORE INTO numbers SELECT seq FROM seq_1_to_20000").await;
+        world.source.exec(&rows).await;
+    }
+    for round in 0..30 {
+        let running = world.trem.start();
+        let until = std::time::Instant::now() + Duration::from_millis(random.random_range(0..600));
+        while std::time::Instant::now() < until {
+            let (id, more) = (random.random_range(1..20_000), random.random_range(20_001..40_000));
+            let change = match random.random_range(0..6) {
+                0 => format!("INSERT IGNORE INTO a VALUES ({more}, 'new', {round}), ({more} + 1, 'new', {round})"),
+                1 => format!("UPDATE a SET n = n + 1 WHERE id BETWEEN {id} AND {id} + 20"),
+                2 => format!("DELETE FROM b WHERE id BETWEEN {id} AND {id} + 3"),
+                3 => format!("UPDATE IGNORE b SET id = id + 100000 WHERE id BETWEEN {id} AND {id} + 5"),
+                4 => {
+                    format!("BEGIN; UPDATE a SET v = 'y' WHERE id = {id}; UPDATE b SET v = 'y' WHERE id = {id}; COMMIT")
+                }
+                _ => format!("BEGIN; UPDATE a SET v = 'never' WHERE id < {id}; ROLLBACK"),
+            };
+            world.source.exec(&change).await;
+        }
+        running.kill();
+    }
+    world.trem.until_current().expect(0);
+    eprintln!("TREM_SEED={seed}");
+    world.assert_equal("a", "id, v, n").await;
+    world.assert_equal("b", "id, v, n").await;
+}
+
+/// What the server lacks is told with the statement that mends it, before anything is touched.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_be_followed_is_refused() {
+    let world = Across::shop().await;
+    world.source.exec("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    for (name, wrong, right) in [
+        ("binlog_format", "STATEMENT", "ROW"),
+        ("binlog_row_image", "MINIMAL", "FULL"),
+        ("binlog_row_metadata", "NO_LOG", "FULL"),
+        ("log_bin_compress", "ON", "OFF"),
+    ] {
+        world.source.exec(&format!("SET GLOBAL {name} = {wrong}")).await;
+        let says = [format!("{name} is {wrong}"), format!("SET GLOBAL {name} = {right}")];
+        let says: Vec<&str> = says.iter().map(String::as_str).collect();
+        world.trem.command(&["check"]).expect(1).says(&says);
+        world.trem.until_current().expect(1).says(&says);
+        world.source.exec(&format!("SET GLOBAL {name} = {right}")).await;
+    }
+    assert_eq!(world.target.one("SELECT count(*)::text FROM pg_namespace WHERE nspname = 'trem'").await, "0");
+    for (what, says) in
+        [("x INET6", "type inet6"), ("x VARCHAR(9) CHARACTER SET gbk", "character set gbk"), ("x POINT", "type point")]
+    {
+        world.source.exec(&format!("CREATE TABLE u (id INT PRIMARY KEY, {what})")).await;
+        world.trem.command(&["check"]).expect(1).says(&["shop.u", says, "exclude-columns"]);
+        world.source.exec("DROP TABLE u").await;
+    }
+    let url = world.maria.url().replace("trem:", "nobody:");
+    world.trem.rewrite(&TaskConfig { source: url, ..world.config.clone() }.toml());
+    world.trem.until_current().expect(1).says(&["Access denied", "GRANT"]);
+}
+
+/// What changes a table, and is no row, suspends it; a reload brings it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_changes_is_suspended() {
+    let world = Across::shop().await;
+    for table in ["t", "other"] {
+        world.source.exec(&format!("CREATE TABLE {table} (id INT PRIMARY KEY, v VARCHAR(20), n INT)")).await;
+    }
+    world.trem.until_current().expect(0);
+    let reload = || drop(world.trem.command(&["reload", "--task", "t", "--table", "shop.t"]).expect(0));
+    for (change, says) in [
+        ("ALTER TABLE t ADD COLUMN z INT FIRST; INSERT INTO t VALUES (9, 4, 'h', 4)", "ADD COLUMN z"),
+        ("RENAME TABLE t TO t2, other TO t, t2 TO other", "RENAME TABLE"),
+        ("SET SESSION binlog_format = STATEMENT; UPDATE t SET n = 7; SET SESSION binlog_format = ROW", "binlog_format"),
+        (
+            "SET SESSION binlog_row_image = MINIMAL; UPDATE t SET n = 8; SET SESSION binlog_row_image = FULL",
+            "binlog_row_image",
+        ),
+    ] {
+        world.source.exec("INSERT INTO other (id, v) VALUES (floor(rand() * 1e9), 'before')").await;
+        world.source.exec(change).await;
+        world.trem.until_current().expect(3).says(&["shop.t", says]);
+        reload();
+        world.source.exec("INSERT INTO t (id, v) VALUES (floor(rand() * 1e9), 'after')").await;
+        let ended = world.trem.until_current();
+        if change.starts_with("RENAME") {
+            world.trem.command(&["reload", "--task", "t", "--table", "shop.other"]).expect(0);
+            world.trem.until_current().expect(0);
+        } else {
+            ended.expect(0);
+        }
+        world.assert_equal("t", "id, v, n").await;
+        world.assert_equal("other", "id, v, n").await;
+    }
+    world.source.exec("SET SESSION binlog_format = STATEMENT; CREATE DATABASE elsewhere").await;
+    world
+        .source
+        .exec("CREATE TABLE elsewhere.x (id INT); INSERT INTO elsewhere.x VALUES (1); SET SESSION binlog_format = ROW")
+        .await;
+    world.trem.until_current().expect(0);
+}
+
+/// A log that does not reach back, or another server's, is told; nothing is skipped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_gone_is_told() {
+    let world = Across::shop().await;
+    world.source.exec("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20), n INT)").await;
+    world.trem.until_current().expect(0);
+    world.source.exec("INSERT INTO t VALUES (1, 'lost', 1); FLUSH BINARY LOGS; INSERT INTO t VALUES (2, 'x', 2)").await;
+    world.source.exec("FLUSH BINARY LOGS").await;
+    // What is still being read is kept.
+    while world.source.rows("SHOW BINARY LOGS").await.len() > 1 {
+        world.source.exec("PURGE BINARY LOGS TO 'binlog.000003'").await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    world.trem.until_current().expect(1).says(&["ould not find", "trem drop"]);
+    world.trem.command(&["drop", "--task", "t"]).expect(0);
+    world.target.exec("DROP SCHEMA shop CASCADE").await;
+    world.trem.until_current().expect(0);
+    world.assert_equal("t", "id, v, n").await;
 }
