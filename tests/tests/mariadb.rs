@@ -149,7 +149,8 @@ async fn a_table_that_changes_is_suspended() {
     world.trem.until_current().expect(0);
     let reload = || drop(world.trem.command(&["reload", "--task", "t", "--table", "shop.t"]).expect(0));
     for (change, says) in [
-        ("ALTER TABLE t ADD COLUMN z INT FIRST; INSERT INTO t VALUES (9, 4, 'h', 4)", "ADD COLUMN z"),
+        ("ALTER TABLE t DROP COLUMN v, ADD COLUMN v VARCHAR(20)", "DROP COLUMN v"),
+        ("ALTER TABLE t MODIFY v VARCHAR(30); INSERT INTO t (id) VALUES (1)", "column v is not what it was"),
         ("RENAME TABLE t TO t2, other TO t, t2 TO other", "RENAME TABLE"),
         ("SET SESSION binlog_format = STATEMENT; UPDATE t SET n = 7; SET SESSION binlog_format = ROW", "binlog_format"),
         (
@@ -178,6 +179,105 @@ async fn a_table_that_changes_is_suspended() {
         .exec("CREATE TABLE elsewhere.x (id INT); INSERT INTO elsewhere.x VALUES (1); SET SESSION binlog_format = ROW")
         .await;
     world.trem.until_current().expect(0);
+}
+
+/// Columns that are added are followed, wherever they stand; where rows from before have a value in them, the table is
+/// loaded again by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn added_columns_are_followed() {
+    let world = Across::shop().await;
+    for table in ["t", "u", "w"] {
+        world.source.exec(&format!("CREATE TABLE {table} (id INT PRIMARY KEY, a VARCHAR(20), b VARCHAR(20))")).await;
+        world.source.exec(&format!("INSERT INTO {table} VALUES (1, 'a', 'b')")).await;
+    }
+    world.trem.until_current().expect(0);
+    for (table, alters) in [
+        ("t", ["ADD COLUMN middle VARCHAR(20) AFTER a", "COMMENT 'more'"]),
+        ("u", ["ADD COLUMN middle VARCHAR(20) DEFAULT 'm' AFTER a", "COMMENT 'more'"]),
+        // The second one is behind rows that came before it.
+        ("w", ["ADD COLUMN middle VARCHAR(20) AFTER a", "ADD COLUMN z INT FIRST"]),
+    ] {
+        world.source.exec(&format!("INSERT INTO {table} VALUES (2, 'c', 'd')")).await;
+        world.source.exec(&format!("ALTER TABLE {table} {}", alters[0])).await;
+        world.source.exec(&format!("INSERT INTO {table} VALUES (3, 'e', 'f', 'g')")).await;
+        world.source.exec(&format!("ALTER TABLE {table} {}", alters[1])).await;
+        world.source.exec(&format!("INSERT INTO {table} (id, a) VALUES (9, 'h')")).await;
+        world.source.exec(&format!("UPDATE {table} SET middle = 'i' WHERE id = 2")).await;
+        world.trem.until_current().expect(0);
+        world.assert_equal(table, "id, a, middle, b").await;
+    }
+    world.assert_equal("w", "id, z").await;
+    world.source.exec("ALTER TABLE t ADD INDEX (a); CREATE TRIGGER tr AFTER INSERT ON u FOR EACH ROW SET @x = 1").await;
+    world.source.exec("INSERT INTO t (id) VALUES (10); INSERT INTO u (id) VALUES (10)").await;
+    world.trem.until_current().expect(0).says(&["changes=2 "]);
+    world.assert_equal("t", "id, a, middle, b").await;
+}
+
+/// A table that appears while it is written to: what its load has, and what comes after, and nothing twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_appear_are_taken_up() {
+    let world = Across::shop().await;
+    world.source.exec("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20), n INT)").await;
+    let mut running = world.trem.start();
+    running.wait_log("the log is retained from here on", PATIENCE).await;
+    for late in ["late", "later"] {
+        world.source.exec(&format!("CREATE TABLE {late} (id INT PRIMARY KEY AUTO_INCREMENT, v INT)")).await;
+        let rows = format!("SELECT count(*)::text FROM shop.{late}");
+        let has_rows = async || world.target.try_rows(&rows).await.is_ok_and(|rows| rows[0][0].as_deref() != Some("0"));
+        for n in 0.. {
+            world.source.exec(&format!("INSERT INTO {late} (v) VALUES ({n}); UPDATE {late} SET v = v + 1")).await;
+            if n > 20 && has_rows().await {
+                break;
+            }
+            assert!(n < 5000, "it is never taken up");
+        }
+        for n in 0..30 {
+            world.source.exec(&format!("INSERT INTO {late} (v) VALUES ({n}); UPDATE {late} SET v = v + 1")).await;
+        }
+    }
+    running.stop(PATIENCE).expect(0);
+    world.trem.until_current().expect(0);
+    world.assert_equal("late", "id, v").await;
+    world.assert_equal("later", "id, v").await;
+}
+
+/// Tables that were loaded at different places: each has its own changes from there on, from a log that begins earlier.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_two_snapshots_are_followed() {
+    let world = Across::shop().await;
+    for table in ["a", "b"] {
+        world.source.exec(&format!("CREATE TABLE {table} (id INT PRIMARY KEY, v INT)")).await;
+        world.source.exec(&format!("INSERT INTO {table} SELECT seq, 0 FROM seq_1_to_100")).await;
+    }
+    let holder = world.maria.connect().await;
+    holder.exec("LOCK TABLES shop.b WRITE").await;
+    let running = world.trem.start();
+    let done = "SELECT count(*)::text FROM trem.chunk WHERE snapshot IS NOT NULL";
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !world.target.try_rows(done).await.is_ok_and(|rows| rows[0][0].as_deref() == Some("1")) {
+        assert!(std::time::Instant::now() < deadline, "a is never loaded");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    running.kill();
+    holder.exec("UNLOCK TABLES").await;
+    for n in 0..5 {
+        world
+            .source
+            .exec(&format!("UPDATE b SET v = v + 1 WHERE id > {n}; UPDATE a SET v = v + 1 WHERE id > {n}"))
+            .await;
+    }
+    let mut running = world.trem.start();
+    running.wait_log("table=shop.b rows=100", PATIENCE).await;
+    for n in 0..5 {
+        world
+            .source
+            .exec(&format!("UPDATE b SET v = v + 1 WHERE id > {n}; UPDATE a SET v = v + 1 WHERE id > {n}"))
+            .await;
+    }
+    running.stop(PATIENCE).expect(0);
+    world.trem.until_current().expect(0);
+    world.assert_equal("a", "id, v").await;
+    world.assert_equal("b", "id, v").await;
 }
 
 /// A log that does not reach back, or another server's, is told; nothing is skipped.

@@ -24,17 +24,31 @@ const OWN: &str = "('mysql', 'information_schema', 'performance_schema', 'sys', 
 /// The tables that `want` selects.
 pub(super) async fn discover(session: &mut Session, want: &Selection) -> Result<Catalog> {
     let ids = select(&mut session.conn, want).await?;
-    let mut tables = Vec::with_capacity(ids.len());
-    if !ids.is_empty() {
-        let mut columns = columns(session, &ids).await?;
-        let mut keys = keys(&mut session.conn, &ids).await?;
-        for id in ids {
-            let (columns, keys) = (columns.remove(&id).unwrap_or_default(), keys.remove(&id).unwrap_or_default());
-            tables.push(Arc::new(shape(id, columns, &keys)));
-        }
-    }
+    let mut tables = describe(session, ids).await?;
     tables.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(Catalog { tables, ..Catalog::default() })
+    Ok(Catalog { tables: tables.into_iter().map(Arc::new).collect(), ..Catalog::default() })
+}
+
+/// Those of these tables that are there.
+pub(super) async fn describe(session: &mut Session, ids: Vec<TableId>) -> Result<Vec<TableSchema>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut columns = columns(session, &ids).await?;
+    let mut keys = keys(&mut session.conn, &ids).await?;
+    let one = |id: TableId| Some((columns.remove(&id)?, keys.remove(&id).unwrap_or_default(), id));
+    Ok(ids.into_iter().filter_map(one).map(|(columns, keys, id)| shape(id, columns, &keys)).collect())
+}
+
+/// The columns of a table that rows get NULL in when they are added: others have a default, or may not be NULL.
+pub(super) async fn without_default(session: &mut Session, id: &TableId) -> Result<Vec<String>> {
+    // MariaDB says NULL in words where it is the default.
+    let sql = format!(
+        "SELECT column_name FROM information_schema.columns \
+         WHERE {} AND is_nullable = 'YES' AND coalesce(column_default, 'NULL') = 'NULL'",
+        among(std::slice::from_ref(id))
+    );
+    rows(&mut session.conn, &sql).await?.iter().map(|row| get(row, 0)).collect()
 }
 
 async fn rows(conn: &mut Conn, sql: &str) -> Result<Vec<Row>> {

@@ -14,11 +14,17 @@ use crate::mysql::binlog::event::{Change, Rows};
 use crate::mysql::binlog::row::{self, Reading};
 use crate::mysql::binlog::table_map::{Logged, TableMap};
 
+use super::shape::{Answer, Doubt, Shape};
+
 /// A table that is followed.
 struct Followed {
     schema: Arc<TableSchema>,
     /// Changes up to here are on the target.
     has: Option<Position>,
+    /// A statement may have changed it since the catalogue was asked last.
+    doubted: bool,
+    /// Where the log ended when the catalogue was asked last.
+    asked: Option<Position>,
     /// Not any more.
     left: bool,
 }
@@ -56,7 +62,7 @@ impl Tables {
                 }
                 has = Some(chunk.snapshot);
             }
-            self.followed.push(Followed { schema: table.schema, has, left: false });
+            self.followed.push(Followed { schema: table.schema, has, doubted: false, asked: None, left: false });
         }
         self.layouts.clear();
         Ok(())
@@ -101,23 +107,66 @@ impl Tables {
         self.leave(id, SchemaChangeKind::Suspend { reason, remedy }, into)
     }
 
-    /// Rows of a table follow.
-    pub(super) fn map(&mut self, map: TableMap, at: &Position, into: &mut Gather) -> Result<()> {
-        if self.layouts.get(&map.number).is_some_and(|layout| layout.map == map) {
+    /// A statement may have changed the shape of a table, and changes no row by itself: the catalogue has to be asked
+    /// before its next row. What it said last it may have said from behind this statement.
+    pub(super) fn doubt(&mut self, id: &TableId, sql: &str, at: &Position, into: &mut Gather) -> Result<()> {
+        let Some(place) = self.find(&id.schema, &id.table) else { return Ok(()) };
+        let followed = &mut self.followed[place];
+        if !followed.misses(at) {
             return Ok(());
         }
-        let table = self.find(&map.schema, &map.table).filter(|table| self.followed[*table].misses(at));
-        let columns = match table {
-            None => Vec::new(),
-            Some(table) => match layout(&self.followed[table].schema, &map) {
-                Ok(columns) => columns,
-                Err(reason) => {
-                    let id = self.followed[table].schema.id.clone();
-                    return self.suspend(&id, reason, at, into);
-                }
-            },
+        if followed.asked.as_ref().is_some_and(|asked| asked >= at) {
+            let reason = format!("it was changed twice before the first change was followed: {sql}");
+            return self.leave(id, SchemaChangeKind::Reload { reason }, into);
+        }
+        followed.doubted = true;
+        self.layouts.clear();
+        Ok(())
+    }
+
+    /// Rows of a table follow. What the catalogue has to say first is returned.
+    pub(super) fn map(&mut self, map: TableMap, at: &Position) -> Option<Doubt> {
+        if self.layouts.get(&map.number).is_some_and(|layout| layout.map == map) {
+            return None;
+        }
+        let number = map.number;
+        let Some(table) = self.find(&map.schema, &map.table) else {
+            self.layouts.insert(number, Layout { map, table: None, columns: Vec::new() });
+            return None;
         };
-        self.layouts.insert(map.number, Layout { map, table, columns });
+        let followed = &self.followed[table];
+        match layout(&followed.schema, &map) {
+            Ok(columns) if !followed.doubted => {
+                self.layouts.insert(number, Layout { map, table: Some(table), columns });
+                None
+            }
+            // Rows that the target has already may be of an older shape.
+            _ if !followed.misses(at) => {
+                self.layouts.remove(&number);
+                None
+            }
+            _ => Some(Doubt { table: Arc::clone(&followed.schema), map }),
+        }
+    }
+
+    /// What the catalogue has said of a table.
+    pub(super) fn settle(&mut self, doubt: &Doubt, answer: Answer, at: &Position, into: &mut Gather) -> Result<()> {
+        let Answer { shape, asked } = answer;
+        let id = &doubt.table.id;
+        let Some(place) = self.find(&id.schema, &id.table) else { return Ok(()) };
+        match shape {
+            Shape::Same => {}
+            Shape::Added(kind) => {
+                into.schema(SchemaChange { table: Arc::clone(&doubt.table), kind: kind.clone() })?;
+                if let SchemaChangeKind::AddColumns { next, .. } = kind {
+                    self.followed[place].schema = next;
+                }
+            }
+            Shape::Other(reason) => return self.suspend(id, reason, at, into),
+            Shape::Again(reason) => return self.leave(id, SchemaChangeKind::Reload { reason }, into),
+        }
+        let followed = &mut self.followed[place];
+        (followed.doubted, followed.asked) = (false, Some(asked));
         Ok(())
     }
 

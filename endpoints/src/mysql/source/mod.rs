@@ -6,6 +6,7 @@ mod followed;
 mod place;
 mod read;
 mod readers;
+mod shape;
 mod shared;
 mod snapshot;
 mod statement;

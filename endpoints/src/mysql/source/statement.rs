@@ -15,6 +15,8 @@ pub(super) enum Statement {
     Xa,
     /// A table is emptied.
     Truncate(TableId),
+    /// Rows of tables that it names stay what they are, though they may come with other columns from now on.
+    Shape,
     /// Any other.
     Other,
 }
@@ -113,9 +115,27 @@ impl Statement {
                     [] => Self::Other,
                 }
             }
+            () if starts(&["ALTER"]) && !moves(words) => Self::Shape,
+            () if starts(&["CREATE"]) && !words.iter().any(|word| word.is("REPLACE")) => Self::Shape,
+            () if starts(&["DROP"]) && words.get(1).is_some_and(|word| !word.is("TABLE") && !word.is("DATABASE")) => {
+                Self::Shape
+            }
+            () if HARMLESS.iter().any(|word| starts(&[word])) => Self::Shape,
             () => Self::Other,
         }
     }
+}
+
+/// Statements that change nothing of tables which they name.
+const HARMLESS: [&str; 7] = ["GRANT", "REVOKE", "ANALYZE", "OPTIMIZE", "CHECK", "REPAIR", "FLUSH"];
+
+/// Words of an ALTER that does more.
+const MOVING: [&str; 9] =
+    ["RENAME", "EXCHANGE", "TRUNCATE", "DISCARD", "IMPORT", "PARTITION", "DROP", "CONVERT", "VERSIONING"];
+
+/// Whether an ALTER may do more than to change what a table's rows look like: they come or go, or are another table's.
+fn moves(words: &[Word]) -> bool {
+    words.iter().any(|word| MOVING.iter().any(|moving| word.is(moving)))
 }
 
 fn truncate(schema: Option<&str>, table: Option<&str>) -> Statement {
@@ -145,7 +165,21 @@ mod tests {
         assert_eq!(of("ROLLBACK TO `s`"), Statement::RollbackTo);
         assert_eq!(of("SAVEPOINT `s`"), Statement::Marker);
         assert_eq!(of("XA COMMIT X'61',X'',1"), Statement::Xa);
-        assert_eq!(of("ALTER TABLE t ADD c int"), Statement::Other);
+        assert_eq!(of("ALTER TABLE t ADD c int"), Statement::Shape);
+        assert_eq!(of("CREATE INDEX i ON t (c)"), Statement::Shape);
+        assert_eq!(of("DROP INDEX i ON t"), Statement::Shape);
+        for other in [
+            "ALTER TABLE t RENAME TO u",
+            "ALTER TABLE p EXCHANGE PARTITION x WITH TABLE t",
+            "ALTER TABLE t DROP PARTITION x",
+            "CREATE OR REPLACE TABLE t (a int)",
+            "DROP TABLE t",
+            "RENAME TABLE t TO u",
+            "UPDATE t SET a = 1",
+            "INSERT INTO t SELECT 1",
+        ] {
+            assert_eq!(of(other), Statement::Other, "{other}");
+        }
     }
 
     #[test]

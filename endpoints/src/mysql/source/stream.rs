@@ -1,6 +1,7 @@
 //! The change stream: the binary log from a place on, transaction by transaction.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -9,6 +10,7 @@ use mysql_async::binlog::BinlogChecksumAlg;
 use mysql_async::binlog::events::Event as Raw;
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinlogStream, BinlogStreamRequest};
+use tokio::task::JoinHandle;
 use trem_engine::change::{Commit, Gather, Truncate};
 use trem_engine::ports::{ChangeStream, StreamRequest, StreamTable};
 use trem_engine::position::Position;
@@ -17,8 +19,9 @@ use trem_engine::{Error, Remedy, Result};
 
 use super::followed::Tables;
 use super::place::Place;
+use super::shape::{self, Answer, Doubt};
 use super::shared::Inner;
-use super::statement::{Statement, mentions, words};
+use super::statement::{Statement, Word, mentions, words};
 use crate::mysql::binlog::event::Event;
 use crate::mysql::error::error;
 use crate::mysql::quote;
@@ -40,7 +43,16 @@ struct Open {
     end: Position,
 }
 
+/// An event that waits for what the catalogue says of its table.
+struct Held {
+    event: Raw,
+    doubt: Doubt,
+    asking: JoinHandle<Result<Answer>>,
+}
+
 pub(super) struct MyStream {
+    inner: Arc<Inner>,
+    held: Option<Held>,
     log: Pin<Box<BinlogStream>>,
     tables: Tables,
     /// Behind the last transaction that has been read.
@@ -70,7 +82,7 @@ pub(super) async fn open_log(inner: &Inner, from: &Place, to_its_end: bool) -> R
 }
 
 impl MyStream {
-    pub(super) async fn open(inner: &Inner, request: StreamRequest) -> Result<Self> {
+    pub(super) async fn open(inner: &Arc<Inner>, request: StreamRequest) -> Result<Self> {
         let place = Place::of(&request.from)?;
         let log = open_log(inner, &place, false).await?;
         let rows = inner.rows("SHOW GLOBAL VARIABLES LIKE 'binlog_checksum'").await?;
@@ -78,7 +90,8 @@ impl MyStream {
         let mut tables = Tables::default();
         tables.add(request.tables)?;
         tracing::debug!(task = inner.task, from = %request.from, "following the log");
-        Ok(Self { log: Box::pin(log), tables, place, open: None, checksums })
+        let (log, inner) = (Box::pin(log), Arc::clone(inner));
+        Ok(Self { inner, held: None, log, tables, place, open: None, checksums })
     }
 
     fn next(&mut self, next: Option<mysql_async::Result<Raw>>, into: &mut Gather) -> Result<()> {
@@ -109,7 +122,11 @@ impl MyStream {
             }
             Event::TableMap(map) => {
                 let at = self.end();
-                self.tables.map(map, &at, into)
+                if let Some(doubt) = self.tables.map(map, &at) {
+                    let asking = tokio::spawn(shape::ask(Arc::clone(&self.inner), doubt.clone()));
+                    self.held = Some(Held { event: raw.clone(), doubt, asking });
+                }
+                Ok(())
             }
             Event::Rows(rows) => {
                 let open = self.open.as_ref().ok_or_else(outside)?;
@@ -164,7 +181,12 @@ impl MyStream {
                 return Err(taken_back());
             }
             Statement::Truncate(id) => self.truncate(&id, into)?,
-            Statement::Other => self.other(&words, schema, sql, standalone, into)?,
+            Statement::Shape if standalone => {
+                for id in self.about(&words, schema) {
+                    self.tables.doubt(&id, &shown(sql), &self.end(), into)?;
+                }
+            }
+            Statement::Shape | Statement::Other => self.other(&words, schema, sql, standalone, into)?,
         }
         if standalone { self.commit(into) } else { Ok(()) }
     }
@@ -174,29 +196,40 @@ impl MyStream {
         into.truncate(Truncate { tables: vec![table], cascade: false, restart_identity: true, commit: None })
     }
 
-    /// A change of a table's shape, or of rows that the log has no images of.
-    fn other(
-        &mut self,
-        words: &[super::statement::Word],
-        schema: &str,
-        sql: &str,
-        standalone: bool,
-        into: &mut Gather,
-    ) -> Result<()> {
-        let at = self.end();
-        let about: Vec<TableId> = self.tables.ids().filter(|id| mentions(words, schema, id)).cloned().collect();
-        let shown: String = sql.chars().take(200).collect();
-        for id in about {
-            let reason = match standalone {
-                true => format!("a statement at the source may have changed it: {shown}"),
-                false => {
-                    format!("a session at the source wrote a statement in the place of rows (binlog_format): {shown}")
-                }
-            };
-            self.tables.suspend(&id, reason, &at, into)?;
+    /// The tables that are followed and named by a statement.
+    fn about(&self, words: &[Word], schema: &str) -> Vec<TableId> {
+        self.tables.ids().filter(|id| mentions(words, schema, id)).cloned().collect()
+    }
+
+    /// What may have changed rows that the log has no images of, or have put another table in the place of one.
+    fn other(&mut self, words: &[Word], schema: &str, sql: &str, standalone: bool, into: &mut Gather) -> Result<()> {
+        let what = match standalone {
+            true => "a statement at the source may have changed it",
+            false => "a session at the source wrote a statement in the place of rows (binlog_format)",
+        };
+        for id in self.about(words, schema) {
+            self.tables.suspend(&id, format!("{what}: {}", shown(sql)), &self.end(), into)?;
         }
         Ok(())
     }
+
+    /// Waits for what the catalogue says of the event at hand, and takes the event in again. Cancel-safe.
+    async fn answered(&mut self, into: &mut Gather) -> Result<()> {
+        while let Some(held) = &mut self.held {
+            let answer =
+                (&mut held.asking).await.map_err(|e| Error::fatal("asking the source panicked").cause(e))??;
+            let Some(Held { event, doubt, .. }) = self.held.take() else { break };
+            let at = self.end();
+            self.tables.settle(&doubt, answer, &at, into)?;
+            self.take(&event, into)?;
+        }
+        Ok(())
+    }
+}
+
+/// As much of a statement as a message takes.
+fn shown(sql: &str) -> String {
+    sql.chars().take(200).collect()
 }
 
 /// Fails if an event is not what the server wrote.
@@ -233,15 +266,18 @@ fn taken_back() -> Error {
 #[async_trait]
 impl ChangeStream for MyStream {
     async fn fill(&mut self, into: &mut Gather) -> Result<()> {
+        self.answered(into).await?;
         // Once at least: whoever asks again while there is something to be taken wants to wait for more.
         loop {
             let waited = tokio::time::timeout(SILENCE, self.log.next()).await;
             let silent = |_| Error::transient(format!("the source has been silent for {} s", SILENCE.as_secs()));
             self.next(waited.map_err(silent)?, into)?;
+            self.answered(into).await?;
             while !into.full()
                 && let Some(next) = self.log.next().now_or_never()
             {
                 self.next(next, into)?;
+                self.answered(into).await?;
             }
             if into.ready() {
                 return Ok(());
