@@ -23,7 +23,8 @@ const OPTIONS: &[&str] = &[
     "--server-id=101",
     "--gtid-domain-id=1",
     "--gtid-strict-mode=1",
-    "--innodb-flush-log-at-trx-commit=0",
+    // What has committed survives kill -9.
+    "--innodb-flush-log-at-trx-commit=2",
     "--innodb-buffer-pool-size=64M",
     "--skip-name-resolve",
 ];

@@ -55,7 +55,7 @@ async fn a_table_is_loaded_and_followed() {
     let world = Across::shop().await;
     world.source.exec("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20), n BIGINT UNSIGNED)").await;
     world.source.exec("INSERT INTO t VALUES (1, 'a', 18446744073709551615), (2, NULL, NULL)").await;
-    world.trem.command(&["check"]).expect(0);
+    world.trem.command(&["check"]).expect(0).says(&["sync_binlog = 0 a crash may take back"]);
     world.trem.until_current().expect(0).says(&["rows_loaded=2"]);
     assert_eq!(world.target.one(ROWS).await, "1:a:18446744073709551615 2");
     let mut running = world.trem.start();
@@ -278,6 +278,58 @@ async fn tables_of_two_snapshots_are_followed() {
     world.trem.until_current().expect(0);
     world.assert_equal("a", "id, v").await;
     world.assert_equal("b", "id, v").await;
+}
+
+/// What the log does not tell of a table is refused, or told, before anybody relies on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_the_log_does_not_tell_of_are_refused() {
+    let world = Across::shop().await;
+    world.source.exec("CREATE TABLE p (id INT PRIMARY KEY); CREATE TABLE plain (id INT PRIMARY KEY)").await;
+    let child = "(id INT PRIMARY KEY, p INT, CONSTRAINT fk FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE)";
+    world.source.exec(&format!("CREATE TABLE c {child}; CREATE TABLE m (id INT PRIMARY KEY) ENGINE = Aria")).await;
+    world.source.exec("CREATE TABLE h (id INT PRIMARY KEY) WITH SYSTEM VERSIONING").await;
+    let says = [
+        "ON DELETE CASCADE",
+        "ALTER TABLE `shop`.`c` DROP FOREIGN KEY `fk`",
+        "storage engine is Aria",
+        "ALTER TABLE `shop`.`m` ENGINE = InnoDB",
+        "shop.h",
+        "system-versioned",
+    ];
+    world.trem.command(&["check"]).expect(1).says(&says);
+    world.trem.until_current().expect(1).says(&["shop.c", "ON DELETE CASCADE"]);
+    world.source.exec("ALTER TABLE c DROP FOREIGN KEY fk; DROP TABLE h; ALTER TABLE m ENGINE = InnoDB").await;
+    world.trem.until_current().expect(0);
+    // Of what is nobody's matter, and of what only looks like it, nothing stops.
+    world.source.exec("CREATE DATABASE elsewhere; CREATE TABLE elsewhere.z (id INT, v VARCHAR(99) COMPRESSED)").await;
+    world.source.exec("INSERT INTO elsewhere.z VALUES (1, 'x'); CREATE TABLE elsewhere.p AS SELECT * FROM p").await;
+    world.source.exec("INSERT INTO p VALUES (1); INSERT INTO c VALUES (1, 1)").await;
+    world.trem.until_current().expect(0);
+    world.assert_equal("c", "id, p").await;
+}
+
+/// A server that goes away and comes back is followed on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_restarts_is_followed_on() {
+    let mut world = Across::shop().await;
+    world
+        .source
+        .exec("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20), n INT); INSERT INTO t VALUES (1, 'a', 1)")
+        .await;
+    let mut running = world.trem.start();
+    world.target.wait_for("SELECT to_regclass('shop.t') IS NOT NULL", "t", PATIENCE).await;
+    world.target.wait_for(ROWS, "1:a:1", PATIENCE).await;
+    for (round, in_order) in [true, false].into_iter().enumerate() {
+        world.maria.down(in_order);
+        world.maria.up();
+        world.source = world.maria.connect().await;
+        world
+            .source
+            .exec(&format!("USE shop; UPDATE t SET n = n + 1; INSERT INTO t VALUES ({round} + 5, 'b', 1)"))
+            .await;
+    }
+    world.target.wait_for(ROWS, "1:a:3 5:b:2 6:b:1", PATIENCE).await;
+    running.stop(PATIENCE).expect(0);
 }
 
 /// A log that does not reach back, or another server's, is told; nothing is skipped.

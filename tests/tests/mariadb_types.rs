@@ -171,6 +171,15 @@ const CASES: &[Case] = &[
         columns: "id, v",
         rows: &["11 b", "12 a", "13 c"],
     },
+    // What the server computes, and what it hides.
+    Case {
+        create: "CREATE TABLE g (id INT PRIMARY KEY, a INT, v INT AS (a * 2) VIRTUAL, p VARCHAR(20) AS (concat('x', a)) \
+                   PERSISTENT, hidden INT INVISIBLE DEFAULT 7)",
+        change: "INSERT INTO g (id, a) VALUES (1, 5), (2, NULL); UPDATE g SET a = 6 WHERE id = 1",
+        table: "g",
+        columns: "id, a, v, p, hidden",
+        rows: &["1 6 12 x6 7", "2 - - - 7"],
+    },
     // Names of any kind.
     Case {
         create: "CREATE TABLE `t``x'y\"z.ü select` (`id.1` INT PRIMARY KEY, `order` VARCHAR(5), `SELECT` INT, \

@@ -8,15 +8,14 @@ use std::sync::Arc;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use trem_engine::Result;
-use trem_engine::schema::{Catalog, Column, GeneratedColumn, Identity, TableId, TableSchema};
+use trem_engine::schema::{Catalog, Column, Identity, TableId, TableSchema};
 use trem_engine::task::Selection;
-use trem_engine::template::Template;
 
 use super::connect::{Flavor, Session};
 use super::error;
 use super::quote;
 use super::row::get;
-use super::types::{DIALECT, Described};
+use super::types::Described;
 
 /// Schemas of the server's own, and of trem.
 const OWN: &str = "('mysql', 'information_schema', 'performance_schema', 'sys', 'trem')";
@@ -71,15 +70,8 @@ fn among(ids: &[TableId]) -> String {
     format!("(table_schema, table_name) IN ({})", ids.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
-/// A column, and the expression that makes it if the server computes it.
-struct Attribute {
-    name: String,
-    described: Described,
-    nullable: bool,
-    generated: Option<String>,
-}
-
-async fn columns(session: &mut Session, ids: &[TableId]) -> Result<HashMap<TableId, Vec<Attribute>>> {
+/// A column that the server computes is one like any other: its values are in reads and in the log.
+async fn columns(session: &mut Session, ids: &[TableId]) -> Result<HashMap<TableId, Vec<Column>>> {
     let checked = match session.flavor {
         // (MariaDB knowledge base, "JSON Data Type".)
         Flavor::MariaDb => {
@@ -90,28 +82,25 @@ async fn columns(session: &mut Session, ids: &[TableId]) -> Result<HashMap<Table
     };
     let sql = format!(
         "SELECT table_schema, table_name, column_name, data_type, column_type, character_set_name, collation_name, \
-           is_nullable, generation_expression, extra, data_type = 'longtext' AND {checked} \
+           is_nullable, data_type = 'longtext' AND {checked} \
          FROM information_schema.columns c WHERE {} ORDER BY table_schema, table_name, ordinal_position",
         among(ids)
     );
-    let mut tables: HashMap<TableId, Vec<Attribute>> = HashMap::new();
+    let mut tables: HashMap<TableId, Vec<Column>> = HashMap::new();
     for row in &rows(&mut session.conn, &sql).await? {
-        let extra: String = get(row, 9)?;
-        let expression: Option<String> = get(row, 8)?;
         let described = Described {
             word: get::<String>(row, 3)?.to_lowercase(),
             whole: get(row, 4)?,
             charset: get(row, 5)?,
             collation: get(row, 6)?,
-            checked_as_json: get::<i64>(row, 10)? == 1,
+            checked_as_json: get::<i64>(row, 8)? == 1,
         };
-        tables.entry(TableId::new(get::<String>(row, 0)?, get::<String>(row, 1)?)).or_default().push(Attribute {
+        tables.entry(TableId::new(get::<String>(row, 0)?, get::<String>(row, 1)?)).or_default().push(Column {
             name: get(row, 2)?,
-            described,
+            ty: described.meaning(),
+            native: described.native(),
             nullable: get::<String>(row, 7)? == "YES",
-            // "DEFAULT_GENERATED" is a default that is an expression.
-            generated: expression
-                .filter(|e| !e.is_empty() && (extra.contains("GENERATED") || extra.contains("PERSISTENT"))),
+            omissible: false,
         });
     }
     Ok(tables)
@@ -148,21 +137,7 @@ async fn keys(conn: &mut Conn, ids: &[TableId]) -> Result<HashMap<TableId, Vec<K
     Ok(tables)
 }
 
-fn shape(id: TableId, attributes: Vec<Attribute>, keys: &[Key]) -> TableSchema {
-    let (mut columns, mut generated) = (Vec::new(), Vec::new());
-    for a in attributes {
-        let native = a.described.native();
-        match a.generated {
-            Some(expression) => {
-                let expression = Template::verbatim(DIALECT, expression);
-                generated.push(GeneratedColumn { name: a.name, native, expression });
-            }
-            None => {
-                let ty = a.described.meaning();
-                columns.push(Column { name: a.name, ty, native, nullable: a.nullable, omissible: false });
-            }
-        }
-    }
+fn shape(id: TableId, columns: Vec<Column>, keys: &[Key]) -> TableSchema {
     let places = |key: &Key| -> Option<Vec<usize>> {
         key.columns.iter().map(|name| columns.iter().position(|c: &Column| c.name == *name)).collect()
     };
@@ -171,5 +146,14 @@ fn shape(id: TableId, attributes: Vec<Attribute>, keys: &[Key]) -> TableSchema {
     let key =
         if primary_key.is_empty() { keys.iter().find_map(chosen).unwrap_or_default() } else { primary_key.clone() };
     let identity = if key.is_empty() { Identity::Full } else { Identity::Key };
-    TableSchema { id, native_id: None, columns, key, primary_key, identity, generated, history: Default::default() }
+    TableSchema {
+        id,
+        native_id: None,
+        columns,
+        key,
+        primary_key,
+        identity,
+        generated: Vec::new(),
+        history: Default::default(),
+    }
 }

@@ -1,6 +1,6 @@
 //! Table maps: how rows of a table stand in the log.
 
-use trem_engine::{Error, Result};
+use trem_engine::Result;
 
 use super::bytes::Bytes;
 
@@ -12,6 +12,8 @@ pub(crate) struct TableMap {
     pub(crate) schema: String,
     pub(crate) table: String,
     pub(crate) columns: Vec<Logged>,
+    /// The type of a column that is not known: nothing is known of its columns then.
+    pub(crate) unknown: Option<u8>,
     /// What the columns are called; none unless `binlog_row_metadata` is `FULL`.
     pub(crate) names: Vec<String>,
 }
@@ -42,8 +44,21 @@ impl TableMap {
         let kinds = bytes.take(count)?;
         let length = bytes.packed()?;
         let mut metas = Bytes::new(bytes.take(length)?);
-        let columns = kinds.iter().map(|kind| Ok(Logged { kind: *kind, meta: meta(*kind, &mut metas)? }));
-        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let mut columns = Vec::with_capacity(count);
+        for kind in kinds {
+            // The table may be one that nobody follows.
+            let Some(meta) = meta(*kind, &mut metas)? else {
+                return Ok(Self {
+                    number,
+                    schema,
+                    table,
+                    columns: Vec::new(),
+                    unknown: Some(*kind),
+                    names: Vec::new(),
+                });
+            };
+            columns.push(Logged { kind: *kind, meta });
+        }
         bytes.take(count.div_ceil(8))?;
         let mut names = Vec::new();
         while !bytes.is_empty() {
@@ -54,21 +69,19 @@ impl TableMap {
                 names.push(value.text()?);
             }
         }
-        Ok(Self { number, schema, table, columns, names })
+        Ok(Self { number, schema, table, columns, unknown: None, names })
     }
 }
 
-/// What stands beside a type. (MySQL source documentation, `Table_map_event`, column metadata.)
-fn meta(kind: u8, metas: &mut Bytes<'_>) -> Result<u16> {
-    Ok(match kind {
+/// What stands beside a type; `None` for one that is not known. (MySQL source documentation, `Table_map_event`, column
+/// metadata.)
+fn meta(kind: u8, metas: &mut Bytes<'_>) -> Result<Option<u16>> {
+    Ok(Some(match kind {
         4 | 5 | 17..=19 | 242 | 245 | 249..=252 | 255 => metas.byte()?.into(),
         // The real type comes first, or the precision.
         246..=248 | 253 | 254 => metas.big(2)? as u16,
         15 | 16 => metas.little(2)? as u16,
         0..=3 | 6..=14 => 0,
-        _ => {
-            let what = format!("the binary log has a column of type {kind}, which this version does not know");
-            return Err(Error::fatal(what).remedy("exclude the table (`exclude` in [[tables]])"));
-        }
-    })
+        _ => return Ok(None),
+    }))
 }

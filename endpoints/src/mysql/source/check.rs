@@ -1,13 +1,13 @@
 //! What could stop a task later, looked at before anything is created.
 
 use trem_engine::ports::{Finding, Severity};
-use trem_engine::schema::{TableSchema, Type};
+use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::task::Selection;
 use trem_engine::{Error, Remedy, Result};
 
+use super::obstacles;
 use super::shared::{Inner, no_log};
 use crate::mysql::catalog;
-use crate::mysql::charset::Charset;
 use crate::mysql::row::get;
 
 /// Settings that following the log needs, and what they have to be. A session may have others: each event is looked at
@@ -38,21 +38,65 @@ pub(super) async fn check(inner: &Inner, want: &Selection, follow: bool) -> Resu
             findings.push(refusal(subject, "it matches no table of the source".to_owned(), Some(remedy.into())));
         }
     }
-    for table in &tables {
-        if let Some(error) = unreadable(table) {
-            findings.push(refusal(table.id.to_string(), error.reason(), error.advice().cloned()));
-        }
+    let tables: Vec<&TableSchema> = tables.iter().map(AsRef::as_ref).collect();
+    for error in obstacles::of(inner, &tables, follow).await? {
+        let subject = error.table_id().map_or_else(String::new, ToString::to_string);
+        findings.push(refusal(subject, error.reason(), error.advice().cloned()));
     }
+    findings.extend(passed_over(inner, want).await?);
     if follow {
         for error in settings(inner).await? {
             findings.push(refusal("source".to_owned(), error.reason(), error.advice().cloned()));
         }
+        findings.extend(forgets(inner).await?);
     }
     Ok(findings)
 }
 
 fn refusal(subject: String, message: String, remedy: Option<Remedy>) -> Finding {
     Finding { severity: Severity::Error, subject, message, remedy }
+}
+
+/// Tables that a wildcard covers and that are of no kind that is replicated.
+async fn passed_over(inner: &Inner, want: &Selection) -> Result<Vec<Finding>> {
+    let sql = "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'SYSTEM VERSIONED'";
+    let mut found = Vec::new();
+    for row in &inner.rows(sql).await? {
+        let id = TableId::new(get::<String>(row, 0)?, get::<String>(row, 1)?);
+        if want.takes(&id) {
+            found.push(Finding {
+                severity: Severity::Warning,
+                subject: id.to_string(),
+                message: "it is system-versioned, and its log tells other changes than were made: it is left out"
+                    .to_owned(),
+                remedy: Some("exclude it in [[tables]]".into()),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Settings with which a server that crashes forgets what it has told already.
+async fn forgets(inner: &Inner) -> Result<Option<Finding>> {
+    const NAMES: &str = "'innodb_flush_log_at_trx_commit', 'sync_binlog'";
+    let rows = inner.rows(&format!("SHOW GLOBAL VARIABLES WHERE variable_name IN ({NAMES})")).await?;
+    let mut lax = Vec::new();
+    for row in &rows {
+        let (name, value): (String, String) = (get(row, 0)?, get(row, 1)?);
+        if value != "1" {
+            lax.push(format!("{name} = {value}"));
+        }
+    }
+    if lax.is_empty() {
+        return Ok(None);
+    }
+    let right = "SET GLOBAL innodb_flush_log_at_trx_commit = 1, GLOBAL sync_binlog = 1";
+    Ok(Some(Finding {
+        severity: Severity::Warning,
+        subject: "source".to_owned(),
+        message: format!("with {} a crash may take back what the target has already", lax.join(" and ")),
+        remedy: Some(Remedy::Sql(right.to_owned())),
+    }))
 }
 
 /// What stands against following the log at all.
@@ -75,22 +119,4 @@ pub(super) async fn settings(inner: &Inner) -> Result<Vec<Error>> {
         }
     }
     Ok(errors)
-}
-
-/// A column whose values this version cannot read.
-pub(super) fn unreadable(table: &TableSchema) -> Option<Error> {
-    table.columns.iter().find_map(|column| {
-        let why = match &column.ty {
-            Type::Named(name) => format!("its column {} is of type {name}", column.name),
-            _ if Charset::of(column).is_none() => {
-                format!("its column {} has the character set {}", column.name, column.native.detail)
-            }
-            _ if column.native.name.contains("mariadb-5.3") => {
-                format!("its column {} stands in the format of MariaDB 5.3", column.name)
-            }
-            _ => return None,
-        };
-        let error = Error::refused(format!("{why}, which this version does not read")).table(&table.id);
-        Some(error.remedy("leave the column out (`exclude-columns` in [[tables]]), or exclude the table"))
-    })
 }

@@ -196,10 +196,12 @@ impl Followed {
 /// # Errors
 /// Why they cannot be read as the table that is known.
 fn layout(table: &TableSchema, map: &TableMap) -> Result<Vec<Slot>, String> {
+    if let Some(kind) = map.unknown {
+        return Err(format!("it has a column of type {kind} of the log, which this version does not know"));
+    }
     if map.names.len() != map.columns.len() {
         return Err("its rows came without the names of their columns: binlog_row_metadata is not FULL".to_owned());
     }
-    let generated = |name: &str| table.generated.iter().any(|g| g.name == name);
     let mut columns = Vec::with_capacity(map.columns.len());
     for (name, logged) in map.names.iter().zip(&map.columns) {
         let column = match table.column(name) {
@@ -207,7 +209,6 @@ fn layout(table: &TableSchema, map: &TableMap) -> Result<Vec<Slot>, String> {
                 let reading = Reading::new(&table.columns[at], *logged);
                 Some((at, reading.ok_or_else(|| format!("its column {name} has another type now"))?))
             }
-            None if generated(name) => None,
             None => return Err(format!("it has a column {name} now")),
         };
         columns.push((*logged, column));

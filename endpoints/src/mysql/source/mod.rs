@@ -3,6 +3,7 @@
 mod check;
 mod chunks;
 mod followed;
+mod obstacles;
 mod place;
 mod read;
 mod readers;
@@ -77,7 +78,8 @@ impl Source for MysqlSource {
         if follow && let Some(error) = check::settings(&self.inner).await?.into_iter().next() {
             return Err(error);
         }
-        Ok(tables.iter().filter_map(|table| check::unreadable(table)).collect())
+        let tables: Vec<&TableSchema> = tables.iter().map(AsRef::as_ref).collect();
+        obstacles::of(&self.inner, &tables, follow).await
     }
 
     async fn lineage(&self) -> Result<Lineage> {

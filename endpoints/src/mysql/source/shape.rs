@@ -58,12 +58,16 @@ pub(super) async fn ask(inner: Arc<Inner>, doubt: Doubt) -> Result<Answer> {
 
 fn compare(doubt: &Doubt, now: &TableSchema, plain: &[String]) -> Result<Shape> {
     let Doubt { table, map } = doubt;
+    if let Some(kind) = map.unknown {
+        return Ok(Shape::Other(format!(
+            "it has a column of type {kind} of the log, which this version does not know"
+        )));
+    }
     if map.names.len() != map.columns.len() {
         let what = "its rows came without the names of their columns: binlog_row_metadata is not FULL";
         return Ok(Shape::Other(what.to_owned()));
     }
-    let known = |name: &str| now.column(name).is_some() || now.generated.iter().any(|g| g.name == name);
-    if map.names.len() != now.columns.len() + now.generated.len() || !map.names.iter().all(|name| known(name)) {
+    if map.names.len() != now.columns.len() || !map.names.iter().all(|name| now.column(name).is_some()) {
         return Ok(Shape::Again("its columns have changed more than once since".to_owned()));
     }
     for column in &table.columns {

@@ -151,7 +151,8 @@ impl MyStream {
         into: &mut Gather,
     ) -> Result<()> {
         if self.open.is_some() {
-            return Err(Error::fatal("a transaction of the binary log begins inside of another one"));
+            // What a crash of the server cut off; it is not sent again.
+            return Err(Error::transient("a transaction of the binary log begins before the one before it has ended"));
         }
         let mut behind = self.place.clone();
         behind.gtids.advance(domain, server, sequence)?;
@@ -181,12 +182,12 @@ impl MyStream {
                 return Err(taken_back());
             }
             Statement::Truncate(id) => self.truncate(&id, into)?,
-            Statement::Shape if standalone => {
+            Statement::Shape => {
                 for id in self.about(&words, schema) {
                     self.tables.doubt(&id, &shown(sql), &self.end(), into)?;
                 }
             }
-            Statement::Shape | Statement::Other => self.other(&words, schema, sql, standalone, into)?,
+            Statement::Other => self.other(&words, schema, sql, standalone, into)?,
         }
         if standalone { self.commit(into) } else { Ok(()) }
     }
