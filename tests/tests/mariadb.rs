@@ -117,7 +117,6 @@ async fn a_server_that_cannot_be_followed_is_refused() {
         ("binlog_format", "STATEMENT", "ROW"),
         ("binlog_row_image", "MINIMAL", "FULL"),
         ("binlog_row_metadata", "NO_LOG", "FULL"),
-        ("log_bin_compress", "ON", "OFF"),
     ] {
         world.source.exec(&format!("SET GLOBAL {name} = {wrong}")).await;
         let says = [format!("{name} is {wrong}"), format!("SET GLOBAL {name} = {right}")];
@@ -316,7 +315,7 @@ async fn a_server_that_restarts_is_followed_on() {
         .source
         .exec("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20), n INT); INSERT INTO t VALUES (1, 'a', 1)")
         .await;
-    let mut running = world.trem.start();
+    let running = world.trem.start();
     world.target.wait_for("SELECT to_regclass('shop.t') IS NOT NULL", "t", PATIENCE).await;
     world.target.wait_for(ROWS, "1:a:1", PATIENCE).await;
     for (round, in_order) in [true, false].into_iter().enumerate() {
@@ -330,6 +329,23 @@ async fn a_server_that_restarts_is_followed_on() {
     }
     world.target.wait_for(ROWS, "1:a:3 5:b:2 6:b:1", PATIENCE).await;
     running.stop(PATIENCE).expect(0);
+}
+
+/// A log that the server compresses says the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_log_is_read() {
+    let world = Across::shop().await;
+    world.source.exec("SET GLOBAL log_bin_compress = ON, GLOBAL log_bin_compress_min_len = 10").await;
+    world.source.exec("CREATE TABLE t (id INT PRIMARY KEY, v TEXT, n INT); CREATE TABLE u LIKE t").await;
+    world.trem.until_current().expect(0);
+    let source = world.maria.connect().await;
+    source.exec("USE shop; INSERT INTO t SELECT seq, repeat('x', seq), 0 FROM seq_1_to_1000").await;
+    source.exec("UPDATE t SET v = repeat('y', 3000) WHERE id % 2 = 0; DELETE FROM t WHERE id % 5 = 0").await;
+    source.exec("INSERT INTO u SELECT * FROM t; TRUNCATE /* a statement that is long enough */ u").await;
+    source.exec("INSERT INTO u VALUES (1, 'z', 1)").await;
+    world.trem.until_current().expect(0);
+    world.assert_equal("t", "id, v, n").await;
+    world.assert_equal("u", "id, v, n").await;
 }
 
 /// A log that does not reach back, or another server's, is told; nothing is skipped.

@@ -1,8 +1,11 @@
 //! The events that a follower of the log has to know.
 
+use std::borrow::Cow;
+
 use trem_engine::{Error, Remedy, Result};
 
 use super::bytes::Bytes;
+use super::compressed::inflated;
 use super::table_map::TableMap;
 
 /// Flag of an event's header: whoever does not know the event may pass over it.
@@ -39,7 +42,7 @@ pub(crate) enum Event<'a> {
 }
 
 /// Rows as they stand in an event.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rows<'a> {
     pub(crate) change: Change,
     pub(crate) table: u64,
@@ -49,7 +52,7 @@ pub(crate) struct Rows<'a> {
     pub(crate) first: &'a [u8],
     /// Which of them are in the image after an update.
     pub(crate) second: &'a [u8],
-    pub(crate) data: &'a [u8],
+    pub(crate) data: Cow<'a, [u8]>,
 }
 
 impl<'a> Event<'a> {
@@ -60,14 +63,17 @@ impl<'a> Event<'a> {
     pub(crate) fn parse(kind: u8, flags: u16, data: &'a [u8]) -> Result<Self> {
         let mut bytes = Bytes::new(data);
         match kind {
-            2 => query(bytes),
+            2 | 165 => query(bytes, kind == 165),
             4 => {
                 let offset = bytes.little(8)?;
                 Ok(Self::Rotate { file: String::from_utf8_lossy(bytes.rest()).into_owned(), offset })
             }
             16 => Ok(Self::Commit),
             19 => TableMap::parse(data).map(Self::TableMap),
-            20..=25 | 30..=32 => rows(kind, bytes).map(Self::Rows),
+            20..=25 | 30..=32 => rows(kind, bytes, false).map(Self::Rows),
+            // The same three of either version, compressed.
+            166..=168 => rows(kind - 166 + 23, bytes, true).map(Self::Rows),
+            169..=171 => rows(kind - 169 + 30, bytes, true).map(Self::Rows),
             26 => Err(Error::lineage("the source says that its log has a gap (an incident)")
                 .remedy(Remedy::from("look into the source's error log").then(Remedy::StartAnew))),
             162 => {
@@ -78,22 +84,15 @@ impl<'a> Event<'a> {
             // Stop, format, heartbeats, text of statements, checkpoints and lists of GTIDs, keys of encryption.
             3 | 15 | 27 | 29 | 35 | 41 | 160 | 161 | 163 | 164 => Ok(Self::Nothing),
             _ if flags & IGNORABLE != 0 => Ok(Self::Nothing),
-            _ => Err(Error::fatal(format!(
-                "the binary log has an event of type {kind}, which this version does not know"
-            ))
-            .remedy(remedy(kind))),
+            _ => {
+                let what = format!("the binary log has an event of type {kind}, which this version does not know");
+                Err(Error::fatal(what).remedy("report it, with the version of the source"))
+            }
         }
     }
 }
 
-fn remedy(kind: u8) -> Remedy {
-    match kind {
-        165..=171 => Remedy::Sql("SET GLOBAL log_bin_compress = OFF".to_owned()).then(Remedy::StartAnew),
-        _ => "report it, with the version of the source".into(),
-    }
-}
-
-fn query<'a>(mut bytes: Bytes<'a>) -> Result<Event<'a>> {
+fn query<'a>(mut bytes: Bytes<'a>, compressed: bool) -> Result<Event<'a>> {
     bytes.take(8)?;
     let schema = usize::from(bytes.byte()?);
     bytes.take(2)?;
@@ -101,10 +100,11 @@ fn query<'a>(mut bytes: Bytes<'a>) -> Result<Event<'a>> {
     bytes.take(variables)?;
     let schema = String::from_utf8_lossy(bytes.take(schema)?).into_owned();
     bytes.take(1)?;
-    Ok(Event::Query { schema, sql: String::from_utf8_lossy(bytes.rest()).into_owned() })
+    let sql = if compressed { Cow::Owned(inflated(bytes)?) } else { Cow::Borrowed(bytes.rest()) };
+    Ok(Event::Query { schema, sql: String::from_utf8_lossy(&sql).into_owned() })
 }
 
-fn rows<'a>(kind: u8, mut bytes: Bytes<'a>) -> Result<Rows<'a>> {
+fn rows<'a>(kind: u8, mut bytes: Bytes<'a>, compressed: bool) -> Result<Rows<'a>> {
     let change = match kind {
         20 | 23 | 30 => Change::Insert,
         21 | 24 | 31 => Change::Update,
@@ -120,5 +120,6 @@ fn rows<'a>(kind: u8, mut bytes: Bytes<'a>) -> Result<Rows<'a>> {
     let columns = bytes.packed()?;
     let first = bytes.take(columns.div_ceil(8))?;
     let second = if change == Change::Update { bytes.take(columns.div_ceil(8))? } else { first };
-    Ok(Rows { change, table, columns, first, second, data: bytes.rest() })
+    let data = if compressed { Cow::Owned(inflated(bytes)?) } else { Cow::Borrowed(bytes.rest()) };
+    Ok(Rows { change, table, columns, first, second, data })
 }

@@ -257,7 +257,7 @@ fn label(labels: &[String], number: u64) -> Result<&str> {
 }
 
 fn chosen(labels: &[String], set: u64) -> Result<String> {
-    if labels.len() < 64 && set >> labels.len() != 0 {
+    if labels.len() > 64 || (labels.len() < 64 && set >> labels.len() != 0) {
         return Err(wrong("a choice of its SET"));
     }
     let chosen = labels.iter().enumerate().filter(|(at, _)| set >> at & 1 == 1).map(|(_, label)| label.as_str());

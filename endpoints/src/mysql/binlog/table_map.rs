@@ -77,7 +77,12 @@ impl TableMap {
 /// metadata.)
 fn meta(kind: u8, metas: &mut Bytes<'_>) -> Result<Option<u16>> {
     Ok(Some(match kind {
-        4 | 5 | 17..=19 | 242 | 245 | 249..=252 | 255 => metas.byte()?.into(),
+        // Fractions of seconds have up to six digits.
+        17..=19 => match metas.byte()? {
+            digits @ 0..=6 => digits.into(),
+            _ => return Ok(None),
+        },
+        4 | 5 | 242 | 245 | 249..=252 | 255 => metas.byte()?.into(),
         // The real type comes first, or the precision.
         246..=248 | 253 | 254 => metas.big(2)? as u16,
         15 | 16 => metas.little(2)? as u16,

@@ -12,13 +12,8 @@ use crate::mysql::row::get;
 
 /// Settings that following the log needs, and what they have to be. A session may have others: each event is looked at
 /// too.
-const SETTINGS: &[(&str, &str)] = &[
-    ("log_bin", "ON"),
-    ("binlog_format", "ROW"),
-    ("binlog_row_image", "FULL"),
-    ("binlog_row_metadata", "FULL"),
-    ("log_bin_compress", "OFF"),
-];
+const SETTINGS: &[(&str, &str)] =
+    &[("log_bin", "ON"), ("binlog_format", "ROW"), ("binlog_row_image", "FULL"), ("binlog_row_metadata", "FULL")];
 
 /// Looks at the server and the selected tables.
 pub(super) async fn check(inner: &Inner, want: &Selection, follow: bool) -> Result<Vec<Finding>> {

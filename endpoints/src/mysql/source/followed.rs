@@ -226,7 +226,7 @@ fn put(rows: &Rows<'_>, layout: &Layout, table: usize, schema: &Arc<TableSchema>
         return Err(Error::new(trem_engine::Class::Table, "its rows came without some of their columns")
             .remedy("set binlog_row_image = FULL at the source, in every session that writes"));
     }
-    let mut bytes = Bytes::new(rows.data);
+    let mut bytes = Bytes::new(&rows.data);
     while !bytes.is_empty() {
         let start = bytes.len();
         let first = image(layout, schema, &mut bytes)?;
