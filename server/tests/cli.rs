@@ -80,11 +80,11 @@ fn usage() {
 
 #[test]
 fn a_wrong_configuration_is_2() {
-    let place = Place::new(&TASKS.replace("\"null\"", "\"mysql\""));
+    let place = Place::new(&TASKS.replace("\"null\"", "\"oracle\""));
     for command in ["run", "check", "plan", "status"] {
         let (code, out, err) = place.trem(&[command, "tasks.toml"]);
         assert_eq!((code, out.as_str()), (Some(2), ""), "{command}");
-        assert!(err.starts_with("trem: tasks.toml:7:8: endpoints.nothing.kind: kind \"mysql\""), "{err}");
+        assert!(err.starts_with("trem: tasks.toml:7:8: endpoints.nothing.kind: kind \"oracle\""), "{err}");
     }
     let (code, _, err) = place.trem(&["check", "other.toml"]);
     assert_eq!(code, Some(2));

@@ -176,9 +176,9 @@ fn endpoints() {
     let message = refused(&text);
     says(&message, &["tasks.toml:15:10: tasks.copy.target: no endpoint is called \"report\""]);
     says(&message, &["expected the target to be \"nothing\", \"reports\" or \"shop\""]);
-    let text = format!("{ENDPOINTS}{TASK}{TABLES}").replace("kind = \"null\"", "kind = \"mysql\"");
+    let text = format!("{ENDPOINTS}{TASK}{TABLES}").replace("kind = \"null\"", "kind = \"oracle\"");
     let message = refused(&text);
-    says(&message, &["tasks.toml:11:8: endpoints.nothing.kind: kind \"mysql\" is not supported by this version"]);
+    says(&message, &["tasks.toml:11:8: endpoints.nothing.kind: kind \"oracle\" is not supported by this version"]);
     says(&refused("[endpoints.a]\nkind = 5\n"), &["endpoints.a.kind: expected the kind", "found the integer 5"]);
     let message = refused("[endpoints.a]\nkind = \"null\"\nurl = \"x\"\n");
     says(&message, &["tasks.toml:3:1: endpoints.a.url: unknown key `url` in an endpoint of kind null: leave it out"]);
