@@ -82,15 +82,16 @@ const CASES: &[Case] = &[
     // The character set is the column's; the server's latin1 is not the standard's.
     Case {
         create: "CREATE TABLE cs (id INT PRIMARY KEY, l VARCHAR(20) CHARACTER SET latin1, \
-                   u3 VARCHAR(20) CHARACTER SET utf8mb3, u4 TEXT CHARACTER SET utf8mb4, \
-                   k CHAR(5) CHARACTER SET latin1, \
+                   c VARCHAR(20) CHARACTER SET cp1251, g VARCHAR(20) CHARACTER SET gbk, \
+                   s VARCHAR(20) CHARACTER SET sjis, u3 VARCHAR(20) CHARACTER SET utf8mb3, \
+                   u16 VARCHAR(20) CHARACTER SET utf16, u4 TEXT CHARACTER SET utf8mb4, k CHAR(5) CHARACTER SET latin1, \
                    e ENUM('é','ü€') CHARACTER SET latin1, st SET('ñ','ß') CHARACTER SET latin1, \
                    raw VARCHAR(20) CHARACTER SET binary)",
-        change: "INSERT INTO cs VALUES (1,'é€Œ','漢字','😀é','ab  ','ü€','ñ,ß',x'00ff41'); \
+        change: "INSERT INTO cs VALUES (1,'é€Œ','Жук','中文','日本ー','漢字','😀é','😀é','ab  ','ü€','ñ,ß',x'00ff41'); \
                  INSERT INTO cs(id,l) VALUES (2,CONVERT(x'8d8f90' USING latin1)); UPDATE cs SET id=3 WHERE id=1",
         table: "cs",
-        columns: "id, l, u3, u4, k, e, st, raw",
-        rows: &["2 \u{8d}\u{8f}\u{90} - - - - - -", "3 é€Œ 漢字 😀é ab ü€ ñ,ß \\x00ff41"],
+        columns: "id, l, c, g, s, u3, u16, u4, k, e, st, raw",
+        rows: &["2 \u{8d}\u{8f}\u{90} - - - - - - - - - -", "3 é€Œ Жук 中文 日本ー 漢字 😀é 😀é ab ü€ ñ,ß \\x00ff41"],
     },
     // The log leaves zero bytes at the end out, of keys too.
     Case {
@@ -173,8 +174,8 @@ const CASES: &[Case] = &[
     },
     // What the server computes, and what it hides.
     Case {
-        create: "CREATE TABLE g (id INT PRIMARY KEY, a INT, v INT AS (a * 2) VIRTUAL, p VARCHAR(20) AS (concat('x', a)) \
-                   PERSISTENT, hidden INT INVISIBLE DEFAULT 7)",
+        create: "CREATE TABLE g (id INT PRIMARY KEY, a INT, v INT AS (a * 2) VIRTUAL, \
+                   p VARCHAR(20) AS (concat('x', a)) PERSISTENT, hidden INT INVISIBLE DEFAULT 7)",
         change: "INSERT INTO g (id, a) VALUES (1, 5), (2, NULL); UPDATE g SET a = 6 WHERE id = 1",
         table: "g",
         columns: "id, a, v, p, hidden",
@@ -238,6 +239,94 @@ async fn values_come_through_loads_and_changes_alike() {
             assert_eq!(rows, case.rows, "{database}: {}", case.create);
         }
     }
+}
+
+/// Character sets of one byte, and of up to two.
+const CHARSETS: &[(&str, bool)] = &[
+    ("armscii8", false),
+    ("cp1250", false),
+    ("cp1251", false),
+    ("cp1256", false),
+    ("cp1257", false),
+    ("cp850", false),
+    ("cp852", false),
+    ("cp866", false),
+    ("dec8", false),
+    ("geostd8", false),
+    ("greek", false),
+    ("hebrew", false),
+    ("hp8", false),
+    ("keybcs2", false),
+    ("koi8r", false),
+    ("koi8u", false),
+    ("latin1", false),
+    ("latin2", false),
+    ("latin5", false),
+    ("latin7", false),
+    ("macce", false),
+    ("macroman", false),
+    ("swe7", false),
+    ("tis620", false),
+    ("gbk", true),
+    ("gb2312", true),
+    ("big5", true),
+    ("sjis", true),
+    ("cp932", true),
+    ("ujis", true),
+    ("eucjpms", true),
+    ("euckr", true),
+    ("ucs2", true),
+    ("utf16", true),
+    ("utf16le", true),
+];
+
+/// Every character of every set that the log can be read in is the one that the server makes of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_character_is_the_servers() {
+    let world = across(&["shop.*"]).await;
+    world.source.exec("CREATE DATABASE shop; USE shop").await;
+    for (charset, _) in CHARSETS {
+        for how in ["loaded", "changed"] {
+            world
+                .source
+                .exec(&format!(
+                    "CREATE TABLE {how}_{charset} (id INT PRIMARY KEY, v VARCHAR(4) CHARACTER SET {charset})"
+                ))
+                .await;
+        }
+    }
+    let fill = async |how: &str| {
+        for (charset, wide) in CHARSETS {
+            // No byte is zero where it would be a character, and half a character is none.
+            let which = match (wide, charset.starts_with('u') && *charset != "ujis") {
+                (false, _) => "seq < 256",
+                (true, false) => "seq > 33088 AND seq % 256 >= 48",
+                (true, true) => "seq NOT BETWEEN 55296 AND 57343 AND seq % 256 NOT BETWEEN 216 AND 223",
+            };
+            let sql = format!(
+                "INSERT IGNORE INTO {how}_{charset} SELECT seq, CHAR(seq USING {charset}) FROM seq_1_to_65535 \
+                 WHERE {which} AND CHAR(seq USING {charset}) IS NOT NULL"
+            );
+            world.source.exec(&sql).await;
+        }
+    };
+    fill("loaded").await;
+    world.trem.until_current().expect(0);
+    fill("changed").await;
+    let ended = world.trem.until_current();
+    let mut wrong = Vec::new();
+    for (charset, _) in CHARSETS {
+        let sql = format!(
+            "SELECT count(*)::text, min(to_hex(id)), max(to_hex(id)) \
+             FROM shop.loaded_{charset} l FULL JOIN shop.changed_{charset} c USING (id) WHERE l.v IS DISTINCT FROM c.v"
+        );
+        let row = world.target.rows(&sql).await.remove(0);
+        if row[0].as_deref() != Some("0") {
+            wrong.push(format!("{charset}: {row:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), ended.stderr);
+    ended.expect(0);
 }
 
 /// A date that is in no calendar suspends its table, in a load and in changes.

@@ -7,8 +7,8 @@ use trem_engine::{Error, Result};
 
 use super::bytes::Bytes;
 
-/// The bytes as they were: behind a byte that says how, and how many bytes their number has, comes that number, the most
-/// significant byte first, and then zlib's. (MariaDB source, `binlog_buf_uncompress`.)
+/// The bytes as they were: behind a byte that says how, and how many bytes their number has, comes that number, the
+/// most significant byte first, and then zlib's. (MariaDB source, `binlog_buf_uncompress`.)
 pub(super) fn inflated(mut bytes: Bytes<'_>) -> Result<Vec<u8>> {
     let wrong = || Error::fatal("the binary log has an event that cannot be decompressed");
     let how = bytes.byte()?;

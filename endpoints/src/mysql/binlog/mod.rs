@@ -21,6 +21,7 @@ mod tests {
     use super::event::Event;
     use super::row::{self, Reading};
     use super::table_map::{Logged, TableMap};
+    use crate::mysql::charset::Charsets;
     use crate::mysql::types::DIALECT;
 
     fn types() -> Vec<Type> {
@@ -61,7 +62,7 @@ mod tests {
             let native = Native { dialect: DIALECT, name: "x".to_owned(), detail: String::new() };
             let column = Column { name: "c".to_owned(), ty: ty.clone(), native, nullable: true, omissible: false };
             let mut builder = ColumnBuilder::new(&ty);
-            if let Some(reading) = Reading::new(&column, logged) {
+            if let Some(reading) = Reading::new(&column, logged, &Charsets::default()) {
                 let _ = reading.push(&mut builder, raw);
             }
         }

@@ -11,7 +11,7 @@ use trem_engine::{Class, Error, Result};
 use super::bytes::Bytes;
 use super::table_map::Logged;
 use super::temporal;
-use crate::mysql::charset::Charset;
+use crate::mysql::charset::{Charset, Charsets};
 
 /// The bytes of one value of a column, NULL excepted.
 pub(crate) fn value<'a>(logged: Logged, bytes: &mut Bytes<'a>) -> Result<&'a [u8]> {
@@ -65,7 +65,7 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// Of a column that stands in the log like this; `None` where it cannot be read.
-    pub(crate) fn new(column: &Column, logged: Logged) -> Option<Self> {
+    pub(crate) fn new(column: &Column, logged: Logged, charsets: &Charsets) -> Option<Self> {
         let unsigned = column.native.name.contains(" unsigned") || column.native.name.contains(" zerofill");
         let fits = match (&column.ty, logged.kind) {
             (Type::Int8 | Type::UInt8, 1) | (Type::Int16 | Type::UInt16, 2) | (Type::Int32, 3 | 9) => true,
@@ -81,7 +81,7 @@ impl Reading {
             (Type::Uuid, 254) => true,
             _ => false,
         };
-        let charset = Charset::of(column)?;
+        let charset = charsets.get(&column.native.detail)?;
         fits.then(|| Self { ty: column.ty.clone(), logged, unsigned, charset })
     }
 
@@ -108,7 +108,7 @@ impl Reading {
             Type::Bit(length) => builder.push_slice(bits(raw, *length).as_bytes()),
             Type::Binary(Length::Exactly(length)) => builder.push_slice(&filled(raw, *length as usize)),
             Type::Binary(_) => builder.push_slice(raw),
-            Type::Text(_) | Type::Json => builder.push_slice(&self.charset.decode(raw)),
+            Type::Text(_) | Type::Json => builder.push_slice(&self.charset.decode(raw)?),
             Type::Enum(labels) => builder.push_slice(label(labels, raw_u64(raw))?.as_bytes()),
             Type::Set(labels) => builder.push_slice(chosen(labels, raw_u64(raw))?.as_bytes()),
             Type::Uuid => {

@@ -13,6 +13,8 @@ use crate::mysql::binlog::bytes::Bytes;
 use crate::mysql::binlog::event::{Change, Rows};
 use crate::mysql::binlog::row::{self, Reading};
 use crate::mysql::binlog::table_map::{Logged, TableMap};
+use crate::mysql::charset::{self, Charsets};
+use crate::mysql::connect::Session;
 
 use super::shape::{Answer, Doubt, Shape};
 
@@ -44,6 +46,7 @@ type Slot = (Logged, Option<(usize, Reading)>);
 #[derive(Default)]
 pub(super) struct Tables {
     followed: Vec<Followed>,
+    charsets: Charsets,
     /// By the numbers by which events name them.
     layouts: HashMap<u64, Layout>,
 }
@@ -52,7 +55,9 @@ pub(super) struct Tables {
 type Image<'a> = Vec<Option<&'a [u8]>>;
 
 impl Tables {
-    pub(super) fn add(&mut self, tables: Vec<StreamTable>) -> Result<()> {
+    pub(super) async fn add(&mut self, session: &mut Session, tables: Vec<StreamTable>) -> Result<()> {
+        let names = charset::names(tables.iter().map(|table| table.schema.as_ref()));
+        self.charsets.learn(session, names).await?;
         for table in tables {
             let mut has = table.from;
             for chunk in table.loaded {
@@ -135,7 +140,7 @@ impl Tables {
             return None;
         };
         let followed = &self.followed[table];
-        match layout(&followed.schema, &map) {
+        match layout(&followed.schema, &map, &self.charsets) {
             Ok(columns) if !followed.doubted => {
                 self.layouts.insert(number, Layout { map, table: Some(table), columns });
                 None
@@ -151,7 +156,8 @@ impl Tables {
 
     /// What the catalogue has said of a table.
     pub(super) fn settle(&mut self, doubt: &Doubt, answer: Answer, at: &Position, into: &mut Gather) -> Result<()> {
-        let Answer { shape, asked } = answer;
+        let Answer { shape, asked, charsets } = answer;
+        self.charsets.join(charsets);
         let id = &doubt.table.id;
         let Some(place) = self.find(&id.schema, &id.table) else { return Ok(()) };
         match shape {
@@ -195,7 +201,7 @@ impl Followed {
 ///
 /// # Errors
 /// Why they cannot be read as the table that is known.
-fn layout(table: &TableSchema, map: &TableMap) -> Result<Vec<Slot>, String> {
+fn layout(table: &TableSchema, map: &TableMap, charsets: &Charsets) -> Result<Vec<Slot>, String> {
     if let Some(kind) = map.unknown {
         return Err(format!("it has a column of type {kind} of the log, which this version does not know"));
     }
@@ -206,7 +212,7 @@ fn layout(table: &TableSchema, map: &TableMap) -> Result<Vec<Slot>, String> {
     for (name, logged) in map.names.iter().zip(&map.columns) {
         let column = match table.column(name) {
             Some(at) => {
-                let reading = Reading::new(&table.columns[at], *logged);
+                let reading = Reading::new(&table.columns[at], *logged, charsets);
                 Some((at, reading.ok_or_else(|| format!("its column {name} has another type now"))?))
             }
             None => return Err(format!("it has a column {name} now")),

@@ -5,7 +5,7 @@ use trem_engine::schema::{TableId, TableSchema, Type};
 use trem_engine::{Error, Remedy, Result};
 
 use super::shared::Inner;
-use crate::mysql::charset::Charset;
+use crate::mysql::charset;
 use crate::mysql::quote;
 use crate::mysql::row::get;
 
@@ -32,7 +32,7 @@ fn unreadable(table: &TableSchema) -> Option<Error> {
     table.columns.iter().find_map(|column| {
         let why = match &column.ty {
             Type::Named(name) => format!("its column {} is of type {name}", column.name),
-            _ if Charset::of(column).is_none() => {
+            _ if !charset::is_known(&column.native.detail) => {
                 format!("its column {} has the character set {}", column.name, column.native.detail)
             }
             _ if column.native.name.contains("mariadb-5.3") => {
@@ -64,8 +64,8 @@ async fn engines(inner: &Inner) -> Result<Vec<(TableId, Error)>> {
     inner.rows(sql).await?.iter().map(one).collect()
 }
 
-/// Tables whose rows the storage engine changes for a foreign key, and writes nothing of it into the log. (MySQL manual,
-/// "Replication and Foreign Keys"; MariaDB behaves the same.)
+/// Tables whose rows the storage engine changes for a foreign key, and writes nothing of it into the log. (MySQL
+/// manual, "Replication and Foreign Keys"; MariaDB behaves the same.)
 async fn cascades(inner: &Inner) -> Result<Vec<(TableId, Error)>> {
     let sql = "SELECT constraint_schema, table_name, constraint_name, referenced_table_name, \
                  IF(delete_rule IN ('CASCADE', 'SET NULL'), concat('ON DELETE ', delete_rule), \

@@ -12,6 +12,7 @@ use trem_engine::{Error, Result};
 use super::shared::{Inner, here};
 use crate::mysql::binlog::table_map::TableMap;
 use crate::mysql::catalog;
+use crate::mysql::charset::{self, Charsets};
 
 /// A table, and how its next rows stand in the log.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub(super) enum Shape {
 pub(super) struct Answer {
     pub(super) shape: Shape,
     pub(super) asked: Position,
+    /// Sets of its columns.
+    pub(super) charsets: Charsets,
 }
 
 /// Asks the catalogue.
@@ -46,6 +49,8 @@ pub(super) async fn ask(inner: Arc<Inner>, doubt: Doubt) -> Result<Answer> {
     let mut session = inner.session().await?;
     let now = catalog::describe(&mut session, vec![id.clone()]).await?.pop();
     let plain = catalog::without_default(&mut session, id).await?;
+    let mut charsets = Charsets::default();
+    charsets.learn(&mut session, charset::names(&now)).await?;
     // Afterwards: what has changed meanwhile is met again.
     let asked = here(&mut session).await?.position();
     inner.give_back(session).await;
@@ -53,7 +58,7 @@ pub(super) async fn ask(inner: Arc<Inner>, doubt: Doubt) -> Result<Answer> {
         Some(now) => compare(&doubt, &now, &plain).map_err(|e| e.table(id))?,
         None => Shape::Other("it is not there any more".to_owned()),
     };
-    Ok(Answer { shape, asked })
+    Ok(Answer { shape, asked, charsets })
 }
 
 fn compare(doubt: &Doubt, now: &TableSchema, plain: &[String]) -> Result<Shape> {

@@ -88,7 +88,9 @@ impl MyStream {
         let rows = inner.rows("SHOW GLOBAL VARIABLES LIKE 'binlog_checksum'").await?;
         let checksums = rows.first().is_some_and(|row| get::<String>(row, 1).is_ok_and(|value| value != "NONE"));
         let mut tables = Tables::default();
-        tables.add(request.tables)?;
+        let mut session = inner.session().await?;
+        tables.add(&mut session, request.tables).await?;
+        inner.give_back(session).await;
         tracing::debug!(task = inner.task, from = %request.from, "following the log");
         let (log, inner) = (Box::pin(log), Arc::clone(inner));
         Ok(Self { inner, held: None, log, tables, place, open: None, checksums })
@@ -292,7 +294,10 @@ impl ChangeStream for MyStream {
     }
 
     async fn add(&mut self, tables: Vec<StreamTable>) -> Result<()> {
-        self.tables.add(tables)
+        let mut session = self.inner.session().await?;
+        self.tables.add(&mut session, tables).await?;
+        self.inner.give_back(session).await;
+        Ok(())
     }
 
     fn withdraw(&mut self, table: &TableId, last: SchemaChangeKind, into: &mut Gather) -> Result<()> {
