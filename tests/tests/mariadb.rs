@@ -140,6 +140,29 @@ async fn a_server_that_cannot_be_followed_is_refused() {
     world.trem.until_current().expect(1).says(&["Access denied", "GRANT"]);
 }
 
+/// An account that may not read the log is told what to grant, before anything is touched; with that it is enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_needs_no_more_than_it_is_told() {
+    let world = Across::shop().await;
+    world.source.exec("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    world.source.exec("CREATE USER small@'%' IDENTIFIED BY 'x'; GRANT SELECT ON shop.* TO small@'%'").await;
+    let (_, place) = world.maria.url().split_once('@').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    world.trem.rewrite(&TaskConfig { source: format!("mysql://small:x@{place}"), ..world.config.clone() }.toml());
+    let grant = "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO 'small'@'%'";
+    for some in ["SELECT ON shop.*", "BINLOG MONITOR ON *.*"] {
+        world.source.exec(&format!("GRANT {some} TO small@'%'")).await;
+        world.trem.command(&["check"]).expect(1).says(&["denied", grant]);
+        world.trem.until_current().expect(1).says(&["denied", grant]);
+        assert_eq!(world.target.one("SELECT count(*)::text FROM pg_namespace WHERE nspname = 'trem'").await, "0");
+    }
+    world.source.exec(grant).await;
+    world.trem.command(&["check"]).expect(0);
+    world.trem.until_current().expect(0);
+    world.source.exec("INSERT INTO t VALUES (2)").await;
+    world.trem.until_current().expect(0);
+    world.assert_equal("t", "id").await;
+}
+
 /// What changes a table, and is no row, suspends it; a reload brings it back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_changes_is_suspended() {

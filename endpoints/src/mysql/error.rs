@@ -52,6 +52,11 @@ pub(super) fn error(error: mysql_async::Error) -> Error {
     }
 }
 
+/// Whether an account lacks a privilege that is not one of a table.
+pub(super) fn is_denied(error: &Error) -> bool {
+    [1044, 1045, 1227].iter().any(|code| error.message().ends_with(&format!("({code})")))
+}
+
 fn of_code(code: u16) -> (Class, &'static str) {
     let known = CODES.iter().find(|(codes, ..)| codes.contains(&code));
     known.map_or((Class::Table, ""), |(_, class, remedy)| (*class, *remedy))

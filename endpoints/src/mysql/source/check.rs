@@ -3,11 +3,13 @@
 use trem_engine::ports::{Finding, Severity};
 use trem_engine::schema::{TableId, TableSchema};
 use trem_engine::task::Selection;
-use trem_engine::{Error, Remedy, Result};
+use trem_engine::{Class, Error, Remedy, Result};
 
 use super::obstacles;
+use super::rights;
 use super::shared::{Inner, no_log};
 use crate::mysql::catalog;
+use crate::mysql::error::is_denied;
 use crate::mysql::row::get;
 
 /// Settings that following the log needs, and what they have to be. A session may have others: each event is looked at
@@ -33,18 +35,20 @@ pub(super) async fn check(inner: &Inner, want: &Selection, follow: bool) -> Resu
             findings.push(refusal(subject, "it matches no table of the source".to_owned(), Some(remedy.into())));
         }
     }
-    let tables: Vec<&TableSchema> = tables.iter().map(AsRef::as_ref).collect();
-    for error in obstacles::of(inner, &tables, follow).await? {
-        let subject = error.table_id().map_or_else(String::new, ToString::to_string);
-        findings.push(refusal(subject, error.reason(), error.advice().cloned()));
-    }
-    findings.extend(passed_over(inner, want).await?);
+    let mut readable = true;
     if follow {
         for error in settings(inner).await? {
+            readable &= !is_denied(&error);
             findings.push(refusal("source".to_owned(), error.reason(), error.advice().cloned()));
         }
         findings.extend(forgets(inner).await?);
     }
+    let tables: Vec<&TableSchema> = tables.iter().map(AsRef::as_ref).collect();
+    for error in obstacles::of(inner, &tables, follow && readable).await? {
+        let subject = error.table_id().map_or_else(String::new, ToString::to_string);
+        findings.push(refusal(subject, error.reason(), error.advice().cloned()));
+    }
+    findings.extend(passed_over(inner, want).await?);
     Ok(findings)
 }
 
@@ -96,6 +100,11 @@ async fn forgets(inner: &Inner) -> Result<Option<Finding>> {
 
 /// What stands against following the log at all.
 pub(super) async fn settings(inner: &Inner) -> Result<Vec<Error>> {
+    match rights::try_log(inner).await {
+        // Nothing else can be asked then.
+        Err(error) if error.class() == Class::Refused => return Ok(vec![error]),
+        other => other?,
+    }
     let names: Vec<String> = SETTINGS.iter().map(|(name, _)| format!("'{name}'")).collect();
     let sql = format!("SHOW GLOBAL VARIABLES WHERE variable_name IN ({})", names.join(", "));
     let rows = inner.rows(&sql).await?;

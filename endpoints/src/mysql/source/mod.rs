@@ -7,6 +7,7 @@ mod obstacles;
 mod place;
 mod read;
 mod readers;
+mod rights;
 mod shape;
 mod shared;
 mod snapshot;
@@ -92,7 +93,8 @@ impl Source for MysqlSource {
     }
 
     async fn current(&self) -> Result<Position> {
-        Ok(self.inner.current().await?.position())
+        let current = self.inner.current().await;
+        Ok(rights::explained(&self.inner, current).await?.position())
     }
 
     async fn verify(&self, checkpoint: &Checkpoint) -> Result<Lineage> {
