@@ -71,6 +71,7 @@ impl MariaCluster {
     /// Starts the server.
     pub fn up(&mut self) {
         let path = self.dir.path();
+        let before = self.log().len();
         let log = fs::File::options().create(true).append(true).open(path.join("log")).expect("the log");
         let mut command = program("mariadbd", path);
         command.arg("--no-defaults").arg(format!("--datadir={}", path.join("data").display()));
@@ -80,7 +81,8 @@ impl MariaCluster {
         command.args(OPTIONS).args(&self.options).stdout(log.try_clone().expect("the log")).stderr(log);
         let mut child = command.spawn().expect("mariadbd starts");
         let deadline = Instant::now() + Duration::from_secs(60);
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        // Its own word: on its port another server may answer.
+        while !self.log()[before..].contains("ready for connections") {
             if let Some(status) = child.try_wait().expect("the server is our child") {
                 panic!("mariadbd ended at once ({status}):\n{}", self.log());
             }
@@ -111,6 +113,10 @@ impl MariaCluster {
 
 impl Drop for MariaCluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            eprintln!("--- mariadbd logged ---\n{}", log.get(log.len().saturating_sub(4000)..).unwrap_or_default());
+        }
         self.down(false);
     }
 }

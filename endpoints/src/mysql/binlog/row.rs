@@ -85,6 +85,11 @@ impl Reading {
         fits.then(|| Self { ty: column.ty.clone(), logged, unsigned, charset })
     }
 
+    /// The bytes of its next value, NULL excepted.
+    pub(crate) fn value<'a>(&self, bytes: &mut Bytes<'a>) -> Result<&'a [u8]> {
+        value(self.logged, bytes)
+    }
+
     /// Appends a value.
     pub(crate) fn push(&self, builder: &mut ColumnBuilder, raw: &[u8]) -> Result<()> {
         let mut bytes = Bytes::new(raw);

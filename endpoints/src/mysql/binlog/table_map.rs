@@ -29,6 +29,20 @@ pub(crate) struct Logged {
 const NAMES: u8 = 4;
 
 impl TableMap {
+    /// Whether it says all that it takes to read rows.
+    ///
+    /// # Errors
+    /// What it does not say.
+    pub(crate) fn is_described(&self) -> Result<(), String> {
+        if let Some(kind) = self.unknown {
+            return Err(format!("it has a column of type {kind} of the log, which this version does not know"));
+        }
+        if self.names.len() != self.columns.len() {
+            return Err("its rows came without the names of their columns: binlog_row_metadata is not FULL".to_owned());
+        }
+        Ok(())
+    }
+
     pub(crate) fn parse(data: &[u8]) -> Result<Self> {
         let mut bytes = Bytes::new(data);
         let number = bytes.little(6)?;

@@ -11,7 +11,7 @@ use trem_engine::{Error, Result};
 
 use crate::mysql::binlog::bytes::Bytes;
 use crate::mysql::binlog::event::{Change, Rows};
-use crate::mysql::binlog::row::{self, Reading};
+use crate::mysql::binlog::row::Reading;
 use crate::mysql::binlog::table_map::{Logged, TableMap};
 use crate::mysql::charset::{self, Charsets};
 use crate::mysql::connect::Session;
@@ -37,11 +37,11 @@ struct Layout {
     map: TableMap,
     /// The table's place among those that are followed; `None` for one that is not.
     table: Option<usize>,
-    columns: Vec<Slot>,
+    /// For each column of the log where it goes, and how it is read.
+    columns: Vec<(usize, Reading)>,
+    /// Whether it holds for later statements too.
+    lasts: bool,
 }
-
-/// A column of the log; how it is read and where it goes, unless it is passed over.
-type Slot = (Logged, Option<(usize, Reading)>);
 
 #[derive(Default)]
 pub(super) struct Tables {
@@ -97,8 +97,8 @@ impl Tables {
     /// No later row of this table is delivered.
     pub(super) fn leave(&mut self, id: &TableId, kind: SchemaChangeKind, into: &mut Gather) -> Result<()> {
         let Some(at) = self.find(&id.schema, &id.table) else { return Ok(()) };
+        // Layouts stay: the rows of other tables that the same statement changes are still to come.
         self.followed[at].left = true;
-        self.layouts.clear();
         into.schema(SchemaChange { table: Arc::clone(&self.followed[at].schema), kind })
     }
 
@@ -125,29 +125,29 @@ impl Tables {
             return self.leave(id, SchemaChangeKind::Reload { reason }, into);
         }
         followed.doubted = true;
-        self.layouts.clear();
+        self.layouts.retain(|_, layout| layout.table != Some(place));
         Ok(())
     }
 
     /// Rows of a table follow. What the catalogue has to say first is returned.
     pub(super) fn map(&mut self, map: TableMap, at: &Position) -> Option<Doubt> {
-        if self.layouts.get(&map.number).is_some_and(|layout| layout.map == map) {
+        if self.layouts.get(&map.number).is_some_and(|layout| layout.lasts && layout.map == map) {
             return None;
         }
         let number = map.number;
         let Some(table) = self.find(&map.schema, &map.table) else {
-            self.layouts.insert(number, Layout { map, table: None, columns: Vec::new() });
+            self.layouts.insert(number, Layout { map, table: None, columns: Vec::new(), lasts: true });
             return None;
         };
         let followed = &self.followed[table];
         match layout(&followed.schema, &map, &self.charsets) {
             Ok(columns) if !followed.doubted => {
-                self.layouts.insert(number, Layout { map, table: Some(table), columns });
+                self.layouts.insert(number, Layout { map, table: Some(table), columns, lasts: true });
                 None
             }
             // Rows that the target has already may be of an older shape.
             _ if !followed.misses(at) => {
-                self.layouts.remove(&number);
+                self.layouts.insert(number, Layout { map, table: None, columns: Vec::new(), lasts: false });
                 None
             }
             _ => Some(Doubt { table: Arc::clone(&followed.schema), map }),
@@ -173,16 +173,20 @@ impl Tables {
         }
         let followed = &mut self.followed[place];
         (followed.doubted, followed.asked) = (false, Some(asked));
-        Ok(())
+        match layout(&followed.schema, &doubt.map, &self.charsets) {
+            Ok(_) => Ok(()),
+            // Asked once more, the catalogue would say the same.
+            Err(reason) => self.suspend(id, reason, at, into),
+        }
     }
 
     /// Takes rows in that are of the transaction which ends at `at`.
     pub(super) fn rows(&self, rows: &Rows<'_>, at: &Position, into: &mut Gather) -> Result<()> {
-        // Of a table that is left there is no layout.
-        let Some(layout) = self.layouts.get(&rows.table) else { return Ok(()) };
+        let unknown = || Error::fatal("rows of the binary log are of a table that it has not described");
+        let layout = self.layouts.get(&rows.table).ok_or_else(unknown)?;
         let Some(table) = layout.table else { return Ok(()) };
         let followed = &self.followed[table];
-        if !followed.misses(at) {
+        if followed.left || !followed.misses(at) {
             return Ok(());
         }
         let schema = &followed.schema;
@@ -201,26 +205,15 @@ impl Followed {
 ///
 /// # Errors
 /// Why they cannot be read as the table that is known.
-fn layout(table: &TableSchema, map: &TableMap, charsets: &Charsets) -> Result<Vec<Slot>, String> {
-    if let Some(kind) = map.unknown {
-        return Err(format!("it has a column of type {kind} of the log, which this version does not know"));
-    }
-    if map.names.len() != map.columns.len() {
-        return Err("its rows came without the names of their columns: binlog_row_metadata is not FULL".to_owned());
-    }
-    let mut columns = Vec::with_capacity(map.columns.len());
-    for (name, logged) in map.names.iter().zip(&map.columns) {
-        let column = match table.column(name) {
-            Some(at) => {
-                let reading = Reading::new(&table.columns[at], *logged, charsets);
-                Some((at, reading.ok_or_else(|| format!("its column {name} has another type now"))?))
-            }
-            None => return Err(format!("it has a column {name} now")),
-        };
-        columns.push((*logged, column));
-    }
-    let there = |at: usize| columns.iter().any(|(_, column)| column.as_ref().is_some_and(|(to, _)| *to == at));
-    match table.columns.iter().enumerate().find(|(at, _)| !there(*at)) {
+fn layout(table: &TableSchema, map: &TableMap, charsets: &Charsets) -> Result<Vec<(usize, Reading)>, String> {
+    map.is_described()?;
+    let column = |(name, logged): (&String, &Logged)| {
+        let at = table.column(name).ok_or_else(|| format!("it has a column {name} now"))?;
+        let reading = Reading::new(&table.columns[at], *logged, charsets);
+        Ok((at, reading.ok_or_else(|| format!("its column {name} has another type now"))?))
+    };
+    let columns = map.names.iter().zip(&map.columns).map(column).collect::<Result<Vec<_>, String>>()?;
+    match table.columns.iter().enumerate().find(|(at, _)| !columns.iter().any(|(to, _)| to == at)) {
         Some((_, column)) => Err(format!("it has no column {} any more", column.name)),
         None => Ok(columns),
     }
@@ -248,13 +241,9 @@ fn put(rows: &Rows<'_>, layout: &Layout, table: usize, schema: &Arc<TableSchema>
 fn image<'a>(layout: &Layout, schema: &TableSchema, bytes: &mut Bytes<'a>) -> Result<Image<'a>> {
     let nulls = bytes.take(layout.columns.len().div_ceil(8))?;
     let mut image = vec![None; schema.columns.len()];
-    for (at, (logged, column)) in layout.columns.iter().enumerate() {
-        if nulls[at / 8] >> (at % 8) & 1 == 1 {
-            continue;
-        }
-        let value = row::value(*logged, bytes)?;
-        if let Some((to, _)) = column {
-            image[*to] = Some(value);
+    for (at, (to, reading)) in layout.columns.iter().enumerate() {
+        if nulls[at / 8] >> (at % 8) & 1 == 0 {
+            image[*to] = Some(reading.value(bytes)?);
         }
     }
     Ok(image)
@@ -268,9 +257,8 @@ fn row(
     first: &Image<'_>,
     second: Option<Image<'_>>,
 ) -> Result<()> {
-    let readings: Vec<&(usize, Reading)> = layout.columns.iter().filter_map(|(_, column)| column.as_ref()).collect();
     let now = second.as_ref().unwrap_or(first);
-    for (at, reading) in &readings {
+    for (at, reading) in &layout.columns {
         let column = &mut builder.columns()[*at];
         match now[*at] {
             Some(raw) => {
@@ -283,7 +271,7 @@ fn row(
     if second.is_some() && (moved || schema.identity != Identity::Key) {
         let (columns, places) = builder.old_columns();
         for (column, at) in columns.iter_mut().zip(places) {
-            let reading = readings.iter().find(|(to, _)| to == at).map(|(_, reading)| reading);
+            let reading = layout.columns.iter().find(|(to, _)| to == at).map(|(_, reading)| reading);
             match first[*at].zip(reading) {
                 Some((raw, reading)) => reading.push(column, raw)?,
                 None => column.push_null(),

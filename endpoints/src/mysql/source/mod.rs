@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use trem_engine::ports::{ChangeStream, Finding, Lag, Snapshot, SnapshotKind, Source, StreamRequest};
 use trem_engine::position::{Checkpoint, Lineage, Position};
-use trem_engine::schema::{Catalog, TableId, TableSchema};
+use trem_engine::schema::{Catalog, SchemaChange, SchemaChangeKind, TableId, TableSchema};
 use trem_engine::task::Selection;
 use trem_engine::{Error, Remedy, Result};
 
@@ -120,6 +120,20 @@ impl Source for MysqlSource {
     async fn select(&self, _tables: &[Arc<TableSchema>], _followed: &[TableId]) -> Result<()> {
         // The log has every table.
         Ok(())
+    }
+
+    async fn compare(&self, tables: &[Arc<TableSchema>]) -> Result<Vec<SchemaChange>> {
+        let mut session = self.inner.session().await?;
+        let ids = tables.iter().map(|table| table.id.clone()).collect();
+        let now = catalog::describe(&mut session, ids).await?;
+        self.inner.give_back(session).await;
+        // The log may be past the statement already, and rows say nothing of labels. Columns that are added it tells.
+        let one = |table: &Arc<TableSchema>| {
+            let reason = shape::changed(table, now.iter().find(|now| now.id == table.id)?)?;
+            let remedy = Remedy::from("see that it is what you want").then_reload(&table.id);
+            Some(SchemaChange { table: Arc::clone(table), kind: SchemaChangeKind::Suspend { reason, remedy } })
+        };
+        Ok(tables.iter().filter_map(one).collect())
     }
 
     async fn snapshot(

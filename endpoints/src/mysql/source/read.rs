@@ -53,6 +53,7 @@ pub(super) async fn chunk(
 /// Appends a row; how many bytes it has, about.
 fn push_row(builder: &mut BatchBuilder, table: &TableSchema, row: Row) -> Result<usize> {
     let mut bytes = 0;
+    // Fails for a value that was taken out before: none was.
     for (at, (value, column)) in row.unwrap().into_iter().zip(&table.columns).enumerate() {
         bytes += match &value {
             Value::Bytes(bytes) => bytes.len(),

@@ -61,25 +61,25 @@ pub(super) async fn ask(inner: Arc<Inner>, doubt: Doubt) -> Result<Answer> {
     Ok(Answer { shape, asked, charsets })
 }
 
+/// A column that is known and not what it was.
+pub(super) fn changed(table: &TableSchema, now: &TableSchema) -> Option<String> {
+    let same = |one: &Column, other: &Column| {
+        one.name == other.name && one.native == other.native && one.nullable == other.nullable
+    };
+    let gone = table.columns.iter().find(|column| !now.columns.iter().any(|other| same(column, other)));
+    gone.map(|column| format!("its column {} is not what it was", column.name))
+}
+
 fn compare(doubt: &Doubt, now: &TableSchema, plain: &[String]) -> Result<Shape> {
     let Doubt { table, map } = doubt;
-    if let Some(kind) = map.unknown {
-        return Ok(Shape::Other(format!(
-            "it has a column of type {kind} of the log, which this version does not know"
-        )));
-    }
-    if map.names.len() != map.columns.len() {
-        let what = "its rows came without the names of their columns: binlog_row_metadata is not FULL";
-        return Ok(Shape::Other(what.to_owned()));
+    if let Err(reason) = map.is_described() {
+        return Ok(Shape::Other(reason));
     }
     if map.names.len() != now.columns.len() || !map.names.iter().all(|name| now.column(name).is_some()) {
         return Ok(Shape::Again("its columns have changed more than once since".to_owned()));
     }
-    for column in &table.columns {
-        let same = |c: &Column| c.name == column.name && c.native == column.native && c.nullable == column.nullable;
-        if !now.columns.iter().any(same) {
-            return Ok(Shape::Other(format!("its column {} is not what it was", column.name)));
-        }
+    if let Some(reason) = changed(table, now) {
+        return Ok(Shape::Other(reason));
     }
     if !table.key_names().eq(now.key_names()) || table.identity != now.identity {
         return Ok(Shape::Other("it has another key".to_owned()));

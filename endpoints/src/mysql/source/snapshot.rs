@@ -49,9 +49,9 @@ impl MySnapshot {
             (None, SnapshotKind::Standalone) => Place::default(),
             (None, _) => return Err(no_log()),
         };
-        let at = start.position();
-        tracing::debug!(task = inner.task, %at, readers = sessions.len(), wanted = count, "a snapshot");
-        Ok(Self { start: start.position(), readers: Arc::new(Readers::new(sessions)) })
+        let start = start.position();
+        tracing::debug!(task = inner.task, at = %start, readers = sessions.len(), wanted = count, "a snapshot");
+        Ok(Self { start, readers: Arc::new(Readers::new(sessions)) })
     }
 }
 

@@ -23,6 +23,7 @@ use super::shape::{self, Answer, Doubt};
 use super::shared::Inner;
 use super::statement::{Statement, Word, mentions, words};
 use crate::mysql::binlog::event::Event;
+use crate::mysql::binlog::gtid::Gtids;
 use crate::mysql::error::error;
 use crate::mysql::quote;
 use crate::mysql::row::get;
@@ -34,12 +35,11 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// A transaction that has begun.
 struct Open {
-    domain: u32,
-    server: u32,
-    sequence: u64,
     /// It is the next event alone.
     standalone: bool,
-    /// Where the log stands behind it.
+    /// What the log is behind at its end.
+    gtids: Gtids,
+    /// The place there.
     end: Position,
 }
 
@@ -162,13 +162,13 @@ impl MyStream {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(raw.header().timestamp().into());
         let transaction = format!("{domain}-{server}-{sequence}");
         into.begin(Commit { position: end.clone(), at: Some(at), transaction });
-        self.open = Some(Open { domain, server, sequence, standalone, end });
+        self.open = Some(Open { standalone, gtids: behind.gtids, end });
         Ok(())
     }
 
     fn commit(&mut self, into: &mut Gather) -> Result<()> {
         let open = self.open.take().ok_or_else(outside)?;
-        self.place.gtids.advance(open.domain, open.server, open.sequence)?;
+        self.place.gtids = open.gtids;
         into.commit(self.place.position(), true);
         Ok(())
     }
@@ -180,9 +180,7 @@ impl MyStream {
             Statement::Marker => return Ok(()),
             Statement::End => return self.commit(into),
             Statement::Xa => return Err(xa()),
-            Statement::RollbackTo => {
-                return Err(taken_back());
-            }
+            Statement::RollbackTo => return Err(taken_back()),
             Statement::Truncate(id) => self.truncate(&id, into)?,
             Statement::Shape => {
                 for id in self.about(&words, schema) {
