@@ -6,9 +6,10 @@ use trem_engine::schema::Type;
 use trem_engine::time::{days_from_2000, micros_from_2000};
 use trem_engine::{Class, Error, Result};
 
+use super::numeric;
 use super::types::Wire;
 use super::wire::reader::Malformed;
-use super::{datetime, numeric};
+use crate::datetime;
 
 /// From this size on a value is handed on as a slice of what was read.
 const SLICE_BYTES: usize = 1 << 20;

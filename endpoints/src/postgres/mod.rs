@@ -4,7 +4,6 @@ mod catalog;
 pub mod config;
 pub mod connect;
 mod counterpart;
-pub mod datetime;
 mod decode;
 pub mod kind;
 pub mod numeric;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use trem_endpoints::datetime;
 use trem_endpoints::postgres::config::PgConfig;
-use trem_endpoints::postgres::{PostgresSource, PostgresTarget, datetime};
+use trem_endpoints::postgres::{PostgresSource, PostgresTarget};
 use trem_engine::ports::{Source, Target};
 use trem_engine::schema::Type;
 use trem_engine::testkit::conformance::{Rig, sorted};

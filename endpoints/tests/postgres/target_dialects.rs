@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int16Array, RecordBatch, UInt64Array};
+use trem_endpoints::datetime;
 use trem_endpoints::postgres::config::PgConfig;
-use trem_endpoints::postgres::datetime;
 use trem_endpoints::postgres::target::PostgresTarget;
 use trem_engine::change::{BatchBuilder, ChangeBatch, ColumnBuilder, ColumnMask, Op, Step};
 use trem_engine::chunk::Chunk;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::rig::{Keeper, TEXT, column, set};
+use trem_endpoints::datetime;
 use trem_endpoints::postgres::config::PgConfig;
-use trem_endpoints::postgres::datetime;
 use trem_endpoints::postgres::target::PostgresTarget;
 use trem_engine::change::{BatchBuilder, ChangeBatch, ColumnBuilder, ColumnMask, Op, Step};
 use trem_engine::schema::Type as L;

@@ -8,9 +8,10 @@ use trem_engine::schema::{Identity, TableId, TableSchema, Type};
 use trem_engine::{Error, Result};
 
 use super::range::{ChunkRange, KeyBound};
+use crate::datetime;
 use crate::postgres::row::get;
 use crate::postgres::types::table_number;
-use crate::postgres::{datetime, decode, quote, sqlstate};
+use crate::postgres::{decode, quote, sqlstate};
 
 /// More chunks than this for one table cost more than they bring.
 const MOST_CHUNKS: u64 = 10_000;

@@ -11,9 +11,10 @@ use trem_engine::{Class, Error, Result};
 use super::lsn;
 use super::range::{ChunkRange, KeyBound};
 use super::visibility::Visibility;
+use crate::datetime;
 use crate::postgres::types::Wire;
 use crate::postgres::wire::pgoutput::{Begin, Field};
-use crate::postgres::{datetime, decode, numeric, quote};
+use crate::postgres::{decode, numeric, quote};
 
 /// A key, as the filter needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]

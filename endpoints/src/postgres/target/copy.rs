@@ -8,8 +8,9 @@ use tokio_postgres::{Client, CopyInSink};
 use trem_engine::change::RowRef;
 use trem_engine::{Error, Result};
 
-use super::encode::{Form, View, Views, escape, put_hex};
+use super::encode::{Form, escape, put_hex};
 use super::failure::Tried;
+use crate::view::{View, Views};
 
 /// Bytes gathered before they are handed to the connection, and the size of the pieces of larger values.
 const PIECE: usize = 64 << 10;

@@ -10,10 +10,11 @@ use trem_engine::change::{ColumnMask, KeyRef, Move, NetChanges, RowRef, TableCou
 use trem_engine::{Class, Error, Remedy, Result};
 
 use super::copy::CopyWriter;
-use super::encode::{Raw, Views, ordinals};
+use super::encode::{Raw, ordinals};
 use super::failure::{CHANGED, Failure, Tried};
 use super::session::Session;
-use super::writer::{Feed, OldViews, Writer};
+use super::writer::{Feed, Writer};
+use crate::view::{OldViews, Views};
 
 /// Up to so many rows an insert goes by arrays; above, COPY costs less.
 const ARRAY_INSERTS: usize = 50;

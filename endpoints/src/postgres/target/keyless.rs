@@ -6,10 +6,10 @@ use trem_engine::schema::Identity;
 use trem_engine::{Class, Error, Remedy, Result};
 
 use super::copy::CopyWriter;
-use super::encode::Views;
 use super::failure::{CHANGED, Tried};
 use super::session::Session;
 use super::writer::{Feed, Writer};
+use crate::view::Views;
 
 /// Up to so many rows an insert goes by arrays; above, COPY costs less.
 const ARRAY_INSERTS: usize = 50;

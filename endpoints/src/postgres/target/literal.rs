@@ -4,8 +4,8 @@ use arrow_array::ArrayRef;
 use trem_engine::schema::Type;
 use trem_engine::{Error, Result};
 
-use super::encode::View;
 use crate::postgres::quote;
+use crate::view::View;
 
 /// A value of a column as a literal without its type, if it is not NULL.
 pub(in crate::postgres) fn literal(values: &ArrayRef, row: usize, ty: &Type) -> Result<Option<String>> {

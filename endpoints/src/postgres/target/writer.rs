@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow_schema::DataType;
-use trem_engine::change::{ChangeBatch, KeyRef, RowRef};
+use trem_engine::change::{KeyRef, RowRef};
 use trem_engine::schema::{TableId, TableSchema, Type};
 use trem_engine::{Class, Error, Remedy, Result};
 
 use super::copy::CopyColumn;
-use super::encode::{Cell, Form, Raw, Views, array};
+use super::encode::{Cell, Form, Raw, array};
 use super::failure::Failure;
 use super::inspect::{Hazard, hazards};
 use super::session::Session;
 use super::shape::{TargetColumn, TargetTable, key_names};
 use crate::postgres::quote;
+use crate::view::{OldViews, Views};
 
 /// A replicated column on the target.
 #[derive(Debug)]
@@ -353,35 +354,5 @@ fn held(column: &TargetColumn) -> String {
     match &column.under_domain {
         Some(base) => format!("t.{name}::{base}"),
         None => format!("t.{name}"),
-    }
-}
-
-/// Views of the old images of several batches.
-#[derive(Debug)]
-pub(super) struct OldViews<'a> {
-    views: Views<'a>,
-    /// For each batch its place among the views.
-    at: Vec<usize>,
-    /// For each key column its place in an old image.
-    key: Vec<usize>,
-}
-
-impl<'a> OldViews<'a> {
-    /// Looks at the old images of `batches`.
-    pub(super) fn of(schema: &TableSchema, batches: &'a [ChangeBatch]) -> Result<Self> {
-        let columns = schema.old_columns();
-        let types: Vec<Type> = columns.iter().map(|i| schema.columns[*i].ty.clone()).collect();
-        let key = schema.key.iter().filter_map(|k| columns.iter().position(|c| c == k)).collect();
-        let mut at = Vec::new();
-        let mut images = Vec::new();
-        for batch in batches {
-            at.push(images.len());
-            images.extend(batch.old.as_ref().map(|o| &o.images));
-        }
-        Ok(Self { views: Views::of(images.into_iter(), &types)?, at, key })
-    }
-
-    fn key_column(&self, batch: usize, nth: usize) -> &super::encode::View<'a> {
-        self.views.at(self.at[batch], self.key[nth])
     }
 }
