@@ -78,6 +78,8 @@ impl MariaCluster {
         command.arg(format!("--port={}", self.port)).arg("--bind-address=127.0.0.1");
         command.arg(format!("--socket={}", path.join("s").display()));
         command.arg(format!("--pid-file={}", path.join("pid").display()));
+        // A server that starts takes away what temporary tables have left in that folder, those of others too.
+        command.arg(format!("--tmpdir={}", path.join("data").display()));
         command.args(OPTIONS).args(&self.options).stdout(log.try_clone().expect("the log")).stderr(log);
         let mut child = command.spawn().expect("mariadbd starts");
         let deadline = Instant::now() + Duration::from_secs(60);

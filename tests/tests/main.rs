@@ -27,6 +27,7 @@ mod left_behind;
 mod lineage;
 mod manual;
 mod mariadb;
+mod mariadb_target;
 mod mariadb_types;
 mod merge;
 mod one_table;

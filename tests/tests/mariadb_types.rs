@@ -3,16 +3,16 @@
 use crate::mariadb::across;
 
 /// Tables, what is done to them, and what the target has then, in the order of the first column.
-struct Case {
-    create: &'static str,
+pub struct Case {
+    pub create: &'static str,
     /// Statements; `DB` stands for the database.
-    change: &'static str,
-    table: &'static str,
+    pub change: &'static str,
+    pub table: &'static str,
     columns: &'static str,
     rows: &'static [&'static str],
 }
 
-const CASES: &[Case] = &[
+pub const CASES: &[Case] = &[
     // Unsigned numbers above what a sign leaves room for, in the key as well.
     Case {
         create: "CREATE TABLE u64 (id BIGINT UNSIGNED PRIMARY KEY, a TINYINT UNSIGNED, b SMALLINT UNSIGNED, \

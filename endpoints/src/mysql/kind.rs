@@ -6,9 +6,9 @@ use std::sync::Arc;
 use trem_engine::ports::{Source, Target};
 use trem_engine::types::Dialect;
 
-use super::MysqlSource;
 use super::config::MyConfig;
 use super::types::DIALECT;
+use super::{MysqlSource, MysqlTarget};
 use crate::kind::{Configured, Key, Kind, Objects, Wrong};
 
 /// The kind.
@@ -64,7 +64,7 @@ impl Configured for MyConfig {
         Some(Arc::new(MysqlSource::new(self.clone(), task)))
     }
 
-    fn target(&self, _: &str) -> Option<Arc<dyn Target>> {
-        None
+    fn target(&self, task: &str) -> Option<Arc<dyn Target>> {
+        Some(Arc::new(MysqlTarget::new(self.clone(), task)))
     }
 }

@@ -75,8 +75,27 @@ impl Described {
         }
     }
 
+    /// That of a type as [`Described::native`] writes it.
+    pub(super) fn of_ddl(name: &str) -> Self {
+        let (whole, rest) = name.split_once(" CHARACTER SET ").unwrap_or((name, ""));
+        let (charset, collation) = rest.split_once(" COLLATE ").unwrap_or((rest, ""));
+        let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        Self {
+            word: whole.split(['(', ' ']).next().unwrap_or_default().to_owned(),
+            whole: whole.to_owned(),
+            charset: some(charset),
+            collation: some(collation),
+            checked_as_json: false,
+        }
+    }
+
+    /// The first number in parentheses.
+    pub(super) fn first(&self) -> Option<u32> {
+        self.numbers().0
+    }
+
     /// What stands in parentheses, as far as they are numbers.
-    fn numbers(&self) -> (Option<u32>, Option<u32>) {
+    pub(super) fn numbers(&self) -> (Option<u32>, Option<u32>) {
         let inside =
             self.whole.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(inside, _)| inside);
         let mut numbers = inside.split(',').map(|number| number.trim().parse().ok());
@@ -85,7 +104,7 @@ impl Described {
 }
 
 /// The labels of an ENUM or a SET, as `COLUMN_TYPE` has them: quotes are doubled in it.
-fn labels(whole: &str) -> Vec<String> {
+pub(super) fn labels(whole: &str) -> Vec<String> {
     let inside = whole.split_once('(').map_or("", |(_, rest)| rest);
     let (mut labels, mut label, mut open) = (Vec::new(), String::new(), false);
     let mut chars = inside.chars().peekable();

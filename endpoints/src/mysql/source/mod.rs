@@ -30,6 +30,7 @@ use self::shared::Inner;
 use super::catalog;
 use super::config::MyConfig;
 use super::error::error;
+use super::identity;
 use super::row::get;
 
 /// A server of MySQL or MariaDB that one task reads from.
@@ -58,10 +59,10 @@ fn lineage() -> Lineage {
 #[async_trait]
 impl Source for MysqlSource {
     async fn identity(&self) -> Result<String> {
-        // MariaDB has no number of its own.
-        let rows = self.inner.rows("SELECT concat_ws(':', @@hostname, @@port, @@datadir)").await?;
-        let row = rows.first().ok_or_else(|| Error::fatal("the server does not say which one it is"))?;
-        Ok(format!("mysql:{}", get::<String>(row, 0)?))
+        let mut session = self.inner.session().await?;
+        let identity = identity(&mut session.conn).await?;
+        self.inner.give_back(session).await;
+        Ok(identity)
     }
 
     async fn discover(&self, want: &Selection) -> Result<Catalog> {

@@ -38,7 +38,7 @@ fn keyed(n: usize, ty: &Type) -> (ModelTable, impl Fn(u8) -> Row) {
 }
 
 /// Those of all types that the target takes, and those that it refuses: each with a remedy.
-async fn taken_and_refused(target: &dyn Target) -> (Vec<Type>, Vec<Type>) {
+pub(super) async fn taken_and_refused(target: &dyn Target) -> (Vec<Type>, Vec<Type>) {
     let all = typed("every", &every_type());
     let catalog = Catalog { tables: vec![all.schema()], ..Catalog::default() };
     let previews = target.plan(&catalog, &TaskRecord::default(), OnExisting::Refuse, true).await.unwrap();

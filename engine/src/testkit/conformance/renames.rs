@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::dialects::taken_and_refused;
 use super::rig::{Rig, TEXT, body, delete, insert, int, reloads, row, set, table, task, text};
 use crate::error::{Class, Error, Result};
 use crate::ports::Rules;
@@ -152,7 +153,8 @@ pub async fn tables_may_trade_their_names(rig: &dyn Rig) {
     catch_up(rig, TRADED).await;
     assert_equal(rig, TRADED, &[&a, &b]).await;
     assert_eq!(record(rig, &b).await.rows_loaded(), 6, "it was this one that was loaded again");
-    assert_eq!(record(rig, &a).await.rows_loaded(), 3);
+    // A source whose log does not say what rows have there had it loaded again before.
+    assert!(record(rig, &a).await.rows_loaded() <= 3);
 }
 
 /// What the target says of its own table is said of the source's, even if another one has that name there.
@@ -166,7 +168,8 @@ pub async fn a_traded_table_that_does_not_fit_is_left_out(rig: &dyn Rig) {
         tokio::time::timeout(std::time::Duration::from_secs(30), run).await.expect("it gets there");
     };
     run().await;
-    let own = ("own".to_owned(), Type::Named("own".to_owned()));
+    let (_, refused) = taken_and_refused(rig.target().as_ref()).await;
+    let own = ("own".to_owned(), refused.first().expect("a type that is refused").clone());
     source.commit(&[Event::AddColumn(a.id.clone(), own, None), insert(&b, 3)]);
     run().await;
     let (left_out, other) = (record(rig, &a).await, record(rig, &b).await);
@@ -194,7 +197,7 @@ pub async fn suspended_renamed_tables_are_told_by_both_names(rig: &dyn Rig) {
     catch_up(rig, ONE).await;
     assert_equal(rig, ONE, &[&a, &b]).await;
 
-    grow(rig, &mut a, "secret", Type::Int64, int(7)).await;
+    grow(rig, &mut a, "secret", Type::Int64, None).await;
     // A log may tell of a column no earlier than of a row that has it.
     rig.commit(&[Event::Insert(a.id.clone(), [row(3), vec![int(3)]].concat()), insert(&b, 3)]).await;
     catch_up(rig, NoSecrets).await;

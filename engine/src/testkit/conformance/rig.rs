@@ -24,6 +24,10 @@ pub trait Rig: Send + Sync {
     fn source(&self) -> Arc<dyn Source>;
     /// The target, as a new process would make it.
     fn target(&self) -> Arc<dyn Target>;
+    /// Whether the source keeps something of a task that has begun, which retiring it removes.
+    fn source_keeps_something(&self) -> bool {
+        true
+    }
     /// Creates a table at the source.
     async fn create(&self, table: &ModelTable);
     /// Commits one transaction at the source.

@@ -1,0 +1,3 @@
+//! MariaDB as a source and as a target.
+
+mod conformance;
