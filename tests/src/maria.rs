@@ -1,4 +1,4 @@
-//! Private, throw-away servers of MariaDB, and a session of the test itself with one.
+//! Private, throw-away servers of MariaDB and of MySQL, and a session of the test itself with one.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -21,17 +21,23 @@ const OPTIONS: &[&str] = &[
     "--binlog-row-image=FULL",
     "--binlog-row-metadata=FULL",
     "--server-id=101",
-    "--gtid-domain-id=1",
-    "--gtid-strict-mode=1",
     // What has committed survives kill -9.
     "--innodb-flush-log-at-trx-commit=2",
     "--innodb-buffer-pool-size=64M",
     "--skip-name-resolve",
 ];
 
+/// What MySQL's own server needs beside that: GTIDs, and no folder that there is not.
+const GENUINE: &[&str] = &["--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--mysqlx=OFF", "--secure-file-priv="];
+
+/// What only MariaDB's server knows.
+const MARIA: &[&str] = &["--gtid-domain-id=1", "--gtid-strict-mode=1"];
+
 /// A running (or stopped) server; ended and removed when dropped.
 #[derive(Debug)]
 pub struct MariaCluster {
+    /// Where MySQL's own server is; `None` for MariaDB.
+    genuine: Option<PathBuf>,
     dir: TempDir,
     options: Vec<String>,
     port: u16,
@@ -41,11 +47,25 @@ pub struct MariaCluster {
 impl MariaCluster {
     /// Starts a server with these options beside those that every one has.
     pub fn start(options: &[&str]) -> Self {
+        Self::of(None, options)
+    }
+
+    /// Starts MySQL's own server; `None`, said aloud, where this machine cannot have it.
+    pub fn genuine(options: &[&str]) -> Option<Self> {
+        let Ok(root) = fs::read_to_string(target_dir().join("genuine-mysql")) else {
+            eprintln!("skipped: scripts/genuine-mysql could bring no MySQL");
+            return None;
+        };
+        Some(Self::of(Some(PathBuf::from(root.trim())), options))
+    }
+
+    fn of(genuine: Option<PathBuf>, options: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("trem-my-").tempdir().expect("a temporary folder");
         own(dir.path());
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut cluster = Self { dir, options, port: free_port(), server: None };
-        copy(&template(), &cluster.dir.path().join("data"));
+        let data = template(genuine.as_deref());
+        let mut cluster = Self { genuine, dir, options, port: free_port(), server: None };
+        copy(&data, &cluster.dir.path().join("data"));
         cluster.up();
         cluster
     }
@@ -73,14 +93,17 @@ impl MariaCluster {
         let path = self.dir.path();
         let before = self.log().len();
         let log = fs::File::options().create(true).append(true).open(path.join("log")).expect("the log");
-        let mut command = program("mariadbd", path);
-        command.arg("--no-defaults").arg(format!("--datadir={}", path.join("data").display()));
+        let (mut command, own) = match &self.genuine {
+            None => (program("mariadbd", path), MARIA),
+            Some(root) => (genuine(root, path), GENUINE),
+        };
+        command.arg(format!("--datadir={}", path.join("data").display()));
         command.arg(format!("--port={}", self.port)).arg("--bind-address=127.0.0.1");
         command.arg(format!("--socket={}", path.join("s").display()));
         command.arg(format!("--pid-file={}", path.join("pid").display()));
         // A server that starts takes away what temporary tables have left in that folder, those of others too.
         command.arg(format!("--tmpdir={}", path.join("data").display()));
-        command.args(OPTIONS).args(&self.options).stdout(log.try_clone().expect("the log")).stderr(log);
+        command.args(OPTIONS).args(own).args(&self.options).stdout(log.try_clone().expect("the log")).stderr(log);
         let mut child = command.spawn().expect("mariadbd starts");
         let deadline = Instant::now() + Duration::from_secs(60);
         // Its own word: on its port another server may answer.
@@ -128,7 +151,13 @@ fn program(name: &str, dir: &Path) -> Command {
     let found = ["/usr/sbin", "/usr/bin", "/usr/local/bin"].iter().map(|folder| Path::new(folder).join(name));
     let path = found.into_iter().find(|path| path.exists());
     let path = path.unwrap_or_else(|| panic!("{name} is not installed: scripts/setup tests brings it"));
-    let mut command = Command::new(path);
+    let mut command = as_somebody(&path, dir);
+    command.arg("--no-defaults");
+    command
+}
+
+fn as_somebody(program: &Path, dir: &Path) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(dir).stdin(Stdio::null()).env("LC_ALL", "C");
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
@@ -136,23 +165,48 @@ fn program(name: &str, dir: &Path) -> Command {
     command
 }
 
+/// MySQL's own server, whose libraries are in its root beside it.
+fn genuine(root: &Path, dir: &Path) -> Command {
+    let libraries = root.join("usr/lib/x86_64-linux-gnu");
+    let mut command = as_somebody(&libraries.join("ld-linux-x86-64.so.2"), dir);
+    let (libraries, root) = (libraries.display(), root.display());
+    let path = format!("{libraries}:{libraries}/mysql/private:{root}/usr/lib/mysql/private");
+    command.args(["--library-path", &path]).arg(format!("{root}/usr/sbin/mysqld")).arg("--no-defaults");
+    command.arg(format!("--lc-messages-dir={root}/usr/share/mysql"));
+    command.arg(format!("--plugin-dir={root}/usr/lib/mysql/plugin"));
+    command.arg(format!("--character-sets-dir={root}/usr/share/mysql/charsets"));
+    command
+}
+
 /// Data of a server that was never used, kept below cargo's folder.
-fn template() -> PathBuf {
+fn template(root: Option<&Path>) -> PathBuf {
     let folder = target_dir().join("tmp/clusters");
     let user = if is_root() { "nobody" } else { "own" };
-    let template = folder.join(format!("mariadb-{user}"));
+    let template = folder.join(format!("{}-{user}", if root.is_some() { "mysql" } else { "mariadb" }));
     if template.exists() {
         return template;
     }
     fs::create_dir_all(&folder).expect("a folder for templates");
     let fresh = tempfile::Builder::new().prefix("trem-my-").tempdir().expect("a temporary folder");
     own(fresh.path());
-    let mut install = program("mariadb-install-db", fresh.path());
-    install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-    install.arg(format!("--datadir={}", fresh.path().join("data").display()));
-    let out = install.output().expect("mariadb-install-db starts");
-    assert!(out.status.success(), "mariadb-install-db: {}", String::from_utf8_lossy(&out.stderr));
-    make_user(fresh.path());
+    let sql =
+        format!("CREATE USER trem@'%' IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO trem@'%' WITH GRANT OPTION;\n");
+    match root {
+        None => {
+            let mut install = program("mariadb-install-db", fresh.path());
+            install.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
+            run(install, fresh.path(), None);
+            // The user of all tests is made by the server itself, without network.
+            let mut server = program("mariadbd", fresh.path());
+            server.arg("--skip-networking").arg(format!("--socket={}", fresh.path().join("s").display()));
+            run(server, fresh.path(), Some(&format!("{sql}SHUTDOWN;\n")));
+        }
+        Some(root) => {
+            let mut server = genuine(root, fresh.path());
+            server.arg("--initialize-insecure");
+            run(server, fresh.path(), Some(&sql));
+        }
+    }
     let whole = tempfile::tempdir_in(&folder).expect("a folder for a template");
     copy(&fresh.path().join("data"), &whole.path().join("data"));
     // Another test may be at it, too: the first to have all of it in place wins.
@@ -162,20 +216,16 @@ fn template() -> PathBuf {
     template
 }
 
-/// The user of all tests, made by the server itself without network.
-fn make_user(dir: &Path) {
-    let sql = format!(
-        "CREATE USER trem@'%' IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO trem@'%' WITH GRANT OPTION;\nSHUTDOWN;\n"
-    );
-    fs::write(dir.join("init.sql"), sql).expect("the user's statements");
-    own(&dir.join("init.sql"));
-    let mut server = program("mariadbd", dir);
-    server.args(["--no-defaults", "--skip-networking"]);
-    server.arg(format!("--datadir={}", dir.join("data").display()));
-    server.arg(format!("--socket={}", dir.join("s").display()));
-    server.arg(format!("--init-file={}", dir.join("init.sql").display()));
-    let out = server.output().expect("mariadbd starts");
-    assert!(out.status.success(), "mariadbd: {}", String::from_utf8_lossy(&out.stderr));
+/// Runs a program to its end, with the data below a folder, and statements for it.
+fn run(mut command: Command, dir: &Path, sql: Option<&str>) {
+    command.arg(format!("--datadir={}", dir.join("data").display()));
+    if let Some(sql) = sql {
+        fs::write(dir.join("init.sql"), sql).expect("statements");
+        own(&dir.join("init.sql"));
+        command.arg(format!("--init-file={}", dir.join("init.sql").display()));
+    }
+    let out = command.output().expect("it starts");
+    assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
 /// A session. SQL that fails is a failed test, except through the `try_` methods.

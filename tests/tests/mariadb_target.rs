@@ -1,4 +1,4 @@
-//! MariaDB as a target, of itself and of PostgreSQL.
+//! MariaDB and MySQL as targets, of PostgreSQL and of MariaDB.
 
 use std::time::{Duration, Instant};
 
@@ -56,10 +56,15 @@ struct World {
     _maria: MariaCluster,
 }
 
-/// The tables of these patterns, to a server with these options.
+/// What a target has answered is on its disk: an end has not to be waited for.
+const DURABLE: &str = "--innodb-flush-log-at-trx-commit=1";
+
+/// The tables of these patterns, to a server of MariaDB with these options.
 async fn world(source: From, include: &[&str], options: &[&str]) -> World {
-    // What it has answered is on its disk: an end has not to be waited for.
-    let maria = MariaCluster::start(&[&["--innodb-flush-log-at-trx-commit=1"], options].concat());
+    world_to(MariaCluster::start(&[&[DURABLE], options].concat()), source, include).await
+}
+
+async fn world_to(maria: MariaCluster, source: From, include: &[&str]) -> World {
     let mut config = TaskConfig::new(source.url(), maria.url());
     config.include = include.iter().map(|pattern| (*pattern).to_owned()).collect();
     World { source, target: maria.connect().await, trem: Trem::new(&config), config, _maria: maria }
@@ -67,7 +72,10 @@ async fn world(source: From, include: &[&str], options: &[&str]) -> World {
 
 /// The schema `shop` of a source, as its sessions' own.
 async fn shop(source: From, options: &[&str]) -> World {
-    let world = world(source, &["shop.*"], options).await;
+    opened(world(source, &["shop.*"], options).await).await
+}
+
+async fn opened(world: World) -> World {
     match &world.source {
         From::Pg(db, _) => db.exec("CREATE SCHEMA shop; SET search_path = shop").await,
         From::My(my, _) => my.exec("CREATE DATABASE shop; USE shop").await,
@@ -124,8 +132,7 @@ async fn a_table_is_loaded_and_followed() {
 }
 
 /// Changes while it loads, and kills: nothing is lost or doubled.
-async fn kills_lose_and_double_nothing(source: From) {
-    let world = shop(source, &[]).await;
+async fn kills_lose_and_double_nothing(world: World) {
     let seed = seed();
     eprintln!("TREM_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
@@ -182,12 +189,26 @@ async fn kills_lose_and_double_nothing(source: From) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_on_the_way_from_postgres_lose_nothing() {
-    kills_lose_and_double_nothing(From::postgres().await).await;
+    kills_lose_and_double_nothing(shop(From::postgres().await, &[]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_on_the_way_from_maria_lose_nothing() {
-    kills_lose_and_double_nothing(From::maria().await).await;
+    kills_lose_and_double_nothing(shop(From::maria().await, &[]).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_on_the_way_from_postgres_to_mysql_lose_nothing() {
+    let Some(mysql) = MariaCluster::genuine(&[DURABLE, "--local-infile=1"]) else { return };
+    let world = world_to(mysql, From::postgres().await, &["shop.*"]).await;
+    kills_lose_and_double_nothing(opened(world).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_on_the_way_from_maria_to_mysql_lose_nothing() {
+    let Some(mysql) = MariaCluster::genuine(&[DURABLE]) else { return };
+    let world = world_to(mysql, From::maria().await, &["shop.*"]).await;
+    kills_lose_and_double_nothing(opened(world).await).await;
 }
 
 /// What no label of an ENUM stands for is an empty text that a strict server takes from nobody.
@@ -200,9 +221,7 @@ async fn values_that_are_no_label_are_told() {
 }
 
 /// Whatever the source prints the target prints, and its columns are of the same types.
-#[tokio::test(flavor = "multi_thread")]
-async fn values_of_maria_stay_what_they_are() {
-    let world = world(From::maria().await, &["loaded.*", "changed.*"], &[]).await;
+async fn values_stay_what_they_are(world: World, same_types: bool) {
     world.source.exec("CREATE DATABASE changed; CREATE TABLE changed.first (id INT PRIMARY KEY)").await;
     for database in ["loaded", "changed"] {
         world.source.exec(&format!("CREATE DATABASE IF NOT EXISTS {database}; USE {database}")).await;
@@ -225,7 +244,9 @@ async fn values_of_maria_stay_what_they_are() {
                 case.table.replace('\'', "''")
             );
             let columns = world.source.rows(&of_columns).await;
-            assert_eq!(world.target.rows(&of_columns).await, columns, "{}", case.create);
+            if same_types {
+                assert_eq!(world.target.rows(&of_columns).await, columns, "{}", case.create);
+            }
             let printed = |row: &Vec<Option<String>>| {
                 let name = format!("`{}`", row[0].clone().unwrap().replace('`', "``"));
                 match row[1].clone().unwrap() {
@@ -241,6 +262,22 @@ async fn values_of_maria_stay_what_they_are() {
             let sql = format!("SELECT {printed} FROM {database}.`{table}` ORDER BY {printed}");
             assert_eq!(world.target.rows(&sql).await, world.source.rows(&sql).await, "{database}: {}", case.create);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_maria_stay_what_they_are() {
+    values_stay_what_they_are(world(From::maria().await, &["loaded.*", "changed.*"], &[]).await, true).await;
+}
+
+/// Types and collations that only MariaDB has become others.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_maria_stay_what_they_are_in_mysql() {
+    for local_infile in ["0", "1"] {
+        let local_infile = format!("--local-infile={local_infile}");
+        let Some(mysql) = MariaCluster::genuine(&[DURABLE, &local_infile]) else { return };
+        let world = world_to(mysql, From::maria().await, &["loaded.*", "changed.*"]).await;
+        values_stay_what_they_are(world, false).await;
     }
 }
 

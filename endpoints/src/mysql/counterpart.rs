@@ -1,5 +1,8 @@
 //! Canonical types as types of MySQL and MariaDB, for tables whose source is another kind of database.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use trem_engine::schema::{Column, Length, Type};
 use trem_engine::types::{Counterpart, Verdict};
 
@@ -24,31 +27,50 @@ pub(super) struct Target {
     pub(super) collation: &'static str,
     /// It has the type UUID (MariaDB 10.7).
     pub(super) uuid: bool,
+    /// The collations that it has.
+    pub(super) collations: Arc<HashSet<String>>,
 }
 
 impl Target {
     /// That of this version, as the server says it.
-    pub(super) fn of(flavor: Flavor, version: &str) -> Self {
+    pub(super) fn of(flavor: Flavor, version: &str, collations: HashSet<String>) -> Self {
+        let collations = Arc::new(collations);
         // Of `5.5.5-10.11.6-MariaDB`, what is said for the sake of old replicas is not the version.
         let version = version.strip_prefix("5.5.5-").unwrap_or(version);
         let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
         let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         match flavor {
-            Flavor::MariaDb => Self { flavor, collation: "utf8mb4_nopad_bin", uuid: (major, minor) >= (10, 7) },
-            Flavor::MySql => Self { flavor, collation: "utf8mb4_0900_bin", uuid: false },
+            Flavor::MariaDb => {
+                Self { flavor, collation: "utf8mb4_nopad_bin", uuid: (major, minor) >= (10, 7), collations }
+            }
+            Flavor::MySql => Self { flavor, collation: "utf8mb4_0900_bin", uuid: false, collations },
         }
     }
 
     /// What a column is here: its own type where it comes from a server of this kind. `keys`: of how many columns the
     /// key is that it belongs to; 0 if it belongs to none.
     pub(super) fn counterpart(&self, column: &Column, keys: usize) -> Option<Counterpart> {
-        if column.native.dialect == DIALECT {
-            let json = column.ty == Type::Json && self.flavor == Flavor::MariaDb;
-            // Its own word brings the constraint along that makes it JSON.
-            let name = if json { "json".to_owned() } else { column.native.name.clone() };
-            return Some(Counterpart { name, verdict: Verdict::Exact });
+        if column.native.dialect != DIALECT || (column.ty == Type::Uuid && !self.uuid) {
+            return self.of_type(&column.ty, keys);
         }
-        self.of_type(&column.ty, keys)
+        // Its own word brings the constraint along that makes it JSON.
+        if column.ty == Type::Json && self.flavor == Flavor::MariaDb {
+            return Some(Counterpart { name: "json".to_owned(), verdict: Verdict::Exact });
+        }
+        Some(self.collated(&column.native.name))
+    }
+
+    /// A type of a server of this kind, under a collation that this one has. Under one that takes fewer texts for equal
+    /// than the source's no two rows become one.
+    fn collated(&self, name: &str) -> Counterpart {
+        let exact = |name: &str| Counterpart { name: name.to_owned(), verdict: Verdict::Exact };
+        let Some((ty, collation)) = name.split_once(" COLLATE ") else { return exact(name) };
+        if self.collations.contains(collation) {
+            return exact(name);
+        }
+        let charset = ty.split_once(" CHARACTER SET ").map_or("utf8mb4", |(_, charset)| charset);
+        let collation = if charset == "utf8mb4" { self.collation.to_owned() } else { format!("{charset}_bin") };
+        Counterpart { name: format!("{ty} COLLATE {collation}"), verdict: Verdict::Widened }
     }
 
     /// What stands for a canonical type; `None` if nothing does.
@@ -152,14 +174,27 @@ mod tests {
     use trem_engine::testkit::dialects::every_type;
 
     fn maria() -> Target {
-        Target::of(Flavor::MariaDb, "10.11.6-MariaDB-0+deb12u1")
+        Target::of(Flavor::MariaDb, "10.11.6-MariaDB-0+deb12u1", ["latin1_swedish_ci".to_owned()].into())
     }
 
     #[test]
     fn a_version_says_what_there_is() {
-        assert!(maria().uuid && Target::of(Flavor::MariaDb, "5.5.5-11.4.2-MariaDB").uuid);
-        assert!(!Target::of(Flavor::MariaDb, "10.6.18-MariaDB").uuid);
-        assert_eq!(Target::of(Flavor::MySql, "8.4.3").collation, "utf8mb4_0900_bin");
+        assert!(maria().uuid && Target::of(Flavor::MariaDb, "5.5.5-11.4.2-MariaDB", HashSet::new()).uuid);
+        assert!(!Target::of(Flavor::MariaDb, "10.6.18-MariaDB", HashSet::new()).uuid);
+        assert_eq!(Target::of(Flavor::MySql, "8.4.3", HashSet::new()).collation, "utf8mb4_0900_bin");
+    }
+
+    #[test]
+    fn a_collation_that_is_not_there_is_replaced() {
+        let name = |native: &str| maria().collated(native).name;
+        let known = "varchar(9) CHARACTER SET latin1 COLLATE latin1_swedish_ci";
+        assert_eq!((name(known).as_str(), name("int(11)").as_str()), (known, "int(11)"));
+        let (others, ours) = ("text CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci", "utf8mb4_nopad_bin");
+        assert_eq!(name(others), format!("text CHARACTER SET utf8mb4 COLLATE {ours}"));
+        assert_eq!(
+            name("char(2) CHARACTER SET cp1250 COLLATE cp1250_odd"),
+            "char(2) CHARACTER SET cp1250 COLLATE cp1250_bin"
+        );
     }
 
     #[test]

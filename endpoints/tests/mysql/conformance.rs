@@ -34,6 +34,16 @@ impl End {
         Self::My(my, cluster)
     }
 
+    /// MySQL's own server, where this machine has it; MariaDB's again where not.
+    async fn genuine() -> Self {
+        let Some(cluster) = MariaCluster::genuine(&["--innodb-flush-log-at-trx-commit=1"]) else {
+            return Self::maria().await;
+        };
+        let my = cluster.connect().await;
+        my.exec("CREATE DATABASE public").await;
+        Self::My(my, cluster)
+    }
+
     async fn exec(&self, sql: &str) {
         match self {
             Self::Pg(db, _) => db.exec(sql).await,
@@ -264,6 +274,26 @@ mod maria_to_maria {
 
     async fn rig() -> Pair {
         Pair::of(End::maria().await, End::maria().await)
+    }
+
+    trem_engine::conformance!(rig());
+}
+
+mod postgres_to_mysql {
+    use super::{End, Pair};
+
+    async fn rig() -> Pair {
+        Pair::of(End::postgres().await, End::genuine().await)
+    }
+
+    trem_engine::conformance!(rig());
+}
+
+mod maria_to_mysql {
+    use super::{End, Pair};
+
+    async fn rig() -> Pair {
+        Pair::of(End::maria().await, End::genuine().await)
     }
 
     trem_engine::conformance!(rig());

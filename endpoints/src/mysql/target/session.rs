@@ -1,5 +1,7 @@
 //! A connection that writes.
 
+use std::collections::HashSet;
+
 use mysql_async::prelude::{AsQuery, Queryable};
 use mysql_async::{Conn, Row};
 use trem_engine::{Error, Result};
@@ -39,12 +41,8 @@ impl Session {
     /// Connects.
     pub(super) async fn open(config: &MyConfig, application: &str) -> Result<Self> {
         let session = config.connect(application).await?;
-        if session.flavor == Flavor::MySql {
-            return Err(Error::refused(format!("the target is MySQL {}", session.version))
-                .remedy("this version of trem writes to MariaDB alone"));
-        }
-        let server = Target::of(session.flavor, &session.version);
         let mut conn = session.conn;
+        let server = Target::of(session.flavor, &session.version, collations(&mut conn).await?);
         let sql = "SELECT @@max_allowed_packet, @@local_infile, @@innodb_flush_log_at_trx_commit, \
                    @@explicit_defaults_for_timestamp";
         let row: Option<Row> = conn.query_first(sql).await.map_err(error::error)?;
@@ -93,7 +91,7 @@ impl Session {
 
     /// Takes a lock of the server's that has nothing to do with rows, or gives up after a while.
     pub(super) async fn lock(&mut self, name: &str) -> Result<()> {
-        let rows = self.rows("SELECT coalesce(GET_LOCK(sha1(?), 10), 0)", vec![name.into()]).await?;
+        let rows = self.rows("SELECT coalesce(GET_LOCK(sha2(?, 256), 10), 0)", vec![name.into()]).await?;
         match rows.first().map(|row| get::<i64>(row, 0)).transpose()? {
             Some(1) => Ok(()),
             _ => Err(Error::transient("another task does the same at this moment, and takes its time")),
@@ -102,8 +100,18 @@ impl Session {
 
     /// Gives a lock back.
     pub(super) async fn unlock(&mut self, name: &str) -> Result<()> {
-        self.rows("SELECT RELEASE_LOCK(sha1(?))", vec![name.into()]).await.map(drop)
+        self.rows("SELECT RELEASE_LOCK(sha2(?, 256))", vec![name.into()]).await.map(drop)
     }
+}
+
+/// The collations of a server. Since MariaDB 10.10 some have a name for each character set beside the one of all.
+async fn collations(conn: &mut Conn) -> Result<HashSet<String>> {
+    let sql = "SELECT collation_name FROM information_schema.collations";
+    let full = "SELECT full_collation_name FROM information_schema.collation_character_set_applicability";
+    let mut all: Vec<String> = conn.query(sql).await.map_err(error::error)?;
+    // Others have no such column.
+    all.extend(conn.query::<String, _>(full).await.unwrap_or_default());
+    Ok(all.into_iter().collect())
 }
 
 /// A number that the server says of a statement. (MySQL manual, `mysql_info()`.)
