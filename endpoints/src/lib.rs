@@ -8,4 +8,5 @@ pub mod kinds;
 pub mod mysql;
 pub mod null;
 pub mod postgres;
+pub(crate) mod target;
 pub(crate) mod view;

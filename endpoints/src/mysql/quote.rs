@@ -2,6 +2,11 @@
 
 use trem_engine::schema::TableId;
 
+use crate::target::part::Quotes;
+
+/// As others write statements with it.
+pub(super) const QUOTES: Quotes = Quotes { ident, table, literal };
+
 /// A name. (MySQL manual, "Schema Object Names".)
 pub(super) fn ident(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))

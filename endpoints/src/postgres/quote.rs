@@ -2,6 +2,11 @@
 
 use trem_engine::schema::TableId;
 
+use crate::target::part::Quotes;
+
+/// As others write statements with it.
+pub(super) const QUOTES: Quotes = Quotes { ident, table, literal };
+
 /// A name, quoted.
 pub fn ident(name: &str) -> String {
     let mut out = String::with_capacity(name.len() + 2);

@@ -2,11 +2,12 @@
 
 use trem_engine::ports::{Finding, Severity};
 use trem_engine::schema::{Column, TableSchema};
-use trem_engine::types::{Counterpart, Verdict};
+use trem_engine::types::Counterpart;
 
 use super::session::Session;
 use crate::mysql::counterpart::Target;
 use crate::mysql::quote;
+use crate::target::findings;
 
 /// Characters of a name. (MySQL manual, "Identifier Length Limits".)
 const NAME: usize = 64;
@@ -44,20 +45,7 @@ impl Maker {
 
     /// Columns for which the target has no type that holds what they hold.
     pub(super) fn without_form(&self, table: &TableSchema) -> Vec<Finding> {
-        let one = |column: &Column| {
-            let native = &column.native;
-            let why = match self.counterpart(table, column) {
-                None => format!("nothing on the target holds values of type {} ({})", native.name, native.dialect),
-                Some(Counterpart { verdict: Verdict::Lossy(why), name }) => {
-                    format!("type {name} would not hold all of {} ({}): {why}", native.name, native.dialect)
-                }
-                Some(_) => return None,
-            };
-            let subject = format!("{}.{}", table.id, column.name);
-            let remedy = Some("exclude the table, or change the column's type at the source".into());
-            Some(Finding { severity: Severity::Error, subject, message: why, remedy })
-        };
-        table.columns.iter().filter_map(one).collect()
+        findings::without_form(table, |column| self.counterpart(table, column))
     }
 
     /// The statement that makes a table, with its key: rows lie in its order.

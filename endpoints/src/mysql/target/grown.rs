@@ -5,10 +5,11 @@ use trem_engine::{Class, Error, Remedy, Result};
 
 use super::create::Maker;
 use super::encode::{self, Form};
+use super::have;
 use super::session::Session;
-use super::{have, part, prepare};
 use crate::mysql::quote;
 use crate::mysql::types::Described;
+use crate::target::findings;
 use crate::view::View;
 
 /// What is left to be done about columns that have been added.
@@ -25,7 +26,7 @@ pub(super) struct Grown {
 pub(super) async fn grow(session: &mut Session, added: &AddedColumns) -> Result<Grown> {
     let AddedColumns { before, next, existing } = added;
     let maker = Maker::of(session);
-    prepare::verdict(&next.id, &maker.without_form(next))?;
+    findings::verdict(&next.id, &maker.without_form(next))?;
     let have = have::read(session, &[&next.id]).await?.remove(&next.id);
     let gone = || Error::new(Class::Table, "the target table is gone").remedy(Remedy::Reload(next.id.clone()));
     let have = have.ok_or_else(gone)?;
@@ -43,7 +44,7 @@ pub(super) async fn grow(session: &mut Session, added: &AddedColumns) -> Result<
         let known = !view.is_null(0);
         if known && (shared || there.is_some()) {
             // Someone was ahead of the log, or this lane was before it was cut off.
-            let own = part::and_own(&next.id);
+            let own = quote::QUOTES.and_own(&next.id);
             grown.fill.push(format!("UPDATE {name} SET {quoted} = {literal} WHERE NOT ({quoted} <=> {literal}){own}"));
         }
         if there.is_some() {
@@ -63,6 +64,6 @@ pub(super) async fn grow(session: &mut Session, added: &AddedColumns) -> Result<
     }
     let have = have::read(session, &[&next.id]).await?.remove(&next.id);
     let misfits = have.map(|h| h.misfits(next, &maker, true)).unwrap_or_default();
-    prepare::verdict(&next.id, &misfits)?;
+    findings::verdict(&next.id, &misfits)?;
     Ok(grown)
 }

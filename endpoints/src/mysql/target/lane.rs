@@ -19,9 +19,10 @@ use super::pipe::{Counts, Kept, Pipe};
 use super::prepare::{self, Decision, Facts};
 use super::session::Session;
 use super::writer::Writer;
-use super::{bookkeeping, keyed, keyless, part};
+use super::{bookkeeping, keyed, keyless};
 use crate::failpoint::{self, Point};
 use crate::mysql::quote;
+use crate::target::findings;
 use crate::view::View;
 
 /// How long a server takes at most to bring a commit to its disk that it has answered before: it does so each second.
@@ -180,7 +181,7 @@ impl MyLane {
     /// Empties tables so that it can be taken back, which TRUNCATE cannot.
     async fn truncate(&mut self, truncate: &Truncate) -> Result<()> {
         for table in &truncate.tables {
-            let sql = part::delete(&table.id)?;
+            let sql = quote::QUOTES.delete(&table.id)?;
             self.session.execute(sql).await.map_err(|e| e.target_table(&table.id).of_table())?;
         }
         Ok(())
@@ -195,7 +196,7 @@ impl MyLane {
         let name = quote::ident(&column.name);
         let mut sql = format!("UPDATE {} SET {name} = ", quote::table(&mark.table.id)).into_bytes();
         encode::put_literal(&view, Form::Plain, 0, &mut sql)?;
-        sql.extend_from_slice(format!(" WHERE {name} IS NULL{}", part::and_own(&mark.table.id)).as_bytes());
+        sql.extend_from_slice(format!(" WHERE {name} IS NULL{}", quote::QUOTES.and_own(&mark.table.id)).as_bytes());
         self.session.execute(sql).await.map(drop)
     }
 
@@ -267,7 +268,7 @@ impl MyLane {
         let table = Arc::clone(&record.target);
         let facts = Facts::read(&mut self.session, &self.task, &[&table.id]).await?;
         let decision = prepare::decide(&facts, &record, known, on_existing);
-        prepare::verdict(&table.id, &decision.findings)?;
+        findings::verdict(&table.id, &decision.findings)?;
         record.origin = decision.origin;
         let intent = TableRecord { state: TableState::Preparing, ..record.clone() };
         self.begin_work().await?;
@@ -282,7 +283,7 @@ impl MyLane {
     async fn prepare_history_locked(&mut self, history: &Arc<TableSchema>) -> Result<()> {
         let mut facts = Facts::read(&mut self.session, &self.task, &[&history.id]).await?;
         let decision = prepare::decide_history(&mut facts, history);
-        prepare::verdict(&history.id, &decision.findings)?;
+        findings::verdict(&history.id, &decision.findings)?;
         self.begin_work().await?;
         self.end_work(&[]).await?;
         self.make(&history.id, &decision).await
@@ -342,7 +343,7 @@ impl TargetLane for MyLane {
     async fn empty(&mut self, table: &Arc<TableSchema>, changes: &[RecordChange]) -> Result<()> {
         self.begin_work().await?;
         if table.id.part.is_some() {
-            self.session.execute(part::delete(&table.id)?).await.map_err(|e| e.target_table(&table.id))?;
+            self.session.execute(quote::QUOTES.delete(&table.id)?).await.map_err(|e| e.target_table(&table.id))?;
             return self.end_work(changes).await;
         }
         // Whoever is locked out empties nothing.

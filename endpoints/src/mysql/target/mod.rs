@@ -25,6 +25,7 @@ mod writer;
 use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
 use tokio::sync::Mutex;
+use trem_engine::Result;
 use trem_engine::change::ChangeBatch;
 use trem_engine::ports::{Finding, Loader, Mend, TablePreview, Target, TargetLane};
 use trem_engine::position::Position;
@@ -32,11 +33,11 @@ use trem_engine::quarantine::QuarantineEntry;
 use trem_engine::record::{Epoch, TaskRecord};
 use trem_engine::schema::{Catalog, TableId};
 use trem_engine::task::OnExisting;
-use trem_engine::{Error, Result};
 
 use self::session::Session;
 use super::config::MyConfig;
 use super::identity;
+use crate::target::stored;
 
 /// A server of MySQL or MariaDB that one task writes to.
 pub struct MysqlTarget {
@@ -126,9 +127,7 @@ impl Target for MysqlTarget {
         if known.await? {
             return Ok(());
         }
-        Err(Error::refused(format!("task {} does not know this table", self.task))
-            .table(table)
-            .remedy("the status of the task names the tables it knows"))
+        Err(stored::unknown_table(&self.task, table))
     }
 
     async fn requests(&self) -> Result<Vec<TableId>> {

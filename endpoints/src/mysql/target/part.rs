@@ -1,32 +1,11 @@
 //! Tables that several tables of a source become: what is done with the rows of one leaves those of the others alone.
 
-use trem_engine::schema::{TableId, TableSchema};
-use trem_engine::{Class, Error, Result};
+use trem_engine::schema::TableSchema;
 
 use super::create::Maker;
 use super::have::{HaveColumn, HaveTable};
 use crate::mysql::quote;
 use crate::mysql::types::Described;
-
-/// What is true of the rows that are meant, to be put behind other conditions; empty for all rows.
-pub(super) fn and_own(id: &TableId) -> String {
-    let own = id.part.iter().flat_map(|part| &part.columns);
-    own.map(|(column, value)| format!(" AND {} = {}", quote::ident(column), quote::literal(value))).collect()
-}
-
-/// The statement that deletes the rows that are meant.
-///
-/// # Errors
-/// Class `Table` where nobody can say which they are.
-pub(super) fn delete(id: &TableId) -> Result<String> {
-    if id.is_mixed() {
-        let what = "its rows on the target cannot be told from those of the other tables that become the same one";
-        let remedy = "add a column with create-column, made of source_table() or source_schema(), and load all of \
-                      them anew";
-        return Err(Error::new(Class::Table, what).target_table(id).remedy(remedy));
-    }
-    Ok(format!("DELETE FROM {} WHERE true{}", quote::table(id), and_own(id)))
-}
 
 /// The statements that let a table that trem has made take the rows of one more, and what it is after them.
 pub(super) fn widened(have: &HaveTable, table: &TableSchema, maker: &Maker) -> (Vec<String>, HaveTable) {

@@ -7,13 +7,14 @@ use trem_engine::ports::{Ddl, DdlKind, Finding, Severity, TablePreview};
 use trem_engine::record::{Origin, TableRecord, TableState, TaskRecord};
 use trem_engine::schema::{Catalog, Column, Identity, TableId, TableSchema};
 use trem_engine::task::OnExisting;
-use trem_engine::{Error, Remedy, Result};
+use trem_engine::{Remedy, Result};
 
 use super::create::{Maker, too_long};
 use super::have::{self, HaveTable};
 use super::session::Session;
 use super::{bookkeeping, part};
 use crate::mysql::quote;
+use crate::target::findings::{forbid, joining, own_rows, refusal, taken};
 
 /// What is to be known of tables before something is decided.
 pub(super) struct Facts {
@@ -104,7 +105,7 @@ pub(super) fn decide(
     let origin = Origin { created: makes || ours, keeps_rows };
     let (before, findings) = (Vec::new(), Vec::new());
     let mut d = Decision { exists: have.is_some(), database: None, before, findings, origin, makes };
-    d.findings.extend(taken(facts, table));
+    d.findings.extend(facts.holders.get(&table.id).map(|other| taken(table, other)));
     d.findings.extend(too_long(table));
     match have.filter(|_| !recreate) {
         None => {
@@ -161,7 +162,7 @@ impl Decision {
             return;
         }
         if how.reload && how.kept && rows {
-            self.findings.push(own_rows(table));
+            self.findings.push(own_rows(table, &quote::table(&table.id)));
         } else if (how.reload && !how.kept) || how.on_existing == OnExisting::Truncate {
             self.empty(table, table.id.part.is_some());
         } else if rows && !how.reload && !keep {
@@ -182,7 +183,7 @@ impl Decision {
         if !is_part {
             return self.before.push(format!("TRUNCATE TABLE {}", quote::table(&table.id)));
         }
-        match part::delete(&table.id) {
+        match quote::QUOTES.delete(&table.id) {
             Ok(sql) => self.before.push(sql),
             Err(error) => {
                 let remedy = error.advice().cloned().unwrap_or(Remedy::StartAnew);
@@ -197,22 +198,11 @@ impl Decision {
         self.before.extend(widen);
         self.findings.extend(wide.misfits(table, maker, true));
         if again && self.origin.keeps_rows {
-            self.findings.push(own_rows(table));
+            self.findings.push(own_rows(table, &quote::table(&table.id)));
         } else if again {
             self.empty(table, true);
         }
     }
-}
-
-fn forbid(table: &TableSchema, message: String, remedy: impl Into<Remedy>) -> Finding {
-    Finding { severity: Severity::Error, subject: table.id.to_string(), message, remedy: Some(remedy.into()) }
-}
-
-/// Two tasks that write one table would undo each other's work.
-fn taken(facts: &Facts, table: &TableSchema) -> Option<Finding> {
-    let other = facts.holders.get(&table.id)?;
-    let remedy = format!("exclude it from `tables` of one of the two tasks, or drop task {other}");
-    Some(forbid(table, format!("task {other} writes this table of the target already"), remedy))
 }
 
 /// Keys of texts without a length get one here.
@@ -237,43 +227,6 @@ fn cut_keys(table: &TableSchema, maker: &Maker) -> Vec<Finding> {
     keyed.iter().map(|at| &table.columns[*at]).filter(unlimited).map(finding).collect()
 }
 
-fn refusal(table: &TableSchema, message: &str) -> Finding {
-    let remedy = "set on-existing to keep, truncate or recreate, or empty the target table";
-    forbid(table, message.to_owned(), remedy)
-}
-
-/// Loading again begins with an empty table, which would take rows that the source never had.
-fn own_rows(table: &TableSchema) -> Finding {
-    let empty = Remedy::Sql(format!("DELETE FROM {}", quote::table(&table.id)));
-    let remedy = empty.then_reload(&table.id).or(Remedy::StartAnew);
-    let message = "the target table must be emptied to be loaded again, and on-existing has kept its rows";
-    forbid(table, message.to_owned(), remedy)
-}
-
-/// The first finding that forbids, as an error.
-pub(super) fn verdict(table: &TableId, findings: &[Finding]) -> Result<()> {
-    let errors: Vec<&Finding> = findings.iter().filter(|f| f.severity == Severity::Error).collect();
-    let Some(first) = errors.first() else { return Ok(()) };
-    let more = if errors.len() > 1 { format!(" (and {} more)", errors.len() - 1) } else { String::new() };
-    let e = Error::refused(format!("{}: {}{more}", first.subject, first.message)).target_table(table);
-    Err(match &first.remedy {
-        Some(remedy) => e.remedy(remedy.clone()),
-        None => e,
-    })
-}
-
-/// What would be done for a table whose rows go where those of `first` do.
-fn joining(first: &TablePreview, table: &Arc<TableSchema>) -> TablePreview {
-    let mut findings = too_long(table);
-    let other = |c: &&Column| first.table.column(&c.name).is_some_and(|at| first.table.columns[at].ty != c.ty);
-    for column in table.columns.iter().filter(other) {
-        let message = format!("it has another type in other tables that become {}", table.id);
-        let finding = forbid(table, message, "give it one type with change-type");
-        findings.push(Finding { subject: format!("{}.{}", table.id, column.name), ..finding });
-    }
-    TablePreview { table: Arc::clone(table), exists: first.exists, ddl: Vec::new(), findings }
-}
-
 /// What a run would do for these tables.
 pub(super) async fn plan(
     session: &mut Session,
@@ -293,7 +246,7 @@ pub(super) async fn plan(
     };
     for table in &catalog.tables {
         if let Some(first) = out.iter().find(|p| p.table.id.same_table(&table.id)) {
-            out.push(joining(first, table));
+            out.push(joining(first, table, too_long(table)));
             continue;
         }
         let known = known.of_target(&table.id);

@@ -9,10 +9,10 @@ use trem_engine::{Class, Error, Remedy, Result};
 use super::create::Maker;
 use super::encode::{self, Form};
 use super::have::{self, HaveTable};
-use super::prepare;
 use super::session::Session;
 use crate::mysql::connect::Flavor;
 use crate::mysql::quote;
+use crate::target::findings;
 use crate::view::{OldViews, View, Views};
 
 /// A table, and how its columns are written.
@@ -64,7 +64,7 @@ impl Writer {
 
     fn of(maker: &Maker, schema: &Arc<TableSchema>, have: &HaveTable, number: usize) -> Result<Self> {
         // Whatever was there when it was prepared.
-        prepare::verdict(&schema.id, &have.misfits(schema, maker, true)).map_err(Error::of_table)?;
+        findings::verdict(&schema.id, &have.misfits(schema, maker, true)).map_err(Error::of_table)?;
         let mut columns = Vec::with_capacity(schema.columns.len());
         for column in &schema.columns {
             let lost = || Error::fatal("internal: a column that was there");

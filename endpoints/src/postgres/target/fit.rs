@@ -1,11 +1,12 @@
 //! Whether values of a source's column can stand in a target's.
 
-use trem_engine::ports::{Finding, Severity};
+use trem_engine::ports::Finding;
 use trem_engine::schema::{Column, TableSchema, Type};
-use trem_engine::types::{Counterpart, Verdict};
+use trem_engine::types::Verdict;
 
 use super::shape::TargetColumn;
 use crate::postgres::counterpart;
+use crate::target::findings;
 
 /// Whether every value of the source's column can stand in the target's.
 pub(super) fn fits(column: &Column, have: &TargetColumn) -> bool {
@@ -52,20 +53,7 @@ fn widenings(ty: &Type) -> &'static [&'static str] {
 
 /// Columns for which the target has no type that holds what they hold.
 pub(super) fn without_form(table: &TableSchema) -> Vec<Finding> {
-    let one = |column: &Column| {
-        let native = &column.native;
-        let why = match counterpart::of(column) {
-            None => format!("nothing on the target holds values of type {} ({})", native.name, native.dialect),
-            Some(Counterpart { verdict: Verdict::Lossy(why), name }) => {
-                format!("type {name} would not hold all of {} ({}): {why}", native.name, native.dialect)
-            }
-            Some(_) => return None,
-        };
-        let subject = format!("{}.{}", table.id, column.name);
-        let remedy = Some("exclude the table, or change the column's type at the source".into());
-        Some(Finding { severity: Severity::Error, subject, message: why, remedy })
-    };
-    table.columns.iter().filter_map(one).collect()
+    findings::without_form(table, counterpart::of)
 }
 
 /// `numeric(10,2)` is `numeric` and `[10, 2]`; `timestamp(3) without time zone` likewise.

@@ -23,10 +23,12 @@ use super::pipelined::Counts;
 use super::session::{BEGIN_SET, Session};
 use super::shape::TargetTable;
 use super::tables::{self, Writers};
-use super::{bookkeeping, inspect, part, prepare, secondary, wanted};
+use super::{bookkeeping, inspect, prepare, secondary, wanted};
 use crate::failpoint::{self, Point};
 use crate::postgres::sqlstate::error as pg;
 use crate::postgres::{counterpart, quote};
+use crate::target::findings;
+use crate::target::stored::fenced;
 
 /// How long an acknowledgement may wait for the target's own background flush.
 const FLUSH_AFTER: Duration = Duration::from_secs(1);
@@ -193,14 +195,14 @@ impl PgLane {
         {
             return Err(hazard.refusal(id, "it must be emptied"));
         }
-        client.batch_execute(&part::delete(id)?).await.map_err(|e| pg(e).target_table(id).of_table())
+        client.batch_execute(&quote::QUOTES.delete(id)?).await.map_err(|e| pg(e).target_table(id).of_table())
     }
 
     async fn mark(&self, mark: &Mark) -> Result<()> {
         let column = &mark.table.columns[mark.column];
         let Some(value) = literal(&mark.value, 0, &column.ty)? else { return Ok(()) };
         let (table, name) = (quote::table(&mark.table.id), quote::ident(&column.name));
-        let (ty, own) = (counterpart::name(column), part::and_own(&mark.table.id));
+        let (ty, own) = (counterpart::name(column), quote::QUOTES.and_own(&mark.table.id));
         let sql = format!("UPDATE {table} SET {name} = {value}::{ty} WHERE {name} IS NULL{own}");
         self.session.client.execute(&sql, &[]).await.map(drop).map_err(pg)
     }
@@ -219,7 +221,7 @@ impl PgLane {
             return Ok(());
         }
         for (id, found) in interference(&self.session.client, &short, self.session.replica).await? {
-            prepare::verdict(&id, &found).map_err(Error::of_table)?;
+            findings::verdict(&id, &found).map_err(Error::of_table)?;
         }
         Ok(())
     }
@@ -264,7 +266,7 @@ pub(super) async fn end_stalled(client: &Client) {
 
 async fn add_columns(session: &Session, added: &AddedColumns) -> Result<()> {
     let AddedColumns { before, next, existing } = added;
-    prepare::verdict(&next.id, &without_form(next))?;
+    findings::verdict(&next.id, &without_form(next))?;
     let Session { client, reads, .. } = session;
     let have = TargetTable::read(client, reads, &next.id).await?;
     let gone = || Error::new(Class::Table, "the target table is gone").remedy(Remedy::Reload(next.id.clone()));
@@ -282,7 +284,7 @@ async fn add_columns(session: &Session, added: &AddedColumns) -> Result<()> {
         if shared || there {
             // Someone was ahead of the log: the rows that are there get the value they have at the source.
             if let Some(value) = value {
-                let own = part::and_own(&next.id);
+                let own = quote::QUOTES.and_own(&next.id);
                 client
                     .batch_execute(&format!("UPDATE {name} SET {quoted} = {value} WHERE true{own}"))
                     .await
@@ -300,7 +302,7 @@ async fn add_columns(session: &Session, added: &AddedColumns) -> Result<()> {
     }
     let have = TargetTable::read(client, reads, &next.id).await?;
     let misfits = have.map(|h| h.misfits(next, true)).unwrap_or_default();
-    prepare::verdict(&next.id, &misfits)
+    findings::verdict(&next.id, &misfits)
 }
 
 #[async_trait]
@@ -344,7 +346,7 @@ impl TargetLane for PgLane {
         let (reads, replica) = (&self.session.reads, self.session.replica);
         let facts = Facts::read(client, reads, Some(&self.task), &[&table.id], on_existing, replica).await?;
         let decision = prepare::decide(&facts, &record, known, on_existing);
-        if let Err(refused) = prepare::verdict(&table.id, &decision.findings) {
+        if let Err(refused) = findings::verdict(&table.id, &decision.findings) {
             // What has been looked at is the operator's to mend now: no lock stays on it.
             client.batch_execute("ROLLBACK").await.map_err(pg)?;
             self.in_transaction = false;
@@ -366,7 +368,7 @@ impl TargetLane for PgLane {
         let (reads, replica) = (&self.session.reads, self.session.replica);
         let mut facts = Facts::read(client, reads, Some(&self.task), &[&history.id], OnExisting::Keep, replica).await?;
         let decision = prepare::decide_history(&mut facts, history);
-        if let Err(refused) = prepare::verdict(&history.id, &decision.findings) {
+        if let Err(refused) = findings::verdict(&history.id, &decision.findings) {
             client.batch_execute("ROLLBACK").await.map_err(pg)?;
             self.in_transaction = false;
             return Err(refused);
@@ -479,7 +481,7 @@ impl PgLane {
             self.epoch.0
         );
         match self.session.client.execute(&sql, &[]).await.map_err(pg)? {
-            0 => Err(bookkeeping::fenced(&self.task)),
+            0 => Err(fenced(&self.task)),
             _ => Ok(()),
         }
     }

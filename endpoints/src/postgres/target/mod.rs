@@ -55,6 +55,7 @@ use super::config::PgConfig;
 use super::connect::database_identity;
 use super::sqlstate::{self, error as pg};
 use super::{quote, reach};
+use crate::target::stored;
 
 /// A PostgreSQL database that one task writes to.
 pub struct PostgresTarget {
@@ -173,9 +174,7 @@ impl Target for PostgresTarget {
         if bookkeeping::request_reload(&client, &self.task, table).await? {
             return Ok(());
         }
-        Err(Error::refused(format!("task {} does not know this table", self.task))
-            .table(table)
-            .remedy("the status of the task names the tables it knows"))
+        Err(stored::unknown_table(&self.task, table))
     }
 
     async fn requests(&self) -> Result<Vec<TableId>> {

@@ -1,9 +1,9 @@
 //! Tables that several tables of a source become: what is done with the rows of one leaves those of the others alone.
 
 use tokio_postgres::Client;
+use trem_engine::Result;
 use trem_engine::record::Origin;
 use trem_engine::schema::{TableId, TableSchema};
-use trem_engine::{Class, Error, Result};
 
 use super::bookkeeping;
 use super::fit::nullable;
@@ -11,26 +11,6 @@ use super::shape::TargetTable;
 use crate::postgres::row::get;
 use crate::postgres::sqlstate::error as pg;
 use crate::postgres::{counterpart, quote};
-
-/// What is true of the rows that are meant, to be put behind other conditions; empty for all rows.
-pub(super) fn and_own(id: &TableId) -> String {
-    let own = id.part.iter().flat_map(|part| &part.columns);
-    own.map(|(column, value)| format!(" AND {} = {}", quote::ident(column), quote::literal(value))).collect()
-}
-
-/// The statement that deletes the rows that are meant.
-///
-/// # Errors
-/// Class `Table` where nobody can say which they are.
-pub(super) fn delete(id: &TableId) -> Result<String> {
-    if id.is_mixed() {
-        let what = "its rows on the target cannot be told from those of the other tables that become the same one";
-        let remedy = "add a column with create-column, made of source_table() or source_schema(), and load all of \
-                      them anew";
-        return Err(Error::new(Class::Table, what).target_table(id).remedy(remedy));
-    }
-    Ok(format!("DELETE FROM {} WHERE true{}", quote::table(id), and_own(id)))
-}
 
 /// How a table has come to be that other tables of the source are written to as well, by this task; `None` where there
 /// is none of them yet.

@@ -8,7 +8,7 @@ use trem_engine::ports::{Ddl, DdlKind, Finding, Severity, TablePreview};
 use trem_engine::record::{Origin, TableRecord, TableState, TaskRecord};
 use trem_engine::schema::{Catalog, Column, Identity, TableId, TableSchema};
 use trem_engine::task::OnExisting;
-use trem_engine::{Error, Remedy, Result};
+use trem_engine::{Remedy, Result};
 
 use super::create::{create_keys, create_schema, create_table, too_long};
 use super::fit::without_form;
@@ -19,6 +19,7 @@ use super::shape::{Reads, TargetTable};
 use super::wanted;
 use crate::postgres::quote;
 use crate::postgres::types::DIALECT;
+use crate::target::findings::{forbid, joining, own_rows, refusal, taken};
 
 /// What a run would do with one table.
 pub(super) struct Decision {
@@ -67,7 +68,7 @@ pub(super) fn decide(
     let mut d = Decision { exists: have.is_some(), schema: None, before, after, findings, origin };
     let name = quote::table(&table.id);
     let formless = without_form(table);
-    d.findings.extend(taken(facts, table));
+    d.findings.extend(facts.holders.get(&table.id).map(|other| taken(table, other)));
     d.findings.extend(too_long(table));
     d.findings.extend(privileges(facts, table, have, recreate));
     match have.filter(|_| !recreate) {
@@ -93,7 +94,7 @@ pub(super) fn decide(
             d.findings.extend(facts.interference.get(&table.id).into_iter().flatten().cloned());
             let rows = facts.with_rows.contains(&table.id);
             if load && reload && kept && rows {
-                d.findings.push(own_rows(table));
+                d.findings.push(own_rows(table, &quote::table(&table.id)));
             } else if load && ((reload && !kept) || on_existing == OnExisting::Truncate) {
                 d.before.push(facts.empty(&table.id));
             } else if load && !reload && on_existing != OnExisting::Keep && rows {
@@ -135,9 +136,9 @@ impl Decision {
         // The first of them to be loaded builds the keys.
         self.findings.extend(wide.misfits(table, !ours));
         if again && self.origin.keeps_rows {
-            self.findings.push(own_rows(table));
+            self.findings.push(own_rows(table, &quote::table(&table.id)));
         } else if again {
-            match part::delete(&table.id) {
+            match quote::QUOTES.delete(&table.id) {
                 Ok(sql) => self.before.push(sql),
                 Err(error) => {
                     let remedy = error.advice().cloned().unwrap_or(Remedy::StartAnew);
@@ -146,17 +147,6 @@ impl Decision {
             }
         }
     }
-}
-
-fn forbid(table: &TableSchema, message: String, remedy: impl Into<Remedy>) -> Finding {
-    Finding { severity: Severity::Error, subject: table.id.to_string(), message, remedy: Some(remedy.into()) }
-}
-
-/// Two tasks that write one table would undo each other's work.
-fn taken(facts: &Facts, table: &TableSchema) -> Option<Finding> {
-    let other = facts.holders.get(&table.id)?;
-    let remedy = format!("exclude it from `tables` of one of the two tasks, or drop task {other}");
-    Some(forbid(table, format!("task {other} writes this table of the target already"), remedy))
 }
 
 /// What the role must be granted before it can take the table up.
@@ -219,44 +209,6 @@ fn undroppable(facts: &Facts, table: &TableSchema) -> Option<Finding> {
     Some(forbid(table, format!("it cannot be created anew: {objects} depend on it"), remedy))
 }
 
-fn refusal(table: &TableSchema, message: &str) -> Finding {
-    let remedy = "set on-existing to keep, truncate or recreate, or empty the target table";
-    forbid(table, message.to_owned(), remedy)
-}
-
-/// Loading again begins with an empty table, which would take rows that the source never had.
-fn own_rows(table: &TableSchema) -> Finding {
-    let empty = Remedy::Sql(format!("DELETE FROM {}", quote::table(&table.id)));
-    let remedy = empty.then_reload(&table.id).or(Remedy::StartAnew);
-    let message = "the target table must be emptied to be loaded again, and on-existing has kept its rows";
-    forbid(table, message.to_owned(), remedy)
-}
-
-/// The first finding that forbids, as an error.
-pub(super) fn verdict(table: &TableId, findings: &[Finding]) -> Result<()> {
-    let errors: Vec<&Finding> = findings.iter().filter(|f| f.severity == Severity::Error).collect();
-    let Some(first) = errors.first() else { return Ok(()) };
-    let more = if errors.len() > 1 { format!(" (and {} more)", errors.len() - 1) } else { String::new() };
-    let e = Error::refused(format!("{}: {}{more}", first.subject, first.message)).target_table(table);
-    Err(match &first.remedy {
-        Some(remedy) => e.remedy(remedy.clone()),
-        None => e,
-    })
-}
-
-/// What would be done for a table whose rows go where those of `first` do.
-fn joining(first: &TablePreview, table: &Arc<TableSchema>) -> TablePreview {
-    let mut findings = too_long(table);
-    let other = |c: &&Column| first.table.column(&c.name).is_some_and(|at| first.table.columns[at].ty != c.ty);
-    for column in table.columns.iter().filter(other) {
-        let message = format!("it has another type in other tables that become {}", table.id);
-        let remedy = "give it one type with change-type";
-        let finding = forbid(table, message, remedy);
-        findings.push(Finding { subject: format!("{}.{}", table.id, column.name), ..finding });
-    }
-    TablePreview { table: Arc::clone(table), exists: first.exists, ddl: Vec::new(), findings }
-}
-
 /// What a run would do for these tables. `task` and `replica`: see [`Facts::read`].
 pub(super) async fn plan(
     client: &Client,
@@ -276,7 +228,7 @@ pub(super) async fn plan(
     let mut out: Vec<TablePreview> = Vec::with_capacity(ids.len());
     for table in &catalog.tables {
         if let Some(first) = out.iter().find(|p| p.table.id.same_table(&table.id)) {
-            out.push(joining(first, table));
+            out.push(joining(first, table, too_long(table)));
             continue;
         }
         let known = known.of_target(&table.id);

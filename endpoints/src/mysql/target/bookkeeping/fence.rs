@@ -1,17 +1,12 @@
 //! Who may write for a task: whoever has taken it over last.
 
+use trem_engine::Result;
 use trem_engine::record::Epoch;
-use trem_engine::{Class, Error, Result};
 
 use super::super::session::Session;
 use super::layout::exists;
 use crate::mysql::row::get;
-
-/// The refusal of whoever has been locked out.
-pub(in super::super) fn fenced(task: &str) -> Error {
-    Error::new(Class::Fenced, format!("another process has taken task {task} over"))
-        .remedy("stop one of the two, or give them different task names")
-}
+use crate::target::stored::fenced;
 
 /// Checks the epoch in the open transaction; it holds until the transaction's end.
 pub(in super::super) async fn fence(session: &mut Session, task: &str, epoch: Epoch) -> Result<()> {

@@ -1,15 +1,15 @@
 //! Changes that were set aside, in `trem.quarantine`.
 
 use mysql_async::{Row, Value};
-use trem_engine::change::Op;
-use trem_engine::quarantine::{QuarantineEntry, Quarantined, QuarantinedValue};
+use trem_engine::Result;
+use trem_engine::quarantine::{QuarantineEntry, Quarantined};
 use trem_engine::schema::TableId;
-use trem_engine::{Error, Result};
 
 use super::super::session::Session;
 use super::clock::{MICROS, TIME, micros, time};
 use super::layout::exists;
 use crate::mysql::row::get;
+use crate::target::stored::{operation, operation_of, values_of, values_text};
 
 /// Puts them there, in the open transaction.
 pub(super) async fn put(session: &mut Session, task: &str, changes: &[Quarantined]) -> Result<()> {
@@ -22,12 +22,12 @@ pub(super) async fn put(session: &mut Session, task: &str, changes: &[Quarantine
             Value::from(task),
             Value::from(&change.table.schema),
             Value::from(&change.table.table),
-            Value::from(change.op.map_or("load", operation)),
+            Value::from(operation(change.op)),
             Value::from(change.position.as_ref()),
             Value::from(micros(change.committed_at)),
             Value::from(&change.error),
-            Value::from(list(&change.key)?),
-            Value::from(list(&change.row)?),
+            Value::from(values_text(&change.key)?),
+            Value::from(values_text(&change.row)?),
         ];
         session.execute_with(&sql, row).await?;
     }
@@ -65,37 +65,16 @@ pub(in super::super) async fn release(session: &mut Session, task: &str, numbers
 }
 
 fn entry(row: &Row) -> Result<QuarantineEntry> {
-    let op = match get::<String>(row, 4)?.as_str() {
-        "insert" => Some(Op::Insert),
-        "update" => Some(Op::Update),
-        "delete" => Some(Op::Delete),
-        _ => None,
-    };
+    let op = operation_of(&get::<String>(row, 4)?);
     let change = Quarantined {
         table: TableId::new(get::<String>(row, 2)?, get::<String>(row, 3)?),
         op,
         position: get(row, 5)?,
         committed_at: time(get(row, 6)?),
         error: get(row, 7)?,
-        key: values(&get::<String>(row, 8)?)?,
-        row: values(&get::<String>(row, 9)?)?,
+        key: values_of(&get::<String>(row, 8)?)?,
+        row: values_of(&get::<String>(row, 9)?)?,
     };
     let since = time(get(row, 1)?).unwrap_or(std::time::SystemTime::UNIX_EPOCH);
     Ok(QuarantineEntry { number: get(row, 0)?, since, change })
-}
-
-fn values(text: &str) -> Result<Vec<QuarantinedValue>> {
-    serde_json::from_str(text).map_err(|e| Error::fatal("trem.quarantine has a row that nothing here wrote").cause(e))
-}
-
-fn operation(op: Op) -> &'static str {
-    match op {
-        Op::Insert => "insert",
-        Op::Update => "update",
-        Op::Delete => "delete",
-    }
-}
-
-fn list(values: &[QuarantinedValue]) -> Result<String> {
-    serde_json::to_string(values).map_err(|e| Error::fatal("internal: a row that is set aside").cause(e))
 }

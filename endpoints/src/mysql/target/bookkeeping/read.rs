@@ -6,13 +6,14 @@ use std::sync::Arc;
 use mysql_async::Row;
 use trem_engine::position::{Checkpoint, Lineage, Position};
 use trem_engine::record::{ChunkRecord, Origin, TableRecord, TableState, TaskRecord};
-use trem_engine::schema::{TableId, TableSchema};
-use trem_engine::{Error, Remedy, Result};
+use trem_engine::schema::TableId;
+use trem_engine::{Remedy, Result};
 
 use super::super::session::Session;
 use super::clock::{MICROS, time};
 use super::layout::exists;
 use crate::mysql::row::get;
+use crate::target::stored::{self, damaged, shape_of};
 
 /// What is remembered of the task.
 pub(in super::super) async fn read(session: &mut Session, task: &str) -> Result<Option<TaskRecord>> {
@@ -66,8 +67,8 @@ async fn tables(session: &mut Session, task: &str) -> Result<Vec<TableRecord>> {
         let id = TableId::new(get::<String>(row, 0)?, get::<String>(row, 1)?);
         let state: String = get(row, 2)?;
         tables.push(TableRecord {
-            source: Arc::new(schema_of(&id, &get::<String>(row, 3)?)?),
-            target: Arc::new(schema_of(&id, &get::<String>(row, 4)?)?),
+            source: Arc::new(shape_of(&id, &get::<String>(row, 3)?)?),
+            target: Arc::new(shape_of(&id, &get::<String>(row, 4)?)?),
             state: TableState::named(&state).ok_or_else(|| damaged(&id, "state"))?,
             origin: Origin { created: get(row, 7)?, keeps_rows: get(row, 8)? },
             reason: get(row, 5)?,
@@ -79,10 +80,6 @@ async fn tables(session: &mut Session, task: &str) -> Result<Vec<TableRecord>> {
         });
     }
     Ok(tables)
-}
-
-fn schema_of(id: &TableId, shape: &str) -> Result<TableSchema> {
-    serde_json::from_str(shape).map_err(|e| damaged(id, "shape").cause(e))
 }
 
 async fn chunks(session: &mut Session, task: &str) -> Result<HashMap<TableId, Vec<ChunkRecord>>> {
@@ -112,11 +109,5 @@ pub(in super::super) async fn requests(session: &mut Session, task: &str) -> Res
 fn position(row: &Row, column: usize) -> Result<Option<Position>> {
     let order: Option<String> = get(row, column)?;
     let resume: Option<String> = get(row, column + 1)?;
-    let Some((order, resume)) = order.zip(resume) else { return Ok(None) };
-    let order = order.parse().map_err(|e| Error::fatal("the target's record of the task is damaged").cause(e))?;
-    Ok(Some(Position::new(order, resume)))
-}
-
-fn damaged(id: &TableId, what: &str) -> Error {
-    Error::fatal(format!("the target's record of the table's {what} cannot be read")).table(id)
+    stored::position(order, resume)
 }

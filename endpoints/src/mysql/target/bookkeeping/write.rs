@@ -6,13 +6,14 @@ use mysql_async::Value;
 use trem_engine::chunk::Chunk;
 use trem_engine::position::{Checkpoint, Position};
 use trem_engine::record::{Epoch, LaneId, RecordChange, TableRecord};
-use trem_engine::schema::{TableId, TableSchema};
+use trem_engine::schema::TableId;
 use trem_engine::{Error, Remedy, Result};
 
 use super::super::session::Session;
 use super::clock::{TIME, micros};
-use super::fence::{fence, fenced};
+use super::fence::fence;
 use super::quarantine;
+use crate::target::stored::{fenced, not_to_be_loaded, shape_text};
 
 /// Which row of `trem.table_state` is meant: task, schema, table.
 const WHICH: &str = "WHERE task = ? AND schema_name = ? AND table_name = ?";
@@ -182,8 +183,7 @@ async fn chunk_done(
     let (order, resume) = (snapshot.order().to_string(), snapshot.resume());
     match session.execute_with(&sql, values![order, resume, rows, task, &id.schema, &id.table, chunk]).await? {
         1 => Ok(()),
-        // One whose answer was lost may have committed after the record was read. Its rows must not come twice.
-        _ => Err(Error::transient("a part of the table is not, or no longer, to be loaded").table(id)),
+        _ => Err(not_to_be_loaded(id)),
     }
 }
 
@@ -195,8 +195,4 @@ pub(in super::super) async fn put_request(session: &mut Session, task: &str, id:
          ON DUPLICATE KEY UPDATE requested_at = now(6)"
     );
     Ok(session.execute_with(&sql, values![task, &id.schema, &id.table]).await? > 0)
-}
-
-fn shape_text(table: &TableSchema) -> Result<String> {
-    serde_json::to_string(table).map_err(|e| Error::fatal("internal: the shape of the table").cause(e))
 }

@@ -17,7 +17,7 @@ use trem_engine::record::{Epoch, TaskRecord};
 use trem_engine::schema::TableId;
 
 pub(super) use self::fence::{epoch, hold};
-pub(super) use self::fence::{fence, fenced, settled};
+pub(super) use self::fence::{fence, settled};
 pub(super) use self::layout::format;
 use self::layout::{LOCK, create};
 pub(super) use self::quarantine::{quarantined, release};

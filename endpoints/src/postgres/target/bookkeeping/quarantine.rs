@@ -3,13 +3,13 @@
 use std::time::SystemTime;
 
 use tokio_postgres::{Client, Row};
-use trem_engine::change::Op;
-use trem_engine::quarantine::{QuarantineEntry, Quarantined, QuarantinedValue};
+use trem_engine::Result;
+use trem_engine::quarantine::{QuarantineEntry, Quarantined};
 use trem_engine::schema::TableId;
-use trem_engine::{Error, Result};
 
 use crate::postgres::row::get;
 use crate::postgres::sqlstate::error as pg;
+use crate::target::stored::{operation, operation_of, values_of, values_text};
 
 /// Puts them there, in the open transaction.
 pub(super) async fn put(client: &Client, task: &str, changes: &[Quarantined]) -> Result<()> {
@@ -20,12 +20,12 @@ pub(super) async fn put(client: &Client, task: &str, changes: &[Quarantined]) ->
                AS q (s, t, o, p, c, e, k, v)";
     let text = |of: fn(&Quarantined) -> &str| changes.iter().map(of).collect::<Vec<&str>>();
     let (schemas, tables) = (text(|q| &q.table.schema), text(|q| &q.table.table));
-    let operations = text(|q| q.op.map_or("load", operation));
+    let operations = text(|q| operation(q.op));
     let positions: Vec<Option<&str>> = changes.iter().map(|q| q.position.as_deref()).collect();
     let times: Vec<Option<SystemTime>> = changes.iter().map(|q| q.committed_at).collect();
     let errors: Vec<String> = changes.iter().map(|q| q.error.replace('\0', " ")).collect();
-    let keys = changes.iter().map(|q| list(&q.key)).collect::<Result<Vec<String>>>()?;
-    let rows = changes.iter().map(|q| list(&q.row)).collect::<Result<Vec<String>>>()?;
+    let keys = changes.iter().map(|q| values_text(&q.key)).collect::<Result<Vec<String>>>()?;
+    let rows = changes.iter().map(|q| values_text(&q.row)).collect::<Result<Vec<String>>>()?;
     client
         .execute(sql, &[&task, &schemas, &tables, &operations, &positions, &times, &errors, &keys, &rows])
         .await
@@ -55,36 +55,15 @@ pub(in super::super) async fn release(client: &Client, task: &str, numbers: &[i6
 }
 
 fn entry(row: &Row) -> Result<QuarantineEntry> {
-    let op = match get::<String>(row, 4)?.as_str() {
-        "insert" => Some(Op::Insert),
-        "update" => Some(Op::Update),
-        "delete" => Some(Op::Delete),
-        _ => None,
-    };
+    let op = operation_of(&get::<String>(row, 4)?);
     let change = Quarantined {
         table: TableId::new(get::<String>(row, 2)?, get::<String>(row, 3)?),
         op,
         position: get(row, 5)?,
         committed_at: get(row, 6)?,
         error: get(row, 7)?,
-        key: values(&get::<String>(row, 8)?)?,
-        row: values(&get::<String>(row, 9)?)?,
+        key: values_of(&get::<String>(row, 8)?)?,
+        row: values_of(&get::<String>(row, 9)?)?,
     };
     Ok(QuarantineEntry { number: get(row, 0)?, since: get(row, 1)?, change })
-}
-
-fn values(text: &str) -> Result<Vec<QuarantinedValue>> {
-    serde_json::from_str(text).map_err(|e| Error::fatal("trem.quarantine has a row that nothing here wrote").cause(e))
-}
-
-fn operation(op: Op) -> &'static str {
-    match op {
-        Op::Insert => "insert",
-        Op::Update => "update",
-        Op::Delete => "delete",
-    }
-}
-
-fn list(values: &[QuarantinedValue]) -> Result<String> {
-    serde_json::to_string(values).map_err(|e| Error::fatal("internal: a row that is set aside").cause(e))
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use tokio_postgres::{Client, Row};
 use trem_engine::position::{Checkpoint, Lineage, Position};
 use trem_engine::record::{ChunkRecord, Origin, TableRecord, TableState, TaskRecord};
-use trem_engine::schema::{TableId, TableSchema};
-use trem_engine::{Error, Remedy, Result};
+use trem_engine::schema::TableId;
+use trem_engine::{Remedy, Result};
 
 use super::super::format1;
 use super::layout::format;
 use crate::postgres::row::get;
 use crate::postgres::sqlstate::error as pg;
+use crate::target::stored::{self, damaged, shape_of};
 
 /// What is remembered of the task, in whichever format.
 pub(in super::super) async fn read(client: &Client, task: &str) -> Result<Option<TaskRecord>> {
@@ -75,7 +76,7 @@ async fn tables(client: &Client, task: &str, format: i32) -> Result<Vec<TableRec
         let state: String = get(row, 2)?;
         let shape: String = get(row, 3)?;
         let (source, target) = match get::<Option<String>>(row, 8)? {
-            Some(target) => (Arc::new(schema_of(&id, &shape)?), Arc::new(schema_of(&id, &target)?)),
+            Some(target) => (Arc::new(shape_of(&id, &shape)?), Arc::new(shape_of(&id, &target)?)),
             None => {
                 // Version 0.1.0 knew no rules: the target's table is the source's.
                 let table = Arc::new(format1::table_schema(&shape).map_err(|e| e.table(&id))?);
@@ -96,10 +97,6 @@ async fn tables(client: &Client, task: &str, format: i32) -> Result<Vec<TableRec
         });
     }
     Ok(tables)
-}
-
-fn schema_of(id: &TableId, shape: &str) -> Result<TableSchema> {
-    serde_json::from_str(shape).map_err(|e| damaged(id, "shape").cause(e))
 }
 
 async fn chunks(client: &Client, task: &str) -> Result<HashMap<TableId, Vec<ChunkRecord>>> {
@@ -127,11 +124,5 @@ pub(in super::super) async fn requests(client: &Client, task: &str) -> Result<Ve
 fn position(row: &Row, column: usize) -> Result<Option<Position>> {
     let order: Option<String> = get(row, column)?;
     let resume: Option<String> = get(row, column + 1)?;
-    let Some((order, resume)) = order.zip(resume) else { return Ok(None) };
-    let order = order.parse().map_err(|e| Error::fatal("the target's record of the task is damaged").cause(e))?;
-    Ok(Some(Position::new(order, resume)))
-}
-
-fn damaged(id: &TableId, what: &str) -> Error {
-    Error::fatal(format!("the target's record of the table's {what} cannot be read")).table(id)
+    stored::position(order, resume)
 }

@@ -7,13 +7,14 @@ use tokio_postgres::types::ToSql;
 use trem_engine::chunk::Chunk;
 use trem_engine::position::{Checkpoint, Position};
 use trem_engine::record::{Epoch, LaneId, RecordChange, TableRecord};
-use trem_engine::schema::{TableId, TableSchema};
+use trem_engine::schema::TableId;
 use trem_engine::{Error, Remedy, Result};
 
-use super::fence::{fence, fenced};
+use super::fence::fence;
 use super::quarantine;
 use super::read::read;
 use crate::postgres::sqlstate::error as pg;
+use crate::target::stored::{fenced, not_to_be_loaded, shape_text};
 
 /// The statement that moves a lane's checkpoint: task, lane, epoch, lineage, order, position, commit time.
 pub(in super::super) const MOVE: &str = "UPDATE trem.lane SET lineage = $4, position_order = $5::text::numeric, \
@@ -178,8 +179,7 @@ async fn chunk_done(
         [&task, &id.schema, &id.table, &i64::from(chunk), &order, &snapshot.resume(), &rows];
     match execute(client, sql, &row).await? {
         1 => Ok(()),
-        // One whose answer was lost may have committed after the record was read. Its rows must not come twice.
-        _ => Err(Error::transient("a part of the table is not, or no longer, to be loaded").table(id)),
+        _ => Err(not_to_be_loaded(id)),
     }
 }
 
@@ -234,8 +234,4 @@ pub(super) async fn adopt(client: &Client, task: &str, epoch: Epoch) -> Result<(
         tracing::info!(task, "goes on from what an earlier version of trem has written down");
     }
     Ok(())
-}
-
-fn shape_text(table: &TableSchema) -> Result<String> {
-    serde_json::to_string(table).map_err(|e| Error::fatal("internal: the shape of the table").cause(e))
 }
