@@ -363,6 +363,32 @@ async fn values_without_a_form_are_told() {
     }
 }
 
+/// Names that the server keeps in lower case are found again; texts without a byte are rows too.
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_tables_are_loaded_and_followed() {
+    let world = shop(From::postgres().await, &["--lower-case-table-names=1"]).await;
+    world.source.exec("CREATE TABLE \"Mixed\" (\"Id\" INT PRIMARY KEY, v TEXT); CREATE TABLE lone (v TEXT)").await;
+    world.source.exec("ALTER TABLE lone REPLICA IDENTITY FULL; INSERT INTO \"Mixed\" VALUES (1, 'a')").await;
+    let texts = r"('') , (NULL), ('\N'), ('NULL'), (E'a\tb'), (E'\n'), (E'\\'), (''), ('x''y'), (E'c\r')";
+    world.source.exec(&format!("INSERT INTO lone VALUES {texts}")).await;
+    world.trem.until_current().expect(0).says(&["rows_loaded=11"]);
+    let same = async || {
+        let sql = "SELECT coalesce(v, 'null') FROM shop.lone";
+        let (mut source, mut target) = (world.source.rows(sql).await, world.target.rows(sql).await);
+        source.sort();
+        target.sort();
+        assert_eq!(target, source);
+    };
+    same().await;
+    world.source.exec(&format!("INSERT INTO lone VALUES {texts}; INSERT INTO \"Mixed\" VALUES (2, 'b')")).await;
+    world.source.exec("UPDATE lone SET v = 'was empty' WHERE v = ''; DELETE FROM lone WHERE v = 'NULL'").await;
+    world.source.exec("UPDATE \"Mixed\" SET v = 'c' WHERE \"Id\" = 1").await;
+    world.trem.until_current().expect(0);
+    same().await;
+    let mixed = world.one("SELECT group_concat(concat(Id, v) ORDER BY Id) FROM shop.mixed").await;
+    assert_eq!(mixed.as_deref(), Some("1c,2b"));
+}
+
 /// A server that takes no LOAD DATA is loaded by statements.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_local_infile_is_loaded() {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use mysql_async::Row;
 use trem_engine::Result;
 use trem_engine::schema::{TableId, TableSchema};
 
@@ -77,17 +78,16 @@ pub(super) async fn read(session: &mut Session, ids: &[&TableId]) -> Result<Hash
         let one = |id: &&TableId| format!("({}, {})", quote::literal(&id.schema), quote::literal(&id.table));
         format!("({schema}, {table}) IN ({})", ids.iter().map(one).collect::<Vec<_>>().join(", "))
     };
-    let of = |schema: String, table: String| ids.iter().find(|id| id.schema == schema && id.table == table);
     let sql = format!(
         "SELECT table_schema, table_name, table_type, coalesce(engine, '') FROM information_schema.tables WHERE {}",
         among("table_schema", "table_name")
     );
     for row in session.rows(&sql, Vec::new()).await? {
-        let Some(id) = of(get(&row, 0)?, get(&row, 1)?) else { continue };
+        let Some(id) = meant(session, ids, &row)? else { continue };
         let table = HaveTable { kind: get(&row, 2)?, engine: get(&row, 3)?, ..HaveTable::default() };
-        found.insert(id.whole(), table);
+        found.insert(id, table);
     }
-    columns(session, &among("table_schema", "table_name"), &mut found).await?;
+    columns(session, ids, &among("table_schema", "table_name"), &mut found).await?;
     let sql = format!(
         "SELECT table_schema, table_name, index_name, column_name, sub_part IS NOT NULL OR column_name IS NULL \
          FROM information_schema.statistics WHERE non_unique = 0 AND {} ORDER BY 1, 2, 3, seq_in_index",
@@ -95,7 +95,7 @@ pub(super) async fn read(session: &mut Session, ids: &[&TableId]) -> Result<Hash
     );
     let mut last = String::new();
     for row in session.rows(&sql, Vec::new()).await? {
-        let id = TableId::new(get::<String>(&row, 0)?, get::<String>(&row, 1)?);
+        let Some(id) = meant(session, ids, &row)? else { continue };
         let (index, column): (String, Option<String>) = (get(&row, 2)?, get(&row, 3)?);
         let Some(table) = found.get_mut(&id) else { continue };
         let index = format!("{id} {index}");
@@ -111,15 +111,25 @@ pub(super) async fn read(session: &mut Session, ids: &[&TableId]) -> Result<Hash
         among("event_object_schema", "event_object_table")
     );
     for row in session.rows(&sql, Vec::new()).await? {
-        let id = TableId::new(get::<String>(&row, 0)?, get::<String>(&row, 1)?);
-        if let Some(table) = found.get_mut(&id) {
+        if let Some(table) = meant(session, ids, &row)?.and_then(|id| found.get_mut(&id)) {
             table.triggers.push(get(&row, 2)?);
         }
     }
     Ok(ids.iter().filter_map(|id| Some(((*id).clone(), found.get(&id.whole())?.clone()))).collect())
 }
 
-async fn columns(session: &mut Session, among: &str, found: &mut HashMap<TableId, HaveTable>) -> Result<()> {
+/// The table that a row of the catalogue is of, which begins with its names.
+fn meant(session: &Session, ids: &[&TableId], row: &Row) -> Result<Option<TableId>> {
+    let (schema, table): (String, String) = (get(row, 0)?, get(row, 1)?);
+    Ok(session.meant(ids, &schema, &table).map(TableId::whole))
+}
+
+async fn columns(
+    session: &mut Session,
+    ids: &[&TableId],
+    among: &str,
+    found: &mut HashMap<TableId, HaveTable>,
+) -> Result<()> {
     let checked = match session.flavor() {
         Flavor::MariaDb => {
             "EXISTS (SELECT 1 FROM information_schema.check_constraints k WHERE k.constraint_schema = c.table_schema \
@@ -134,8 +144,7 @@ async fn columns(session: &mut Session, among: &str, found: &mut HashMap<TableId
          FROM information_schema.columns c WHERE {among} ORDER BY 1, 2, ordinal_position"
     );
     for row in &session.rows(&sql, Vec::new()).await? {
-        let id = TableId::new(get::<String>(row, 0)?, get::<String>(row, 1)?);
-        let Some(table) = found.get_mut(&id) else { continue };
+        let Some(table) = meant(session, ids, row)?.and_then(|id| found.get_mut(&id)) else { continue };
         let nullable = get::<String>(row, 7)? == "YES";
         table.columns.push(HaveColumn {
             name: get(row, 2)?,

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use mysql_async::prelude::{AsQuery, Queryable};
 use mysql_async::{Conn, Row};
+use trem_engine::schema::TableId;
 use trem_engine::{Error, Result};
 
 use crate::mysql::config::MyConfig;
@@ -33,6 +34,8 @@ pub(super) struct Session {
     pub(super) local_infile: bool,
     /// A commit is on the server's disk when it is answered.
     pub(super) durable: bool,
+    /// Names of databases and tables are kept in lower case, or compared so.
+    pub(super) folds: bool,
     /// A first column of type TIMESTAMP would be changed by every update.
     pub(super) odd_timestamps: bool,
 }
@@ -44,7 +47,7 @@ impl Session {
         let mut conn = session.conn;
         let server = Target::of(session.flavor, &session.version, collations(&mut conn).await?);
         let sql = "SELECT @@max_allowed_packet, @@local_infile, @@innodb_flush_log_at_trx_commit, \
-                   @@explicit_defaults_for_timestamp";
+                   @@explicit_defaults_for_timestamp, @@lower_case_table_names";
         let row: Option<Row> = conn.query_first(sql).await.map_err(error::error)?;
         let row = row.ok_or_else(|| Error::fatal("the server does not say its settings"))?;
         let most = usize::try_from(get::<u64>(&row, 0)?).unwrap_or(PACKET);
@@ -58,8 +61,15 @@ impl Session {
             most,
             local_infile: get::<i64>(&row, 1)? == 1,
             durable: get::<i64>(&row, 2)? == 1,
+            folds: get::<i64>(&row, 4)? != 0,
             odd_timestamps: get::<i64>(&row, 3)? == 0,
         })
+    }
+
+    /// Which of these tables the server means by this name.
+    pub(super) fn meant<'a>(&self, ids: &[&'a TableId], schema: &str, table: &str) -> Option<&'a TableId> {
+        let same = |a: &str, b: &str| a == b || (self.folds && a.to_lowercase() == b.to_lowercase());
+        ids.iter().find(|id| same(&id.schema, schema) && same(&id.table, table)).copied()
     }
 
     /// Which of the two it is.

@@ -20,14 +20,6 @@ pub(in super::super) async fn read(session: &mut Session, task: &str) -> Result<
     if !exists(session).await? {
         return Ok(None);
     }
-    // What is read belongs together.
-    session.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
-    let record = record(session, task).await?;
-    session.execute("COMMIT").await?;
-    Ok(record)
-}
-
-async fn record(session: &mut Session, task: &str) -> Result<Option<TaskRecord>> {
     let sql = "SELECT lineage, failing FROM trem.task WHERE task = ?";
     let rows = session.rows(sql, vec![task.into()]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
