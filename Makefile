@@ -1,7 +1,7 @@
 # The commands of this repository. Each installs what it lacks (Debian and Ubuntu).
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
-.PHONY: help setup build demo test bench bench-side-by-side bench-growth bench-rules bench-daemon bench-micro bench-memory lint
+.PHONY: help setup build demo test bench bench-side-by-side bench-growth bench-rules bench-daemon bench-mysql bench-micro bench-memory lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -23,7 +23,7 @@ lint: setup ## format and lints only
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-bench: bench-side-by-side bench-growth bench-rules bench-daemon bench-micro bench-memory ## all benchmarks; not part of `make test`
+bench: bench-side-by-side bench-growth bench-rules bench-daemon bench-mysql bench-micro bench-memory ## all benchmarks; not part of `make test`
 
 bench-side-by-side: setup ## trem against COPY, native replication and others; ARGS="--only drain-mix" for a part
 	@scripts/setup benches
@@ -44,6 +44,10 @@ bench-rules: setup ## what rules cost: the same task without and with them
 bench-daemon: setup ## what the daemon costs: 200 tasks, answers at full rate, against `trem run`
 	cargo build --release -p trem
 	TREM_BIN=$(abspath $(or $(CARGO_TARGET_DIR),target))/release/trem cargo run -q --release -p trem-benches --bin daemon -- $(ARGS)
+
+bench-mysql: setup ## MariaDB: loads against a pipe of text, changes against the server's own replica
+	@scripts/setup tests
+	cargo run -q --release -p trem-benches --bin mysql -- $(ARGS)
 
 bench-micro: setup ## decoding, compaction and encoding on one core, with their allocations
 	cargo bench -q -p trem-benches --bench micro > $(or $(CARGO_TARGET_DIR),target)/micro.txt

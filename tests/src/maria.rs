@@ -88,6 +88,23 @@ impl MariaCluster {
         My { conn: Mutex::new(conn) }
     }
 
+    /// A client of the package, at this server.
+    pub fn client(&self) -> Command {
+        let mut command = Command::new("mariadb");
+        command.args(["--host=127.0.0.1", "--user=trem", "--local-infile=1"]).arg(format!("--port={}", self.port));
+        command.env("MYSQL_PWD", PASSWORD);
+        command
+    }
+
+    /// The statement that makes another server follow this one.
+    pub fn change_master(&self) -> String {
+        format!(
+            "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {}, MASTER_USER = 'trem', \
+             MASTER_PASSWORD = '{PASSWORD}', MASTER_USE_GTID = slave_pos",
+            self.port
+        )
+    }
+
     /// Starts the server.
     pub fn up(&mut self) {
         let path = self.dir.path();
