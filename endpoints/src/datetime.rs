@@ -1,4 +1,4 @@
-//! Dates and times between the ISO text that the server prints and the numbers of the engine: years before
+//! Dates and times between the ISO text that servers print and the numbers of the engine: years before
 //! Christ and far beyond 9999, infinities, 24:00:00, zone offsets.
 
 use trem_engine::time::{days_from_2000, days_to_2000, micros_from_2000, micros_to_2000};

@@ -70,16 +70,21 @@ fn among(ids: &[TableId]) -> String {
     format!("(table_schema, table_name) IN ({})", ids.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
-/// A column that the server computes is one like any other: its values are in reads and in the log.
-async fn columns(session: &mut Session, ids: &[TableId]) -> Result<HashMap<TableId, Vec<Column>>> {
-    let checked = match session.flavor {
-        // (MariaDB knowledge base, "JSON Data Type".)
+/// Whether a column `c` of `information_schema.columns` is what MariaDB has for JSON. (MariaDB knowledge base, "JSON Data
+/// Type".)
+pub(super) fn checked_as_json(flavor: Flavor) -> &'static str {
+    match flavor {
         Flavor::MariaDb => {
             "EXISTS (SELECT 1 FROM information_schema.check_constraints k WHERE k.constraint_schema = c.table_schema \
                AND k.table_name = c.table_name AND k.check_clause = concat('json_valid(`', c.column_name, '`)'))"
         }
         Flavor::MySql => "0",
-    };
+    }
+}
+
+/// A column that the server computes is one like any other: its values are in reads and in the log.
+async fn columns(session: &mut Session, ids: &[TableId]) -> Result<HashMap<TableId, Vec<Column>>> {
+    let checked = checked_as_json(session.flavor);
     let sql = format!(
         "SELECT table_schema, table_name, column_name, data_type, column_type, character_set_name, collation_name, \
            is_nullable, data_type = 'longtext' AND {checked} \

@@ -7,7 +7,7 @@ use trem_engine::Result;
 use trem_engine::schema::{TableId, TableSchema};
 
 use super::session::Session;
-use crate::mysql::connect::Flavor;
+use crate::mysql::catalog::checked_as_json;
 use crate::mysql::quote;
 use crate::mysql::row::get;
 use crate::mysql::types::Described;
@@ -130,13 +130,7 @@ async fn columns(
     among: &str,
     found: &mut HashMap<TableId, HaveTable>,
 ) -> Result<()> {
-    let checked = match session.flavor() {
-        Flavor::MariaDb => {
-            "EXISTS (SELECT 1 FROM information_schema.check_constraints k WHERE k.constraint_schema = c.table_schema \
-               AND k.table_name = c.table_name AND k.check_clause = concat('json_valid(`', c.column_name, '`)'))"
-        }
-        Flavor::MySql => "0",
-    };
+    let checked = checked_as_json(session.server.flavor);
     let sql = format!(
         "SELECT table_schema, table_name, column_name, data_type, column_type, character_set_name, collation_name, \
            is_nullable, data_type = 'longtext' AND {checked}, column_default IS NOT NULL OR extra LIKE '%auto_inc%', \

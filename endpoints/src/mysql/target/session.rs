@@ -8,7 +8,6 @@ use trem_engine::schema::TableId;
 use trem_engine::{Error, Result};
 
 use crate::mysql::config::MyConfig;
-use crate::mysql::connect::Flavor;
 use crate::mysql::counterpart::Target;
 use crate::mysql::error;
 use crate::mysql::row::get;
@@ -70,11 +69,6 @@ impl Session {
     pub(super) fn meant<'a>(&self, ids: &[&'a TableId], schema: &str, table: &str) -> Option<&'a TableId> {
         let same = |a: &str, b: &str| a == b || (self.folds && a.to_lowercase() == b.to_lowercase());
         ids.iter().find(|id| same(&id.schema, schema) && same(&id.table, table)).copied()
-    }
-
-    /// Which of the two it is.
-    pub(super) fn flavor(&self) -> Flavor {
-        self.server.flavor
     }
 
     /// Runs a statement; how many rows it has changed.
