@@ -70,8 +70,8 @@ fn among(ids: &[TableId]) -> String {
     format!("(table_schema, table_name) IN ({})", ids.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
-/// Whether a column `c` of `information_schema.columns` is what MariaDB has for JSON. (MariaDB knowledge base, "JSON Data
-/// Type".)
+/// Whether a column `c` of `information_schema.columns` is what MariaDB has for JSON.
+/// (MariaDB knowledge base, "JSON Data Type".)
 pub(super) fn checked_as_json(flavor: Flavor) -> &'static str {
     match flavor {
         Flavor::MariaDb => {
